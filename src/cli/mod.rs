@@ -1,0 +1,35 @@
+//! The command line. Only here are arguments parsed, lines printed and exit codes chosen.
+
+mod common;
+mod pretrain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Captions pictures with CLIP, a mapper and GPT-2.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Pretrain(pretrain::PretrainArgs),
+}
+
+/// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Pretrain(args) => pretrain::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `clipcap pretrain`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use clipcap::pretrain::run::{
+    PretrainConfig, PretrainContext, PretrainData, pretrain_clip, pretrain_gpt2,
+};
+use clipcap::train::run;
+
+use super::common::{DeviceArg, UiArg, interruptible, report};
+
+/// Train CLIP or GPT-2 from scratch, at the sample model's sizes
+#[derive(Args)]
+#[command(after_help = "Example, the way model/sample was made:\n  \
+    clipcap pretrain clip --output model/mine\n  \
+    clipcap pretrain gpt2 --output model/mine\n  \
+    clipcap train --model model/mine")]
+pub struct PretrainArgs {
+    #[command(subcommand)]
+    target: Target,
+}
+
+#[derive(Subcommand)]
+enum Target {
+    /// CLIP, by contrasting pictures with sentences
+    Clip(TargetArgs),
+    /// GPT-2, by predicting the next token of captions
+    Gpt2(TargetArgs),
+}
+
+#[derive(Args)]
+struct TargetArgs {
+    /// Model folder that gets the trained part
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Learn from this many generated scenes
+    #[arg(long, value_name = "N", conflicts_with = "data")]
+    scenes: Option<usize>,
+    /// Learn from COCO caption annotations
+    #[arg(long, value_name = "FILE", requires = "images")]
+    data: Option<PathBuf>,
+    /// Folder of the annotations' pictures
+    #[arg(long, value_name = "DIR", requires = "data")]
+    images: Option<PathBuf>,
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Name of the run's folder in artifacts/
+    #[arg(long, value_name = "NAME")]
+    run: Option<String>,
+    #[arg(long, value_enum, default_value = "auto")]
+    ui: UiArg,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+impl TargetArgs {
+    fn apply(&self, mut config: PretrainConfig) -> PretrainConfig {
+        if let (Some(captions), Some(images)) = (&self.data, &self.images) {
+            config.data = PretrainData::Coco {
+                captions: captions.clone(),
+                images: images.clone(),
+            };
+        }
+        if let Some(count) = self.scenes {
+            config.data = PretrainData::Scenes { count };
+        }
+        config.epochs = self.epochs.unwrap_or(config.epochs);
+        config.batch_size = self.batch_size.unwrap_or(config.batch_size);
+        config.seed = self.seed.unwrap_or(config.seed);
+        config.schedule.learning_rate = self.learning_rate.unwrap_or(config.schedule.learning_rate);
+        config
+    }
+}
+
+pub fn run(args: PretrainArgs) -> Result<ExitCode> {
+    let (args, config, kind) = match args.target {
+        Target::Clip(args) => (args, PretrainConfig::clip(), "pretrain-clip"),
+        Target::Gpt2(args) => (args, PretrainConfig::gpt2(), "pretrain-gpt2"),
+    };
+    let config = args.apply(config);
+    let device = args.device.resolve()?;
+    let folder = run::create(Path::new(run::ARTIFACTS), kind, args.run.as_deref())?;
+    let context = PretrainContext {
+        folder: &folder,
+        output: &args.output,
+        device: &device,
+        ui: args.ui.into(),
+        report: report(),
+        interrupter: interruptible()?,
+    };
+    let done = match kind {
+        "pretrain-clip" => pretrain_clip(&config, &context)?,
+        _ => pretrain_gpt2(&config, &context)?,
+    };
+    if let Some((epoch, loss)) = done.best {
+        println!(
+            "{} parameters; epoch {epoch} was best, with a validation loss of {loss:.3}",
+            done.parameters
+        );
+    }
+    println!(
+        "wrote {} (run: {})",
+        args.output.display(),
+        folder.display()
+    );
+    Ok(if done.interrupted {
+        ExitCode::from(130)
+    } else {
+        ExitCode::SUCCESS
+    })
+}

@@ -1,0 +1,147 @@
+//! A picture as CLIP sees it: shorter side resized to `image_size`, centre crop, mean and standard deviation.
+//!
+//! It equals the transform of OpenAI's CLIP (`_transform` in `clip.py`, d05afc4) and of torchvision under it: Pillow's
+//! antialiased bicubic on 8-bit pixels, rounded after each of its two passes. Hugging Face's slow processor places the
+//! crop by another rounding, up to one pixel away when the overhang is odd.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+/// Sizes and constants; they belong to a checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// Side of the crop in pixels.
+    pub image_size: u32,
+    /// Subtracted from each channel of `[0, 1]`.
+    pub mean: [f32; 3],
+    /// Divides each channel.
+    pub std: [f32; 3],
+}
+
+impl Preprocessing {
+    /// The constants of OpenAI's models.
+    pub fn openai(image_size: u32) -> Self {
+        Self {
+            image_size,
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+        }
+    }
+
+    /// Resizes the shorter side to `image_size` and cuts the middle out, `image_size` pixels square.
+    ///
+    /// Only what the crop shows is computed: a picture of 1 x 5000 pixels costs no more than any other.
+    pub fn crop(&self, image: &RgbImage) -> RgbImage {
+        let n = self.image_size;
+        let (width, height) = image.dimensions();
+        let (x, full_width) = window(width, width.min(height), n);
+        let (y, full_height) = window(height, width.min(height), n);
+        if (width, height) == (n, n) {
+            return image.clone();
+        }
+        // The window of the full-size result, in the picture's own pixels.
+        let scale_x = f64::from(width) / full_width;
+        let scale_y = f64::from(height) / full_height;
+        let options = ResizeOptions::new()
+            .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
+            .crop(
+                x * scale_x,
+                y * scale_y,
+                f64::from(n) * scale_x,
+                f64::from(n) * scale_y,
+            );
+        let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3)
+            .expect("an RGB picture has three bytes a pixel");
+        let mut target = Image::new(n, n, PixelType::U8x3);
+        Resizer::new()
+            .resize(&source, &mut target, &options)
+            .expect("the window is inside the picture");
+        RgbImage::from_raw(n, n, target.into_vec()).expect("three bytes a pixel")
+    }
+
+    /// Appends `(pixel / 255 - mean) / std`, channel by channel.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[n, n, 3]` bytes; appended to `out`: `[3, n, n]` values
+    pub fn normalize(&self, pixels: &[u8], out: &mut Vec<f32>) {
+        for channel in 0..3 {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            let values = pixels.iter().skip(channel).step_by(3);
+            out.extend(values.map(|&value| (f32::from(value) / 255.0 - mean) / std));
+        }
+    }
+
+    /// Crop and normalisation together, `[3, n, n]` values.
+    pub fn pixel_values(&self, image: &RgbImage) -> Vec<f32> {
+        let mut values = Vec::new();
+        self.normalize(self.crop(image).as_raw(), &mut values);
+        values
+    }
+}
+
+/// Where the crop begins along one side, and how long that side is, both in pixels of the resized picture.
+fn window(side: u32, shorter: u32, n: u32) -> (f64, f64) {
+    let full = u64::from(n) * u64::from(side) / u64::from(shorter);
+    let overhang = (full - u64::from(n)) as f64;
+    // Python's `round`, which torchvision calls, takes a half to the even neighbour.
+    ((overhang / 2.0).round_ties_even(), full as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb([
+                (x * 7 % 256) as u8,
+                (y * 5 % 256) as u8,
+                ((x * y) % 251) as u8,
+            ])
+        })
+    }
+
+    #[test]
+    fn the_crop_is_in_the_middle_and_halves_go_to_the_even_side() {
+        assert_eq!(window(100, 100, 50), (0.0, 50.0));
+        assert_eq!(window(103, 100, 100), (2.0, 103.0));
+        assert_eq!(window(105, 100, 100), (2.0, 105.0));
+        assert_eq!(window(640, 480, 224), (37.0, 298.0));
+    }
+
+    #[test]
+    fn a_picture_of_the_right_size_is_left_alone() {
+        let image = ramp(16, 16);
+        assert_eq!(Preprocessing::openai(16).crop(&image), image);
+    }
+
+    #[test]
+    fn extreme_pictures_cost_no_more_than_others() {
+        for (width, height) in [(1, 1), (1, 20_000), (20_000, 1), (2, 3)] {
+            let crop = Preprocessing::openai(224).crop(&ramp(width, height));
+            assert_eq!(crop.dimensions(), (224, 224));
+        }
+    }
+
+    #[test]
+    fn values_are_by_channel_and_normalised() {
+        let preprocessing = Preprocessing {
+            image_size: 1,
+            mean: [0.0, 0.5, 1.0],
+            std: [1.0, 0.5, 2.0],
+        };
+        let image = RgbImage::from_pixel(1, 1, image::Rgb([255, 0, 51]));
+        let values = preprocessing.pixel_values(&image);
+        let expected = [1.0, -1.0, -0.4];
+        assert!(
+            values
+                .iter()
+                .zip(expected)
+                .all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6),
+            "{values:?}"
+        );
+    }
+}

@@ -1,0 +1,321 @@
+//! ClipCap's beam search (`generate_beam` in `predict.py` at 1ad805a), token for token.
+//!
+//! Its particulars: beams are compared by their mean log-probability while they grow, not only at the end; a finished
+//! beam stays among the others and competes with its own mean, which no longer changes; an unfinished one counts as
+//! `max_length` long. Here a finished beam leaves the model's batch and keeps its place in the comparison.
+
+use super::{DecodeConfig, DecodeError, Hypothesis, Logits, Step, log_softmax};
+
+/// One image's beams, best first.
+type Beams = Vec<Beam>;
+
+#[derive(Clone, Debug)]
+struct Beam {
+    tokens: Vec<u32>,
+    /// Sum of log-probabilities, as ClipCap carries it: the mean times the length.
+    sum: f32,
+    finished: bool,
+    /// The row of scores that continues it.
+    row: usize,
+}
+
+/// A possible next beam: `beams[source]` with `token`, or `beams[source]` as it is when it is finished.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Candidate {
+    mean: f32,
+    source: usize,
+    token: u32,
+}
+
+/// The beams of each image, by falling mean log-probability.
+pub fn search<S: Step>(
+    step: &mut S,
+    config: &DecodeConfig,
+    beam_size: usize,
+) -> Result<Vec<Vec<Hypothesis>>, S::Error>
+where
+    S::Error: From<DecodeError>,
+{
+    let mut logits = step.prefill()?;
+    let vocab_size = logits.vocab_size;
+    if beam_size == 0 || beam_size > vocab_size {
+        return Err(DecodeError::BeamSize(beam_size, vocab_size).into());
+    }
+    let root = |row| Beam {
+        tokens: Vec::new(),
+        sum: 0.0,
+        finished: false,
+        row,
+    };
+    let mut images: Vec<Beams> = (0..logits.rows()).map(|row| vec![root(row)]).collect();
+    for length in 1..=config.max_length {
+        for beams in &mut images {
+            *beams = grow(beams, &logits, beam_size, &config.stop_tokens);
+        }
+        let (parents, tokens) = assign_rows(&mut images);
+        if parents.is_empty() || length == config.max_length {
+            break;
+        }
+        logits = step.extend(&parents, &tokens)?;
+    }
+    Ok(images.into_iter().map(ranked).collect())
+}
+
+/// The best `beam_size` continuations of one image's beams.
+fn grow(beams: &[Beam], logits: &Logits, beam_size: usize, stop_tokens: &[u32]) -> Beams {
+    let mut best = Best::new(beam_size);
+    for (source, beam) in beams.iter().enumerate() {
+        if beam.finished {
+            // ClipCap lets it emit token 0 for nothing.
+            let mean = beam.sum / beam.tokens.len() as f32;
+            best.offer(Candidate {
+                mean,
+                source,
+                token: 0,
+            });
+            continue;
+        }
+        let length = (beam.tokens.len() + 1) as f32;
+        for (token, log_prob) in log_softmax(logits.row(beam.row)).into_iter().enumerate() {
+            let mean = (beam.sum + log_prob) / length;
+            best.offer(Candidate {
+                mean,
+                source,
+                token: token as u32,
+            });
+        }
+    }
+    let extended = |candidate: &Candidate| {
+        let mut beam = beams[candidate.source].clone();
+        if !beam.finished {
+            beam.tokens.push(candidate.token);
+            beam.finished = stop_tokens.contains(&candidate.token);
+        }
+        beam.sum = candidate.mean * beam.tokens.len() as f32;
+        beam
+    };
+    best.candidates.iter().map(extended).collect()
+}
+
+/// Gives every unfinished beam a row of the next call, and lists the rows they come from and their last tokens.
+fn assign_rows(images: &mut [Beams]) -> (Vec<usize>, Vec<u32>) {
+    let (mut parents, mut tokens) = (Vec::new(), Vec::new());
+    for beam in images.iter_mut().flatten().filter(|beam| !beam.finished) {
+        tokens.extend(beam.tokens.last());
+        parents.push(beam.row);
+        beam.row = parents.len() - 1;
+    }
+    (parents, tokens)
+}
+
+fn ranked(beams: Beams) -> Vec<Hypothesis> {
+    let mut found: Vec<Hypothesis> = beams
+        .into_iter()
+        .map(|beam| Hypothesis {
+            score: beam.sum / beam.tokens.len() as f32,
+            log_prob: beam.sum,
+            tokens: beam.tokens,
+            finished: beam.finished,
+        })
+        .collect();
+    found.sort_by(|a, b| b.score.total_cmp(&a.score));
+    found
+}
+
+/// The largest few of the candidates offered, largest first, the earlier of equals before the later.
+struct Best {
+    candidates: Vec<Candidate>,
+    room: usize,
+}
+
+impl Best {
+    fn new(room: usize) -> Self {
+        Self {
+            candidates: Vec::with_capacity(room + 1),
+            room,
+        }
+    }
+
+    fn offer(&mut self, candidate: Candidate) {
+        if self.candidates.len() == self.room
+            && self
+                .candidates
+                .last()
+                .is_some_and(|worst| candidate.mean <= worst.mean)
+        {
+            return;
+        }
+        let place = self
+            .candidates
+            .partition_point(|other| other.mean >= candidate.mean);
+        self.candidates.insert(place, candidate);
+        self.candidates.truncate(self.room);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::Toy;
+    use super::super::{Strategy, decode};
+    use super::*;
+
+    fn config(beam_size: usize, max_length: usize, stop_tokens: &[u32]) -> DecodeConfig {
+        DecodeConfig {
+            strategy: Strategy::Beam { beam_size },
+            max_length,
+            stop_tokens: stop_tokens.to_vec(),
+        }
+    }
+
+    /// ClipCap's loop written out: whole `[beam, vocab]` matrices, finished beams emitting token 0, a full sort.
+    fn literal(
+        toy: &Toy,
+        image: u64,
+        beam_size: usize,
+        max_length: usize,
+        stop: u32,
+    ) -> Vec<(Vec<u32>, f32)> {
+        let first = log_softmax(&toy.logits(image, &[]));
+        let mut order: Vec<usize> = (0..first.len()).collect();
+        order.sort_by(|&a, &b| first[b].total_cmp(&first[a]));
+        let mut tokens: Vec<Vec<u32>> = order[..beam_size]
+            .iter()
+            .map(|&token| vec![token as u32])
+            .collect();
+        let mut scores: Vec<f32> = order[..beam_size]
+            .iter()
+            .map(|&token| first[token])
+            .collect();
+        let mut lengths = vec![1_usize; beam_size];
+        let mut stopped: Vec<bool> = tokens.iter().map(|ids| ids[0] == stop).collect();
+        for _ in 1..max_length {
+            if stopped.iter().all(|&stopped| stopped) {
+                break;
+            }
+            let mut means = Vec::new();
+            for beam in 0..beam_size {
+                let mut log_probs = log_softmax(&toy.logits(image, &tokens[beam]));
+                if stopped[beam] {
+                    log_probs.fill(f32::NEG_INFINITY);
+                    log_probs[0] = 0.0;
+                } else {
+                    lengths[beam] += 1;
+                }
+                means.extend(
+                    log_probs
+                        .iter()
+                        .map(|lp| (scores[beam] + lp) / lengths[beam] as f32),
+                );
+            }
+            let mut order: Vec<usize> = (0..means.len()).collect();
+            order.sort_by(|&a, &b| means[b].total_cmp(&means[a]));
+            let chosen = &order[..beam_size];
+            let source = |flat: &usize| flat / toy.vocab_size;
+            let token = |flat: &usize| (flat % toy.vocab_size) as u32;
+            tokens = chosen
+                .iter()
+                .map(|flat| [&tokens[source(flat)][..], &[token(flat)]].concat())
+                .collect();
+            let old = lengths.clone();
+            lengths = chosen.iter().map(|flat| old[source(flat)]).collect();
+            scores = chosen
+                .iter()
+                .zip(&lengths)
+                .map(|(&flat, &length)| means[flat] * length as f32)
+                .collect();
+            stopped = chosen
+                .iter()
+                .map(|flat| stopped[source(flat)] || token(flat) == stop)
+                .collect();
+        }
+        let mut found: Vec<(Vec<u32>, f32)> = (0..beam_size)
+            .map(|beam| {
+                (
+                    tokens[beam][..lengths[beam]].to_vec(),
+                    scores[beam] / lengths[beam] as f32,
+                )
+            })
+            .collect();
+        found.sort_by(|a, b| b.1.total_cmp(&a.1));
+        found
+    }
+
+    #[test]
+    fn ids_and_scores_equal_clipcaps_loop_with_early_finished_beams() {
+        let mut early = 0;
+        for (vocab_size, beam_size, max_length, stop, spread) in [
+            (9, 3, 8, 4, 3.0),
+            (12, 5, 10, 0, 2.0),
+            (6, 5, 6, 5, 6.0),
+            (30, 4, 12, 7, 9.0),
+        ] {
+            let images: Vec<u64> = (0..40).collect();
+            let mut toy = Toy::new(vocab_size, &images, spread);
+            let found = decode(&mut toy, &config(beam_size, max_length, &[stop])).unwrap();
+            for (&image, found) in images.iter().zip(found) {
+                let expected = literal(&toy, image, beam_size, max_length, stop);
+                for (hypothesis, (tokens, score)) in found.iter().zip(&expected) {
+                    assert_eq!(&hypothesis.tokens, tokens);
+                    assert!((hypothesis.score - score).abs() < 1e-6);
+                    early += usize::from(hypothesis.finished && tokens.len() < max_length);
+                }
+                assert_eq!(found.len(), beam_size);
+            }
+        }
+        assert!(
+            early > 50,
+            "the tables must let beams finish early: {early}"
+        );
+    }
+
+    #[test]
+    fn a_beam_as_wide_as_everything_finds_the_best_caption_there_is() {
+        // Three steps over four tokens, none of which stops: 64 captions, all of which a beam of 16 prefixes reaches.
+        let toy = Toy::new(4, &[3], 5.0);
+        let mut all = Vec::new();
+        for code in 0..64_u32 {
+            let tokens = [code / 16, code / 4 % 4, code % 4];
+            let score: f32 = (0..3)
+                .map(|i| log_softmax(&toy.logits(3, &tokens[..i]))[tokens[i] as usize])
+                .sum();
+            all.push((tokens.to_vec(), score / 3.0));
+        }
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let found = decode(&mut Toy::new(4, &[3], 5.0), &config(4, 3, &[])).unwrap();
+        assert_eq!(found[0][0].tokens, all[0].0);
+        assert!((found[0][0].score - all[0].1).abs() < 1e-6);
+    }
+
+    #[test]
+    fn one_beam_is_greedy() {
+        let images: Vec<u64> = (0..30).collect();
+        let one = decode(&mut Toy::new(8, &images, 3.0), &config(1, 9, &[3])).unwrap();
+        let greedy = DecodeConfig {
+            strategy: Strategy::Greedy,
+            ..config(1, 9, &[3])
+        };
+        let greedy = decode(&mut Toy::new(8, &images, 3.0), &greedy).unwrap();
+        for (a, b) in one.iter().flatten().zip(greedy.iter().flatten()) {
+            assert_eq!(a.tokens, b.tokens);
+            assert!((a.log_prob - b.log_prob).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn of_equal_candidates_the_earlier_wins() {
+        let mut best = Best::new(2);
+        for (source, mean) in [(0, -1.0), (1, -1.0), (2, -1.0), (3, -0.5)] {
+            best.offer(Candidate {
+                mean,
+                source,
+                token: 0,
+            });
+        }
+        let sources: Vec<usize> = best
+            .candidates
+            .iter()
+            .map(|candidate| candidate.source)
+            .collect();
+        assert_eq!(sources, [3, 0]);
+    }
+}

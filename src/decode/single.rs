@@ -1,0 +1,334 @@
+//! One caption at a time: the most likely token, or a random one.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{DecodeConfig, DecodeError, Hypothesis, Step, argmax, log_softmax};
+
+/// Which tokens may be drawn, and how the odds are bent.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    pub temperature: f32,
+    pub top_k: Option<usize>,
+    pub top_p: Option<f32>,
+}
+
+/// Always the most likely token.
+///
+/// ClipCap's `generate2` is the same thing: it drops unlikely tokens, never the most likely, and then takes the maximum
+/// (`predict.py` at 1ad805a), whatever its temperature and top-p.
+pub fn greedy<S: Step>(
+    step: &mut S,
+    config: &DecodeConfig,
+) -> Result<Vec<Vec<Hypothesis>>, S::Error>
+where
+    S::Error: From<DecodeError>,
+{
+    walk(step, config, 1, |_, logits| argmax(logits) as u32)
+}
+
+/// Random tokens. Each caption has a stream of random numbers of its own, so that it does not depend on what else is in
+/// the batch.
+pub fn sample<S: Step>(
+    step: &mut S,
+    config: &DecodeConfig,
+    sampler: &Sampler,
+    seed: u64,
+    num_captions: usize,
+) -> Result<Vec<Vec<Hypothesis>>, S::Error>
+where
+    S::Error: From<DecodeError>,
+{
+    let mut streams: Vec<ChaCha8Rng> = Vec::new();
+    let mut found = walk(step, config, num_captions, |row, logits| {
+        while streams.len() <= row {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            // The same images give the same captions, whichever batch they come in.
+            rng.set_stream((streams.len() % num_captions) as u64);
+            streams.push(rng);
+        }
+        sampler.draw(logits, &mut streams[row])
+    })?;
+    for hypotheses in &mut found {
+        hypotheses.sort_by(|a, b| b.score.total_cmp(&a.score));
+    }
+    Ok(found)
+}
+
+/// Extends `copies` captions of each image until all have ended. `choose` is told which caption it is and the scores.
+fn walk<S: Step>(
+    step: &mut S,
+    config: &DecodeConfig,
+    copies: usize,
+    mut choose: impl FnMut(usize, &[f32]) -> u32,
+) -> Result<Vec<Vec<Hypothesis>>, S::Error> {
+    let mut logits = step.prefill()?;
+    let images = logits.rows();
+    let mut captions = vec![
+        Hypothesis {
+            tokens: Vec::new(),
+            log_prob: 0.0,
+            score: 0.0,
+            finished: false,
+        };
+        images * copies
+    ];
+    // Captions still growing, each with the row of scores that belongs to it.
+    let mut growing: Vec<(usize, usize)> = (0..captions.len())
+        .map(|caption| (caption, caption / copies))
+        .collect();
+    for length in 1..=config.max_length {
+        let (mut parents, mut tokens, mut next) = (Vec::new(), Vec::new(), Vec::new());
+        for (caption, row) in growing {
+            let scores = logits.row(row);
+            let token = choose(caption, scores);
+            let hypothesis = &mut captions[caption];
+            hypothesis.tokens.push(token);
+            hypothesis.log_prob += log_softmax(scores)[token as usize];
+            hypothesis.finished = config.stop_tokens.contains(&token);
+            if !hypothesis.finished {
+                next.push((caption, parents.len()));
+                parents.push(row);
+                tokens.push(token);
+            }
+        }
+        growing = next;
+        if growing.is_empty() || length == config.max_length {
+            break;
+        }
+        logits = step.extend(&parents, &tokens)?;
+    }
+    for caption in &mut captions {
+        caption.score = caption.log_prob / caption.tokens.len() as f32;
+    }
+    let mut captions = captions.into_iter();
+    Ok((0..images)
+        .map(|_| captions.by_ref().take(copies).collect())
+        .collect())
+}
+
+impl Sampler {
+    fn draw(&self, logits: &[f32], rng: &mut ChaCha8Rng) -> u32 {
+        let kept = self.candidates(logits);
+        let total: f64 = kept.iter().map(|&(_, weight)| weight).sum();
+        let mut left = rng.random::<f64>() * total;
+        for &(token, weight) in &kept {
+            left -= weight;
+            if left < 0.0 {
+                return token;
+            }
+        }
+        kept[kept.len() - 1].0
+    }
+
+    /// The tokens that may be drawn with their weights, most likely first.
+    fn candidates(&self, logits: &[f32]) -> Vec<(u32, f64)> {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weight = |logit: f32| f64::from((logit - max) / self.temperature).exp();
+        let mut tokens: Vec<(u32, f64)> = (0..)
+            .zip(logits.iter().map(|&logit| weight(logit)))
+            .collect();
+        let by_weight = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if let Some(k) = self.top_k
+            && k < tokens.len()
+        {
+            tokens.select_nth_unstable_by(k, by_weight);
+            tokens.truncate(k);
+        }
+        tokens.sort_unstable_by(by_weight);
+        if let Some(p) = self.top_p {
+            let total: f64 = tokens.iter().map(|&(_, weight)| weight).sum();
+            let mut sum = 0.0;
+            // The token that crosses the limit is kept, so there is always one.
+            let crossing = tokens.iter().position(|&(_, weight)| {
+                sum += weight;
+                sum >= f64::from(p) * total
+            });
+            tokens.truncate(crossing.map_or(tokens.len(), |last| last + 1));
+        }
+        tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::Toy;
+    use super::super::{DecodeConfig, DecodeError, Strategy, decode};
+    use super::*;
+
+    fn config(strategy: Strategy, max_length: usize) -> DecodeConfig {
+        DecodeConfig {
+            strategy,
+            max_length,
+            stop_tokens: vec![2],
+        }
+    }
+
+    fn sampling(seed: u64, num_captions: usize) -> Strategy {
+        Strategy::Sample {
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            seed,
+            num_captions,
+        }
+    }
+
+    #[test]
+    fn greedy_takes_the_maximum_at_every_step_and_stops_after_the_stop_token() {
+        let images: Vec<u64> = (0..20).collect();
+        let mut toy = Toy::new(6, &images, 4.0);
+        let found = decode(&mut toy, &config(Strategy::Greedy, 9)).unwrap();
+        let mut ended = 0;
+        for (image, hypotheses) in images.iter().zip(&found) {
+            let hypothesis = &hypotheses[0];
+            let mut expected: Vec<u32> = Vec::new();
+            let mut log_prob = 0.0;
+            while expected.len() < 9 && expected.last() != Some(&2) {
+                let logits = toy.logits(*image, &expected);
+                let token = argmax(&logits);
+                log_prob += log_softmax(&logits)[token];
+                expected.push(token as u32);
+            }
+            assert_eq!(hypothesis.tokens, expected);
+            assert!((hypothesis.log_prob - log_prob).abs() < 1e-5);
+            assert!((hypothesis.score - log_prob / expected.len() as f32).abs() < 1e-5);
+            assert_eq!(hypothesis.finished, expected.last() == Some(&2));
+            ended += usize::from(hypothesis.finished);
+        }
+        assert!(ended > 3 && ended < 20, "the toy has both kinds: {ended}");
+    }
+
+    #[test]
+    fn finished_captions_cost_nothing_more() {
+        let images: Vec<u64> = (0..20).collect();
+        let mut toy = Toy::new(6, &images, 4.0);
+        let found = decode(&mut toy, &config(Strategy::Greedy, 9)).unwrap();
+        let steps: usize = found
+            .iter()
+            .flatten()
+            .map(|hypothesis| hypothesis.tokens.len())
+            .sum();
+        assert_eq!(toy.computed, steps);
+    }
+
+    #[test]
+    fn a_batch_gives_what_each_image_gives_alone() {
+        for strategy in [
+            Strategy::Greedy,
+            sampling(5, 3),
+            Strategy::Beam { beam_size: 3 },
+        ] {
+            let config = config(strategy, 8);
+            let batch = decode(&mut Toy::new(7, &[4, 8, 15, 16], 3.0), &config).unwrap();
+            for (image, together) in [4, 8, 15, 16].into_iter().zip(batch) {
+                let alone = decode(&mut Toy::new(7, &[image], 3.0), &config).unwrap();
+                assert_eq!(alone[0], together);
+            }
+        }
+    }
+
+    #[test]
+    fn samples_are_as_frequent_as_they_are_likely() {
+        let toy = Toy::new(5, &[1], 3.0);
+        let probs: Vec<f32> = log_softmax(&toy.logits(1, &[]))
+            .iter()
+            .map(|lp| lp.exp())
+            .collect();
+        let found = decode(&mut Toy::new(5, &[1], 3.0), &config(sampling(9, 20_000), 1)).unwrap();
+        for (token, prob) in probs.iter().enumerate() {
+            let count = found[0]
+                .iter()
+                .filter(|h| h.tokens[0] == token as u32)
+                .count();
+            assert!(
+                (count as f32 / 20_000.0 - prob).abs() < 0.012,
+                "{token}: {count} of 20000, {prob}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_seed_decides_the_sample() {
+        let run = |seed| {
+            decode(
+                &mut Toy::new(9, &[1, 2], 1.0),
+                &config(sampling(seed, 4), 8),
+            )
+            .unwrap()
+        };
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+        let captions = &run(1)[0];
+        assert!(
+            captions
+                .iter()
+                .any(|caption| caption.tokens != captions[0].tokens),
+            "captions of one image differ"
+        );
+    }
+
+    #[test]
+    fn top_k_and_top_p_keep_the_likeliest() {
+        // Probabilities 0.4, 0.3, 0.2, 0.1 out of order.
+        let logits: Vec<f32> = [0.2_f32, 0.4, 0.1, 0.3].iter().map(|p| p.ln()).collect();
+        let kept = |top_k, top_p, temperature| {
+            let sampler = Sampler {
+                temperature,
+                top_k,
+                top_p,
+            };
+            sampler
+                .candidates(&logits)
+                .into_iter()
+                .map(|(token, _)| token)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept(Some(2), None, 1.0), [1, 3]);
+        assert_eq!(kept(None, Some(0.69), 1.0), [1, 3]);
+        assert_eq!(kept(None, Some(0.71), 1.0), [1, 3, 0]);
+        assert_eq!(kept(None, Some(1e-6), 1.0), [1]);
+        assert_eq!(kept(Some(3), Some(0.5), 1.0), [1, 3]);
+        assert_eq!(
+            kept(None, Some(0.5), 0.1),
+            [1],
+            "a low temperature sharpens before the limit is applied"
+        );
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused() {
+        let refused = |strategy, max_length| {
+            decode(&mut Toy::new(4, &[1], 1.0), &config(strategy, max_length)).unwrap_err()
+        };
+        assert_eq!(refused(Strategy::Greedy, 0), DecodeError::NoLength);
+        assert_eq!(
+            refused(Strategy::Beam { beam_size: 0 }, 5),
+            DecodeError::BeamSize(0, 4)
+        );
+        assert_eq!(
+            refused(Strategy::Beam { beam_size: 5 }, 5),
+            DecodeError::BeamSize(5, 4)
+        );
+        let sample = |temperature, top_k, top_p, num_captions| Strategy::Sample {
+            temperature,
+            top_k,
+            top_p,
+            seed: 0,
+            num_captions,
+        };
+        assert_eq!(
+            refused(sample(0.0, None, None, 1), 5),
+            DecodeError::Temperature(0.0)
+        );
+        assert_eq!(refused(sample(1.0, Some(0), None, 1), 5), DecodeError::TopK);
+        assert_eq!(
+            refused(sample(1.0, None, Some(1.5), 1), 5),
+            DecodeError::TopP(1.5)
+        );
+        assert_eq!(
+            refused(sample(1.0, None, None, 0), 5),
+            DecodeError::NoCaptions
+        );
+    }
+}

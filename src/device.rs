@@ -1,0 +1,197 @@
+//! The device that `--device` names. The only file that knows which backends are compiled in.
+//!
+//! burn 0.22 chooses the backend when the program runs: one binary holds several, and a [`Device`] says which computes.
+
+use std::str::FromStr;
+
+use burn::tensor::Device;
+#[cfg(feature = "wgpu")]
+use burn::tensor::{DeviceKind, DeviceType};
+
+/// A device as the user names it: `auto`, `cpu`, or `BACKEND[:N]` with `N` the N-th card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first real GPU, else the CPU.
+    Auto,
+    /// burn's `flex` backend.
+    Cpu,
+    /// A card of one of the GPU backends.
+    Gpu { backend: GpuBackend, index: usize },
+}
+
+/// The GPU backends that burn has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuBackend {
+    Wgpu,
+    Vulkan,
+    Metal,
+    Cuda,
+    Rocm,
+}
+
+/// Why a device could not be had.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DeviceError {
+    #[error(
+        "device `{0}` is unknown: use auto, cpu, wgpu, vulkan, metal, cuda or rocm, with `:N` for the N-th card"
+    )]
+    Unknown(String),
+    #[error("device `{0}` is not in this build: build with `--features {1}`, or use one of {2}")]
+    NotCompiled(String, &'static str, String),
+    #[error("device `{0}` was not found on this machine ({1} found): use `--device cpu`")]
+    NotFound(String, usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        let unknown = || DeviceError::Unknown(text.to_string());
+        let (name, index) = match text.split_once(':') {
+            Some((name, index)) => (name, index.parse().map_err(|_| unknown())?),
+            None => (text, 0),
+        };
+        let backend = match name {
+            "auto" | "cpu" | "flex" if text.contains(':') => return Err(unknown()),
+            "auto" => return Ok(Self::Auto),
+            "cpu" | "flex" => return Ok(Self::Cpu),
+            "wgpu" => GpuBackend::Wgpu,
+            "vulkan" => GpuBackend::Vulkan,
+            "metal" => GpuBackend::Metal,
+            "cuda" => GpuBackend::Cuda,
+            "rocm" => GpuBackend::Rocm,
+            _ => return Err(unknown()),
+        };
+        Ok(Self::Gpu { backend, index })
+    }
+}
+
+impl GpuBackend {
+    /// The name in `--device`, which is also the cargo feature that compiles it in.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wgpu => "wgpu",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+        }
+    }
+
+    /// The cards this backend reaches; `None` when it is not compiled in.
+    fn cards(self) -> Option<Vec<Device>> {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Some(Device::enumerate(DeviceType::Wgpu).into_vec()),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Some(Device::enumerate(DeviceType::Vulkan).into_vec()),
+            #[cfg(feature = "metal")]
+            Self::Metal => Some(Device::enumerate(DeviceType::Metal).into_vec()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Some(Device::enumerate(DeviceType::Cuda).into_vec()),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => Some(Device::enumerate(DeviceType::Rocm).into_vec()),
+            #[allow(unreachable_patterns)]
+            _ => None,
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device itself.
+    ///
+    /// # Errors
+    /// When the backend is not compiled in, or the machine has no such card.
+    pub fn resolve(&self) -> Result<Device, DeviceError> {
+        match self {
+            Self::Cpu => Ok(Device::flex()),
+            Self::Auto => Ok(first_gpu().unwrap_or_else(Device::flex)),
+            Self::Gpu { backend, index } => {
+                let name = || format!("{}:{index}", backend.name());
+                let mut cards = backend.cards().ok_or_else(|| {
+                    DeviceError::NotCompiled(name(), backend.name(), compiled().join(", "))
+                })?;
+                if *index >= cards.len() {
+                    return Err(DeviceError::NotFound(name(), cards.len()));
+                }
+                Ok(cards.swap_remove(*index))
+            }
+        }
+    }
+}
+
+/// Names of the devices this build knows.
+pub fn compiled() -> Vec<&'static str> {
+    [
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("metal", cfg!(feature = "metal")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("rocm", cfg!(feature = "rocm")),
+    ]
+    .into_iter()
+    .filter_map(|(name, compiled)| compiled.then_some(name))
+    .fold(vec!["auto", "cpu"], |mut names, name| {
+        names.push(name);
+        names
+    })
+}
+
+fn first_gpu() -> Option<Device> {
+    #[cfg(any(feature = "cuda", feature = "rocm"))]
+    for backend in [GpuBackend::Cuda, GpuBackend::Rocm] {
+        if let Some(card) = backend.cards().and_then(|cards| cards.into_iter().next()) {
+            return Some(card);
+        }
+    }
+    // wgpu also lists software renderers, which are slower than the CPU backend: only hardware counts.
+    #[cfg(feature = "wgpu")]
+    if let Some(cards) = GpuBackend::Wgpu.cards() {
+        let hardware = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0)];
+        return hardware
+            .into_iter()
+            .map(Device::wgpu)
+            .find(|device| cards.contains(device));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_with_and_without_an_index() {
+        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
+        assert_eq!("cpu".parse(), Ok(DeviceChoice::Cpu));
+        assert_eq!(
+            "vulkan:2".parse(),
+            Ok(DeviceChoice::Gpu {
+                backend: GpuBackend::Vulkan,
+                index: 2
+            })
+        );
+    }
+
+    #[test]
+    fn unknown_names_and_indices_are_refused_with_the_list_of_names() {
+        for text in ["gpu", "cuda:x", "cpu:1", "", "wgpu:-1"] {
+            let error = DeviceChoice::from_str(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{text}`")), "{error}");
+            assert!(error.contains("auto, cpu, wgpu"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_is_not_compiled_in_says_how_to_get_it() {
+        if cfg!(feature = "rocm") {
+            return;
+        }
+        let choice: DeviceChoice = "rocm:1".parse().unwrap();
+        let error = choice.resolve().unwrap_err().to_string();
+        assert!(
+            error.contains("`rocm:1`") && error.contains("--features rocm"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! Files that are there whole or not at all.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+/// The folder a path stands in; `.` for a bare name.
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes a folder and those above it.
+pub fn create_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| {
+        format!(
+            "cannot make the folder {}: check its permissions and free space",
+            path.display()
+        )
+    })
+}
+
+/// Writes beside `path` and renames: a reader, or a crash, never sees half a file.
+pub fn write_atomic(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let mut temporary = tempfile::Builder::new()
+            .prefix(".")
+            .suffix(".partial")
+            .tempfile_in(parent(path))?;
+        {
+            let mut writer = io::BufWriter::new(temporary.as_file_mut());
+            fill(&mut writer)?;
+            writer.flush()?;
+        }
+        allow_reading(temporary.as_file())?;
+        temporary.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().with_context(|| {
+        format!(
+            "cannot write {}: check the folder's permissions and free space",
+            path.display()
+        )
+    })
+}
+
+/// Temporary files are private; what is kept has the mode any other new file has here.
+#[cfg(unix)]
+fn allow_reading(file: &fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn allow_reading(_: &fs::File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Writes a value as indented JSON.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    write_atomic(path, |writer| writer.write_all(text.as_bytes()))
+}
+
+/// Reads a JSON file; the error names the file, and serde's part of it the key, line and column.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
+}
+
+/// Gives `target` the bytes of `source` without copying them where the file system can.
+pub fn link_or_copy(source: &Path, target: &Path) -> Result<()> {
+    if fs::hard_link(source, target).is_ok() {
+        return Ok(());
+    }
+    let mut reader =
+        fs::File::open(source).with_context(|| format!("cannot read {}", source.display()))?;
+    write_atomic(target, |writer| io::copy(&mut reader, writer).map(drop))
+}
+
+/// The sha256 of a file's bytes, in hexadecimal.
+pub fn sha256(path: &Path) -> Result<String> {
+    let mut file =
+        fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file
+            .read(&mut buffer)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        if read == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&buffer[..read]);
+    }
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        write_json(&path, &1).unwrap();
+        let error = write_atomic(&path, |writer| {
+            writer.write_all(b"half")?;
+            Err(io::Error::other("disk full"))
+        })
+        .unwrap_err();
+        assert!(format!("{error:#}").contains("a.json"), "{error:#}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_hash_is_sha256() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        fs::write(&path, "abc").unwrap();
+        assert!(
+            sha256(&path)
+                .unwrap()
+                .starts_with("ba7816bf8f01cfea414140de5dae2223")
+        );
+    }
+
+    #[test]
+    fn a_json_error_names_file_and_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        fs::write(&path, "{\n  \"a\": }").unwrap();
+        let error = format!("{:#}", read_json::<serde_json::Value>(&path).unwrap_err());
+        assert!(
+            error.contains("config.json") && error.contains("line 2"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! Shape letters: `B` batch, `T` tokens, `C` n_embd, `H` heads, `D` head size, `V` vocab_size.
+
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
+use burn::tensor::{Device, Int, Tensor, module::linear};
+use serde::{Deserialize, Serialize};
+
+use super::cache::{KvCache, LayerCache};
+use crate::nn::{self, Activation, Masking};
+
+/// Sizes of GPT-2, under the checkpoint's names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpt2Config {
+    pub vocab_size: usize,
+    /// Longest sequence in positions, prefix and caption together.
+    pub n_positions: usize,
+    /// Width, `C`.
+    pub n_embd: usize,
+    pub n_layer: usize,
+    pub n_head: usize,
+    /// Width of the MLP's middle; `4 n_embd` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_inner: Option<usize>,
+    pub activation_function: Activation,
+    pub layer_norm_epsilon: f64,
+}
+
+/// The transformer without a head of its own: [`Gpt2::logits`] multiplies by `wte`.
+#[derive(Module, Debug)]
+pub struct Gpt2 {
+    pub wte: Embedding,
+    pub wpe: Embedding,
+    pub h: Vec<Block>,
+    pub ln_f: LayerNorm,
+}
+
+/// `x += attn(ln_1(x)); x += mlp(ln_2(x))`
+#[derive(Module, Debug)]
+pub struct Block {
+    pub ln_1: LayerNorm,
+    pub attn: Attention,
+    pub ln_2: LayerNorm,
+    pub mlp: Mlp,
+}
+
+/// Causal self-attention with one projection for queries, keys and values.
+#[derive(Module, Debug)]
+pub struct Attention {
+    pub c_attn: Conv1D,
+    pub c_proj: Conv1D,
+    n_head: usize,
+}
+
+/// Two layers with the activation between them.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    pub c_fc: Conv1D,
+    pub c_proj: Conv1D,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// A linear layer whose checkpoint holds the weight as `[input, output]`. It has a type of its own so that importing
+/// PyTorch weights, which transposes what is called `Linear`, leaves it alone: `attn.c_proj` is square, and a wrong
+/// transposition would go unnoticed.
+#[derive(Module, Debug)]
+pub struct Conv1D {
+    pub weight: Param<Tensor<2>>,
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Gpt2Config {
+    /// GPT-2 small, 124 million parameters.
+    pub fn small() -> Self {
+        Self {
+            vocab_size: 50_257,
+            n_positions: 1024,
+            n_embd: 768,
+            n_layer: 12,
+            n_head: 12,
+            n_inner: None,
+            activation_function: Activation::GeluNew,
+            layer_norm_epsilon: 1e-5,
+        }
+    }
+
+    /// Fresh weights: N(0, 0.02), residual projections divided by `sqrt(2 n_layer)`, biases zero.
+    pub fn init(&self, device: &Device) -> Gpt2 {
+        let normal = |std| Initializer::Normal { mean: 0.0, std };
+        let embedding = |count, std| {
+            EmbeddingConfig::new(count, self.n_embd)
+                .with_initializer(normal(std))
+                .init(device)
+        };
+        Gpt2 {
+            wte: embedding(self.vocab_size, 0.02),
+            wpe: embedding(self.n_positions, 0.01),
+            h: (0..self.n_layer).map(|_| self.init_block(device)).collect(),
+            ln_f: self.layer_norm(device),
+        }
+    }
+
+    fn layer_norm(&self, device: &Device) -> LayerNorm {
+        LayerNormConfig::new(self.n_embd)
+            .with_epsilon(self.layer_norm_epsilon)
+            .init(device)
+    }
+
+    fn init_block(&self, device: &Device) -> Block {
+        let c = self.n_embd;
+        let inner = self.n_inner.unwrap_or(4 * c);
+        let residual = 0.02 / (2.0 * self.n_layer as f64).sqrt();
+        let layer = |input, output, std| Conv1D {
+            weight: Initializer::Normal { mean: 0.0, std }.init([input, output], device),
+            bias: Initializer::Zeros.init([output], device),
+        };
+        Block {
+            ln_1: self.layer_norm(device),
+            attn: Attention {
+                c_attn: layer(c, 3 * c, 0.02),
+                c_proj: layer(c, c, residual),
+                n_head: self.n_head,
+            },
+            ln_2: self.layer_norm(device),
+            mlp: Mlp {
+                c_fc: layer(c, inner, 0.02),
+                c_proj: layer(inner, c, residual),
+                activation: self.activation_function,
+            },
+        }
+    }
+
+    /// An empty cache with room for `positions`.
+    pub fn cache(&self, positions: usize) -> KvCache {
+        KvCache::new(self.n_layer, positions)
+    }
+}
+
+impl Gpt2 {
+    /// Token embeddings without positions. `[B, T] -> [B, T, C]`
+    pub fn embed_tokens(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.wte.forward(tokens)
+    }
+
+    /// Final hidden states of a whole sequence. `[B, T, C] -> [B, T, C]`
+    ///
+    /// The attention is causal, so padding at the end has no effect on what stands before it.
+    pub fn forward(&self, embeddings: Tensor<3>) -> Tensor<3> {
+        let x = self.add_positions(embeddings, 0);
+        let x = self.h.iter().fold(x, |x, block| block.forward(x, None));
+        self.ln_f.forward(x)
+    }
+
+    /// Next-token scores of hidden states. `[B, C] -> [B, V]`
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        linear(hidden, self.wte.weight.val().transpose(), None)
+    }
+
+    /// Reads the first positions into an empty cache and returns the last one's hidden state.
+    /// `[B, T, C] -> [B, C]`
+    pub fn prefill(&self, embeddings: Tensor<3>, cache: &mut KvCache) -> Tensor<2> {
+        let x = self.add_positions(embeddings, cache.len());
+        let x = (self.h.iter().zip(&mut cache.layers))
+            .fold(x, |x, (block, layer)| block.forward(x, Some(layer)));
+        let [_, t, _] = x.dims();
+        let last = x.narrow(1, t - 1, 1).squeeze_dim::<2>(1); // [B, C]
+        self.ln_f.forward(last)
+    }
+
+    /// Reads one more token a row after the cached positions. `[B] -> [B, C]`
+    pub fn extend(&self, tokens: Tensor<1, Int>, cache: &mut KvCache) -> Tensor<2> {
+        let embeddings = self.embed_tokens(tokens.unsqueeze_dim(1)); // [B, 1, C]
+        self.prefill(embeddings, cache)
+    }
+
+    fn add_positions(&self, embeddings: Tensor<3>, first: usize) -> Tensor<3> {
+        let [_, t, _] = embeddings.dims();
+        let positions =
+            Tensor::<1, Int>::arange(first as i64..(first + t) as i64, &embeddings.device());
+        embeddings + self.wpe.forward(positions.unsqueeze()) // [B, T, C] + [1, T, C]
+    }
+}
+
+impl Block {
+    fn forward(&self, x: Tensor<3>, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), cache);
+        x.clone() + self.mlp.forward(self.ln_2.forward(x))
+    }
+}
+
+impl Attention {
+    /// `x`: the new positions only, `[B, T, C]`; returns `[B, T, C]`.
+    fn forward(&self, x: Tensor<3>, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let qkv = self.c_attn.forward(x); // [B, T, 3 C]
+        let [q, k, v] = qkv
+            .chunk(3, 2)
+            .try_into()
+            .map(|parts: [Tensor<3>; 3]| parts.map(|part| nn::split_heads(part, self.n_head))) // 3 x [B, H, T, D]
+            .expect("a third each for queries, keys and values");
+        let (k, v) = match cache {
+            Some(cache) => cache.append(k, v), // [B, H, past + T, D]
+            None => (k, v),
+        };
+        let attended = nn::attention(q, k, v, Masking::Causal);
+        self.c_proj.forward(nn::merge_heads(attended)) // [B, T, C]
+    }
+}
+
+impl Mlp {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let hidden = self.activation.forward(self.c_fc.forward(x)); // [B, T, 4 C]
+        self.c_proj.forward(hidden) // [B, T, C]
+    }
+}
+
+impl Conv1D {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        linear(x, self.weight.val(), Some(self.bias.val()))
+    }
+}

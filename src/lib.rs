@@ -1,0 +1,16 @@
+#![recursion_limit = "256"]
+pub mod caption_model;
+pub mod captioner;
+pub mod clip;
+pub mod data;
+pub mod decode;
+pub mod device;
+pub mod files;
+pub mod gpt2;
+pub mod mapper;
+pub mod model_folder;
+pub mod nn;
+pub mod picture;
+pub mod pretrain;
+pub mod tokenizer;
+pub mod train;

@@ -1,0 +1,350 @@
+//! A model folder: everything a captioner needs, and nothing it has to be told.
+//!
+//! ```text
+//! config.json           sizes of every part, preprocessing, stop tokens; unknown keys are refused
+//! clip.bpk              CLIP's weights (burnpack)
+//! gpt2.bpk              GPT-2's weights
+//! mapper.bpk            the mapper's weights; absent in a folder that only supplies CLIP and GPT-2 to train with
+//! clip-tokenizer.json   CLIP's vocabulary
+//! gpt2-tokenizer.json   GPT-2's vocabulary
+//! source.json           where each part came from
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use burn::module::Module;
+use burn::store::ModuleRecord;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::clip::{Clip, ClipConfig, Preprocessing};
+use crate::files;
+use crate::gpt2::{Gpt2, Gpt2Config};
+use crate::mapper::{Mapper, MapperConfig};
+use crate::tokenizer::{Tokenizer, TokenizerKind};
+
+/// What `config.json` holds: each part that the folder has. A captioner needs all three; CLIP and GPT-2 alone are
+/// enough to train a mapper with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<EncoderConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpt2: Option<Gpt2Config>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapper: Option<CaptionerConfig>,
+}
+
+/// CLIP and what is done to a picture before CLIP sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderConfig {
+    pub sizes: ClipConfig,
+    pub preprocessing: Preprocessing,
+}
+
+/// The part of the configuration that comes from training a mapper.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptionerConfig {
+    pub sizes: MapperConfig,
+    /// Whether the CLIP embedding is divided by its norm before the mapper reads it.
+    pub normalize_embedding: bool,
+    /// GPT-2 tokens that end a caption.
+    pub stop_tokens: Vec<u32>,
+}
+
+/// One of the folder's weight files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Clip,
+    Gpt2,
+    Mapper,
+}
+
+impl Part {
+    /// The file it stands in.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Clip => "clip.bpk",
+            Self::Gpt2 => "gpt2.bpk",
+            Self::Mapper => "mapper.bpk",
+        }
+    }
+}
+
+/// A folder on disk, with its configuration read.
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    pub path: PathBuf,
+    pub config: ModelConfig,
+}
+
+impl ModelFolder {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// When the folder or its configuration is missing, or a key in it is missing or unknown.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            bail!("{} is not a model folder: no such folder", path.display());
+        }
+        let file = path.join("config.json");
+        if !file.is_file() {
+            bail!(
+                "{} is not a model folder: it has no config.json (a run's model is in its `best` folder)",
+                path.display()
+            );
+        }
+        let config: ModelConfig = files::read_json(&file)?;
+        let folder = Self {
+            path: path.to_path_buf(),
+            config,
+        };
+        folder.check().with_context(|| file.display().to_string())?;
+        Ok(folder)
+    }
+
+    /// Sizes that must agree before any tensor is made from them.
+    fn check(&self) -> Result<()> {
+        let ModelConfig { clip, gpt2, mapper } = &self.config;
+        if let Some(encoder) = clip {
+            encoder.check()?;
+        }
+        if let Some(gpt2) = gpt2 {
+            divides("gpt2.n_head", gpt2.n_head, "n_embd", gpt2.n_embd)?;
+        }
+        if let (Some(clip), Some(gpt2), Some(mapper)) = (clip, gpt2, mapper) {
+            mapper.sizes.check(clip.sizes.projection_dim, gpt2)?;
+        }
+        Ok(())
+    }
+
+    /// CLIP with its weights.
+    pub fn load_clip(&self, device: &Device) -> Result<Clip> {
+        load_part(
+            self.encoder_config()?.sizes.init(device),
+            &self.path,
+            Part::Clip,
+        )
+    }
+
+    /// GPT-2 with its weights.
+    pub fn load_gpt2(&self, device: &Device) -> Result<Gpt2> {
+        load_part(self.gpt2_config()?.init(device), &self.path, Part::Gpt2)
+    }
+
+    /// The mapper with its weights.
+    pub fn load_mapper(&self, device: &Device) -> Result<Mapper> {
+        load_part(
+            self.captioner_config()?.sizes.init(device),
+            &self.path,
+            Part::Mapper,
+        )
+    }
+
+    /// Sizes and preprocessing of CLIP.
+    ///
+    /// # Errors
+    /// When the folder has none.
+    pub fn encoder_config(&self) -> Result<&EncoderConfig> {
+        self.config.clip.as_ref().with_context(|| {
+            format!(
+                "{0} has no CLIP: make one with `clipcap pretrain clip --output {0}`",
+                self.path.display()
+            )
+        })
+    }
+
+    /// Sizes of GPT-2.
+    ///
+    /// # Errors
+    /// When the folder has none.
+    pub fn gpt2_config(&self) -> Result<&Gpt2Config> {
+        self.config.gpt2.as_ref().with_context(|| {
+            format!(
+                "{0} has no GPT-2: make one with `clipcap pretrain gpt2 --output {0}`",
+                self.path.display()
+            )
+        })
+    }
+
+    /// The configuration of the mapper.
+    ///
+    /// # Errors
+    /// When the folder has none.
+    pub fn captioner_config(&self) -> Result<&CaptionerConfig> {
+        self.config.mapper.as_ref().with_context(|| {
+            format!(
+                "{0} has no mapper, so it cannot caption: train one with `clipcap train --model {0}`",
+                self.path.display()
+            )
+        })
+    }
+
+    /// The vocabulary of one of the two text models.
+    pub fn load_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
+        Ok(Tokenizer::from_file(
+            &self.path.join(tokenizer_file(kind)),
+            kind,
+        )?)
+    }
+
+    /// Takes over a part and its tokenizer from another folder.
+    pub fn copy_part(&self, part: Part, target: &Path) -> Result<()> {
+        let copy = |name: &str| files::link_or_copy(&self.path.join(name), &target.join(name));
+        copy(part.file_name())?;
+        match part {
+            Part::Clip => copy(tokenizer_file(TokenizerKind::Clip)),
+            Part::Gpt2 => copy(tokenizer_file(TokenizerKind::Gpt2)),
+            Part::Mapper => Ok(()),
+        }
+    }
+}
+
+/// Changes a folder's `config.json`, or begins one.
+pub fn update_config(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Result<()> {
+    let path = folder.join("config.json");
+    let mut config = if path.is_file() {
+        files::read_json(&path)?
+    } else {
+        ModelConfig::default()
+    };
+    change(&mut config);
+    files::write_json(&path, &config)
+}
+
+/// Sets one part's entry in a folder's `source.json`, or begins one.
+pub fn update_source(folder: &Path, part: &str, entry: serde_json::Value) -> Result<()> {
+    let path = folder.join("source.json");
+    let mut source: serde_json::Map<String, serde_json::Value> = if path.is_file() {
+        files::read_json(&path)?
+    } else {
+        Default::default()
+    };
+    source.insert(part.to_string(), entry);
+    files::write_json(&path, &source)
+}
+
+/// The vocabulary's name in a model folder.
+pub fn tokenizer_file(kind: TokenizerKind) -> &'static str {
+    match kind {
+        TokenizerKind::Clip => "clip-tokenizer.json",
+        TokenizerKind::Gpt2 => "gpt2-tokenizer.json",
+    }
+}
+
+impl EncoderConfig {
+    fn check(&self) -> Result<()> {
+        let ClipConfig { vision, text, .. } = &self.sizes;
+        divides(
+            "clip.vision.patch_size",
+            vision.patch_size,
+            "image_size",
+            vision.image_size,
+        )?;
+        divides(
+            "clip.vision.num_attention_heads",
+            vision.num_attention_heads,
+            "hidden_size",
+            vision.hidden_size,
+        )?;
+        divides(
+            "clip.text.num_attention_heads",
+            text.num_attention_heads,
+            "hidden_size",
+            text.hidden_size,
+        )?;
+        if self.preprocessing.image_size as usize != vision.image_size {
+            bail!(
+                "preprocessing.image_size is {}, but clip.vision.image_size is {}: they must be equal",
+                self.preprocessing.image_size,
+                vision.image_size
+            );
+        }
+        Ok(())
+    }
+}
+
+fn divides(name: &str, part: usize, whole_name: &str, whole: usize) -> Result<()> {
+    if part == 0 || !whole.is_multiple_of(part) {
+        bail!("{name} is {part}, which does not divide {whole_name}, {whole}");
+    }
+    Ok(())
+}
+
+impl MapperConfig {
+    /// # Errors
+    /// When the mapper does not fit the networks on either side of it.
+    pub fn check(&self, clip_dim: usize, gpt2: &Gpt2Config) -> Result<()> {
+        if self.clip_dim != clip_dim {
+            bail!(
+                "the mapper reads embeddings of {} values, but this CLIP gives {clip_dim}",
+                self.clip_dim
+            );
+        }
+        if self.n_embd != gpt2.n_embd {
+            bail!(
+                "the mapper writes vectors of {} values, but this GPT-2 reads {}",
+                self.n_embd,
+                gpt2.n_embd
+            );
+        }
+        if self.prefix_length == 0 || self.prefix_length >= gpt2.n_positions {
+            bail!(
+                "prefix_length is {}, but must be between 1 and {}, for GPT-2's {} positions",
+                self.prefix_length,
+                gpt2.n_positions - 1,
+                gpt2.n_positions
+            );
+        }
+        if let crate::mapper::MapperKind::Transformer { heads, .. } = self.kind {
+            divides("the mapper's heads", heads, "n_embd", self.n_embd)?;
+        }
+        Ok(())
+    }
+}
+
+/// Fills a module from one file of a folder: nothing missing, nothing left over, every shape equal.
+pub fn load_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<M> {
+    let path = folder.join(part.file_name());
+    if !path.is_file() {
+        bail!(
+            "{} is missing: the model folder is incomplete",
+            path.display()
+        );
+    }
+    let record = ModuleRecord::load(&path).map_err(|error| {
+        anyhow::anyhow!(
+            "{} cannot be read: {}",
+            path.display(),
+            one_line(&error.to_string())
+        )
+    })?;
+    module
+        .try_load_record(record.cast_to_module_dtype())
+        .map_err(|error| {
+            anyhow::anyhow!(
+                "{} does not fit config.json beside it: {}",
+                path.display(),
+                one_line(&error.to_string())
+            )
+        })
+}
+
+/// Writes a module's weights into a folder.
+pub fn save_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<()> {
+    let path = folder.join(part.file_name());
+    module.into_record().save(&path).map_err(|error| {
+        anyhow::anyhow!(
+            "cannot write {}: {error}: check permissions and free space",
+            path.display()
+        )
+    })
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

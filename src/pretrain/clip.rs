@@ -1,0 +1,199 @@
+//! CLIP from scratch on captioned pictures.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use burn::data::dataloader::batcher::Batcher;
+use burn::data::dataset::{Dataset, DatasetError};
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::train::{InferenceStep, TrainOutput, TrainStep};
+use image::RgbImage;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::contrastive::contrastive_loss;
+use crate::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
+use crate::data::scenes;
+use crate::nn::Activation;
+use crate::picture;
+use crate::tokenizer::Tokenizer;
+use crate::train::fit::StepOutput;
+
+/// Sizes of the shipped sample's CLIP: the real architecture, small enough to be trained on two cores.
+pub fn sample_config(vocab_size: usize) -> ClipConfig {
+    ClipConfig {
+        vision: ClipVisionConfig {
+            hidden_size: 96,
+            intermediate_size: 384,
+            num_hidden_layers: 4,
+            num_attention_heads: 4,
+            image_size: 64,
+            patch_size: 8,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        },
+        text: ClipTextConfig {
+            vocab_size,
+            hidden_size: 64,
+            intermediate_size: 256,
+            num_hidden_layers: 3,
+            num_attention_heads: 4,
+            max_position_embeddings: 32,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        },
+        projection_dim: 64,
+    }
+}
+
+/// Pictures with captions.
+#[derive(Clone, Debug)]
+pub enum Pairs {
+    /// Scenes `first .. first + count` of the generator, drawn when they are asked for.
+    Scenes { seed: u64, first: u64, count: usize },
+    /// Picture files, read when they are asked for.
+    Files(Arc<Vec<(PathBuf, Vec<String>)>>),
+}
+
+/// [`Pairs`] as CLIP reads them.
+pub struct PairDataset {
+    pub pairs: Pairs,
+    pub preprocessing: Preprocessing,
+    pub tokenizer: Tokenizer,
+    /// Longest caption in tokens, start and end included.
+    pub context_length: usize,
+}
+
+/// A cropped picture and its captions.
+#[derive(Clone, Debug)]
+pub struct PairItem {
+    crop: RgbImage,
+    /// Token ids with start and end, unpadded.
+    captions: Vec<Vec<u32>>,
+}
+
+impl Dataset<PairItem> for PairDataset {
+    fn get(&self, index: usize) -> Result<PairItem, DatasetError> {
+        let (image, captions) = match &self.pairs {
+            Pairs::Scenes { seed, first, .. } => {
+                let scene = scenes::scene(*seed, first + index as u64);
+                (scenes::draw(&scene), scene.captions.to_vec())
+            }
+            Pairs::Files(files) => {
+                let (path, captions) = &files[index];
+                (
+                    picture::open(path).map_err(DatasetError::new)?,
+                    captions.clone(),
+                )
+            }
+        };
+        let captions = captions
+            .iter()
+            .map(|caption| self.tokenizer.encode_clip(caption, self.context_length))
+            .collect::<Result<_, _>>()
+            .map_err(DatasetError::new)?;
+        Ok(PairItem {
+            crop: self.preprocessing.crop(&image),
+            captions,
+        })
+    }
+
+    fn len(&self) -> usize {
+        match &self.pairs {
+            Pairs::Scenes { count, .. } => *count,
+            Pairs::Files(files) => files.len(),
+        }
+    }
+}
+
+/// Pictures and one caption each, on a device.
+#[derive(Clone, Debug)]
+pub struct PairBatch {
+    /// `[B, 3, n, n]`
+    pixel_values: Tensor<4>,
+    /// `[B, T]`
+    tokens: Tensor<2, Int>,
+    /// `[B]`
+    eos_positions: Tensor<1, Int>,
+}
+
+/// Makes [`PairBatch`]es, with a random caption of each picture.
+pub struct PairBatcher {
+    preprocessing: Preprocessing,
+    rng: Mutex<ChaCha8Rng>,
+}
+
+impl PairBatcher {
+    pub fn new(preprocessing: Preprocessing, seed: u64) -> Self {
+        Self {
+            preprocessing,
+            rng: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
+        }
+    }
+}
+
+impl Batcher<PairItem, PairBatch> for PairBatcher {
+    fn batch(&self, items: Vec<PairItem>, device: &Device) -> PairBatch {
+        let mut rng = self
+            .rng
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let n = self.preprocessing.image_size as usize;
+        let mut pixel_values = Vec::with_capacity(items.len() * 3 * n * n);
+        let mut captions: Vec<&[u32]> = Vec::with_capacity(items.len());
+        for item in &items {
+            self.preprocessing
+                .normalize(item.crop.as_raw(), &mut pixel_values);
+            captions.push(&item.captions[rng.random_range(0..item.captions.len())]);
+        }
+        let ends: Vec<i32> = captions
+            .iter()
+            .map(|caption| caption.len() as i32 - 1)
+            .collect();
+        PairBatch {
+            pixel_values: Tensor::from_data(
+                TensorData::new(pixel_values, [items.len(), 3, n, n]),
+                device,
+            ),
+            tokens: crate::data::batcher::TokenBatch::new(&captions, device).tokens,
+            eos_positions: Tensor::from_ints(ends.as_slice(), device),
+        }
+    }
+}
+
+/// CLIP as burn's learner sees it.
+#[derive(Module, Debug)]
+pub struct ClipLearner {
+    pub clip: Clip,
+}
+
+impl ClipLearner {
+    fn loss(&self, batch: PairBatch) -> Tensor<1> {
+        contrastive_loss(
+            self.clip.encode_image(batch.pixel_values),
+            self.clip.encode_text(batch.tokens, batch.eos_positions),
+            self.clip.logit_scale.val(),
+        )
+    }
+}
+
+impl TrainStep for ClipLearner {
+    type Input = PairBatch;
+    type Output = StepOutput;
+
+    fn step(&self, batch: PairBatch) -> TrainOutput<StepOutput> {
+        StepOutput::train(self, self.loss(batch))
+    }
+}
+
+impl InferenceStep for ClipLearner {
+    type Input = PairBatch;
+    type Output = StepOutput;
+
+    fn step(&self, batch: PairBatch) -> StepOutput {
+        StepOutput {
+            loss: self.loss(batch),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Training encoders and language models from scratch. The shipped sample model was made with it.
+
+pub mod clip;
+pub mod contrastive;
+pub mod gpt2;
+pub mod run;

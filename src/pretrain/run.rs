@@ -1,0 +1,338 @@
+//! A pretraining run from its settings to a part of a model folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use burn::data::dataloader::DataLoaderBuilder;
+use burn::data::dataset::InMemDataset;
+use burn::module::Module;
+use burn::optim::{AdamWConfig, ModuleOptimizer};
+use burn::tensor::Device;
+use burn::train::Interrupter;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
+use super::gpt2::{self, BlockBatcher, Gpt2Learner};
+use crate::clip::Preprocessing;
+use crate::data::coco::CocoCaptions;
+use crate::data::scenes;
+use crate::files;
+use crate::model_folder::{self, EncoderConfig, ModelConfig, Part, tokenizer_file};
+use crate::tokenizer::{Tokenizer, TokenizerKind};
+use crate::train::dashboard::{Report, Ui};
+use crate::train::fit::{FitConfig, fit};
+use crate::train::schedule::{Decay, ScheduleConfig};
+
+/// One in this many pictures is for validation.
+const VALIDATION: usize = 20;
+/// Seed of the scenes that sample models are pretrained on: another than the sample set's, so that its test part stays
+/// unseen.
+const SCENE_SEED: u64 = 1_000_003;
+
+/// Everything that is set for a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainConfig {
+    pub data: PretrainData,
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub vocab_size: usize,
+    pub weight_decay: f64,
+    pub schedule: ScheduleConfig,
+    pub seed: u64,
+}
+
+/// What is learnt from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PretrainData {
+    /// Generated scenes.
+    Scenes { count: usize },
+    /// COCO caption annotations and a folder of pictures.
+    Coco { captions: PathBuf, images: PathBuf },
+}
+
+/// Where a run happens and how it is seen.
+pub struct PretrainContext<'a> {
+    /// The run's folder.
+    pub folder: &'a Path,
+    /// The model folder that gets the part.
+    pub output: &'a Path,
+    pub device: &'a Device,
+    pub ui: Ui,
+    pub report: Report,
+    pub interrupter: Interrupter,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pretrained {
+    /// The epoch whose weights were kept and its validation loss.
+    pub best: Option<(usize, f64)>,
+    pub parameters: usize,
+    pub interrupted: bool,
+}
+
+impl PretrainConfig {
+    /// How the sample model's CLIP was made.
+    pub fn clip() -> Self {
+        Self {
+            data: PretrainData::Scenes { count: 24_000 },
+            epochs: 8,
+            batch_size: 64,
+            vocab_size: 640,
+            weight_decay: 0.05,
+            schedule: ScheduleConfig {
+                learning_rate: 1e-3,
+                warmup_steps: 100,
+                decay: Decay::Cosine,
+            },
+            seed: 1,
+        }
+    }
+
+    /// How the sample model's GPT-2 was made.
+    pub fn gpt2() -> Self {
+        Self {
+            data: PretrainData::Scenes { count: 20_000 },
+            epochs: 3,
+            batch_size: 16,
+            vocab_size: 512,
+            weight_decay: 0.01,
+            schedule: ScheduleConfig {
+                learning_rate: 2e-3,
+                warmup_steps: 100,
+                decay: Decay::Cosine,
+            },
+            seed: 1,
+        }
+    }
+
+    fn optimizer(&self) -> ModuleOptimizer {
+        AdamWConfig::new()
+            .with_epsilon(1e-8)
+            .with_weight_decay(self.weight_decay as f32)
+            .init()
+    }
+
+    fn fit_config<'a>(
+        &'a self,
+        context: &PretrainContext<'a>,
+        steps_per_epoch: usize,
+    ) -> FitConfig<'a> {
+        FitConfig {
+            folder: context.folder,
+            epochs: self.epochs,
+            steps_per_epoch,
+            schedule: &self.schedule,
+            ui: context.ui,
+            report: context.report.clone(),
+            interrupter: context.interrupter.clone(),
+        }
+    }
+}
+
+impl PretrainData {
+    /// Captions by picture.
+    fn captions(&self) -> Result<Vec<Vec<String>>> {
+        match self {
+            Self::Scenes { count } => Ok((0..*count as u64)
+                .map(|index| scenes::scene(SCENE_SEED, index).captions.to_vec())
+                .collect()),
+            Self::Coco { captions, .. } => {
+                let images = CocoCaptions::load(captions)?.images;
+                Ok(images.into_iter().map(|image| image.captions).collect())
+            }
+        }
+    }
+
+    /// Pictures with captions, for training and for validation.
+    fn pairs(&self) -> Result<(Pairs, Pairs)> {
+        match self {
+            Self::Scenes { count } => {
+                let valid = count / VALIDATION;
+                let scenes = |first: usize, count| Pairs::Scenes {
+                    seed: SCENE_SEED,
+                    first: first as u64,
+                    count,
+                };
+                Ok((scenes(0, count - valid), scenes(count - valid, valid)))
+            }
+            Self::Coco { captions, images } => {
+                let mut files: Vec<_> = CocoCaptions::load(captions)?
+                    .images
+                    .into_iter()
+                    .map(|image| (images.join(image.file_name), image.captions))
+                    .collect();
+                let valid = files.split_off(files.len() - files.len() / VALIDATION);
+                Ok((Pairs::Files(Arc::new(files)), Pairs::Files(Arc::new(valid))))
+            }
+        }
+    }
+}
+
+/// Trains CLIP and puts it into the model folder.
+pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    files::write_json(&context.folder.join("config.json"), config)?;
+    let texts = config.data.captions()?.into_iter().flatten();
+    let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts, config.vocab_size)?;
+    let sizes = clip::sample_config(tokenizer.vocab_size());
+    let preprocessing = Preprocessing::openai(sizes.vision.image_size as u32);
+    let (train, valid) = config.data.pairs()?;
+    let loader = |pairs: Pairs, shuffle: bool| {
+        let dataset = PairDataset {
+            pairs,
+            preprocessing: preprocessing.clone(),
+            tokenizer: tokenizer.clone(),
+            context_length: sizes.text.max_position_embeddings,
+        };
+        let builder = DataLoaderBuilder::new(PairBatcher::new(preprocessing.clone(), config.seed))
+            .batch_size(config.batch_size)
+            .set_device(context.device.clone());
+        if shuffle {
+            builder.shuffle(config.seed).build(dataset)
+        } else {
+            builder.build(dataset)
+        }
+    };
+    let (train, valid) = (loader(train, true), loader(valid, false));
+    check_size(train.num_items(), valid.num_items(), config.batch_size)?;
+
+    context.device.seed(config.seed);
+    let learner = ClipLearner {
+        clip: sizes.init(context.device),
+    };
+    let parameters = learner.num_params();
+    let steps = train.num_items().div_ceil(config.batch_size);
+    let fitted = fit(
+        config.fit_config(context, steps),
+        learner,
+        config.optimizer(),
+        train,
+        valid,
+    )?;
+
+    files::create_dir(context.output)?;
+    model_folder::save_part(fitted.model.clip, context.output, Part::Clip)?;
+    tokenizer.save(&context.output.join(tokenizer_file(TokenizerKind::Clip)))?;
+    let encoder = EncoderConfig {
+        sizes,
+        preprocessing,
+    };
+    model_folder::update_config(context.output, |model: &mut ModelConfig| {
+        model.clip = Some(encoder)
+    })?;
+    record(config, context, "clip", Part::Clip, parameters, fitted.best)?;
+    Ok(Pretrained {
+        best: fitted.best,
+        parameters,
+        interrupted: fitted.interrupted,
+    })
+}
+
+/// Trains GPT-2 and puts it into the model folder.
+pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    files::write_json(&context.folder.join("config.json"), config)?;
+    let mut captions = config.data.captions()?;
+    let valid = captions.split_off(captions.len() - captions.len() / VALIDATION);
+    let texts = captions.clone().into_iter().flatten();
+    let tokenizer = Tokenizer::train(TokenizerKind::Gpt2, texts, config.vocab_size)?;
+    let sizes = gpt2::sample_config(tokenizer.vocab_size());
+    let blocks = |captions: Vec<Vec<String>>| -> Result<Vec<Vec<u32>>> {
+        let documents = captions
+            .iter()
+            .map(|captions| {
+                captions
+                    .iter()
+                    .map(|caption| tokenizer.encode(caption))
+                    .collect()
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(gpt2::pack(
+            documents,
+            tokenizer.end_of_text(),
+            sizes.n_positions,
+            config.seed,
+        ))
+    };
+    let loader = |blocks: Vec<Vec<u32>>, shuffle: bool| {
+        let builder = DataLoaderBuilder::new(BlockBatcher)
+            .batch_size(config.batch_size)
+            .set_device(context.device.clone());
+        let dataset = InMemDataset::new(blocks);
+        if shuffle {
+            builder.shuffle(config.seed).build(dataset)
+        } else {
+            builder.build(dataset)
+        }
+    };
+    let (train, valid) = (
+        loader(blocks(captions)?, true),
+        loader(blocks(valid)?, false),
+    );
+    check_size(train.num_items(), valid.num_items(), 1)?;
+
+    context.device.seed(config.seed);
+    let learner = Gpt2Learner {
+        gpt2: sizes.init(context.device),
+    };
+    let parameters = learner.num_params();
+    let steps = train.num_items().div_ceil(config.batch_size);
+    let fitted = fit(
+        config.fit_config(context, steps),
+        learner,
+        config.optimizer(),
+        train,
+        valid,
+    )?;
+
+    files::create_dir(context.output)?;
+    model_folder::save_part(fitted.model.gpt2, context.output, Part::Gpt2)?;
+    tokenizer.save(&context.output.join(tokenizer_file(TokenizerKind::Gpt2)))?;
+    model_folder::update_config(context.output, |model: &mut ModelConfig| {
+        model.gpt2 = Some(sizes)
+    })?;
+    record(config, context, "gpt2", Part::Gpt2, parameters, fitted.best)?;
+    Ok(Pretrained {
+        best: fitted.best,
+        parameters,
+        interrupted: fitted.interrupted,
+    })
+}
+
+fn check_size(train: usize, valid: usize, least: usize) -> Result<()> {
+    if train < least.max(1) || valid == 0 {
+        bail!(
+            "there is too little data: {train} items to train on and {valid} for validation; give more, or a smaller --batch-size"
+        );
+    }
+    Ok(())
+}
+
+/// Notes in `source.json` where the part came from.
+fn record(
+    config: &PretrainConfig,
+    context: &PretrainContext,
+    name: &str,
+    part: Part,
+    parameters: usize,
+    best: Option<(usize, f64)>,
+) -> Result<()> {
+    let sha256 =
+        files::sha256(&context.output.join(part.file_name())).context("recording the source")?;
+    model_folder::update_source(
+        context.output,
+        name,
+        json!({
+            "made_by": format!("clipcap pretrain {name}"),
+            "version": env!("CARGO_PKG_VERSION"),
+            "config": config,
+            "parameters": parameters,
+            "best_epoch": best.map(|(epoch, _)| epoch),
+            "validation_loss": best.map(|(_, loss)| loss),
+            "sha256": sha256,
+        }),
+    )
+}

@@ -1,0 +1,439 @@
+//! The vocabularies of GPT-2 and CLIP, through the `tokenizers` crate.
+//!
+//! Both are byte-level BPE. GPT-2's keeps the text as it is and marks the space before a word; CLIP's lower-cases,
+//! collapses white space and marks the end of a word.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::BpeTrainer;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+use crate::files;
+
+/// GPT-2's end of text, which also ends CLIP's sentences.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+/// What CLIP's sentences begin with.
+pub const START_OF_TEXT: &str = "<|startoftext|>";
+
+/// Which of the two text models a vocabulary is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenizerKind {
+    Gpt2,
+    Clip,
+}
+
+/// Text to token ids and back.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    end_of_text: u32,
+    /// CLIP only.
+    start_of_text: Option<u32>,
+}
+
+/// Why a vocabulary could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    #[error(
+        "{0} has neither tokenizer.json nor vocab.json with merges.txt: copy one of them from where the model came from"
+    )]
+    NotFound(PathBuf),
+    #[error("cannot read {0}: {1}")]
+    Unreadable(PathBuf, String),
+    #[error("{0} has no token {1}, so it is not the vocabulary of {2}")]
+    NoSpecialToken(PathBuf, &'static str, &'static str),
+    #[error("the text cannot be encoded: {0}")]
+    Encode(String),
+    #[error("the tokens cannot be decoded: {0}")]
+    Decode(String),
+    #[error(
+        "a vocabulary of {0} entries is too small: {1} are needed for single bytes and special tokens"
+    )]
+    TooSmall(usize, usize),
+}
+
+type Result<T> = std::result::Result<T, TokenizerError>;
+
+impl TokenizerKind {
+    fn model(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "GPT-2",
+            Self::Clip => "CLIP",
+        }
+    }
+
+    fn special_tokens(self) -> &'static [&'static str] {
+        match self {
+            Self::Gpt2 => &[END_OF_TEXT],
+            Self::Clip => &[START_OF_TEXT, END_OF_TEXT],
+        }
+    }
+
+    /// The pipeline around a BPE model, as transformers builds it (`convert_slow_tokenizer.py`, 4.57).
+    fn pipeline(self, vocab: &[(String, u32)], merges: &[(String, String)]) -> Value {
+        let byte_level = |trim_offsets: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": trim_offsets, "use_regex": true});
+        let (normalizer, pre_tokenizer, suffix) = match self {
+            Self::Gpt2 => (Value::Null, byte_level(true), Value::Null),
+            Self::Clip => (
+                json!({"type": "Sequence", "normalizers": [
+                    {"type": "NFC"},
+                    {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+                    {"type": "Lowercase"},
+                ]}),
+                json!({"type": "Sequence", "pretokenizers": [
+                    {"type": "Split", "behavior": "Removed", "invert": true, "pattern": {"Regex":
+                        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"}},
+                    byte_level(true),
+                ]}),
+                Value::from("</w>"),
+            ),
+        };
+        let added: Vec<Value> = vocab
+            .iter()
+            .filter(|(token, _)| self.special_tokens().contains(&token.as_str()))
+            .map(|(token, id)| {
+                json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                       "normalized": false, "special": true})
+            })
+            .collect();
+        let vocab: serde_json::Map<String, Value> = vocab
+            .iter()
+            .map(|(token, id)| (token.clone(), (*id).into()))
+            .collect();
+        json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": added,
+            "normalizer": normalizer,
+            "pre_tokenizer": pre_tokenizer,
+            "post_processor": null,
+            "decoder": byte_level(true),
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+                "end_of_word_suffix": suffix, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                "vocab": vocab, "merges": merges,
+            },
+        })
+    }
+}
+
+impl Tokenizer {
+    /// Reads a folder's `tokenizer.json`, or else its `vocab.json` and `merges.txt`.
+    pub fn load(folder: &Path, kind: TokenizerKind) -> Result<Self> {
+        let whole = folder.join("tokenizer.json");
+        if whole.is_file() {
+            return Self::from_file(&whole, kind);
+        }
+        let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
+        if vocab.is_file() && merges.is_file() {
+            return Self::from_vocab_and_merges(&vocab, &merges, kind);
+        }
+        Err(TokenizerError::NotFound(folder.to_path_buf()))
+    }
+
+    /// Reads a `tokenizer.json`.
+    pub fn from_file(path: &Path, kind: TokenizerKind) -> Result<Self> {
+        let unreadable = |error: String| TokenizerError::Unreadable(path.to_path_buf(), error);
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+        let pipeline: Value =
+            serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        Self::from_pipeline(&pipeline, kind, path)
+    }
+
+    fn from_vocab_and_merges(
+        vocab_path: &Path,
+        merges_path: &Path,
+        kind: TokenizerKind,
+    ) -> Result<Self> {
+        let unreadable =
+            |path: &Path, error: String| TokenizerError::Unreadable(path.to_path_buf(), error);
+        let vocab: serde_json::Map<String, Value> = files::read_json(vocab_path)
+            .map_err(|error| unreadable(vocab_path, format!("{error:#}")))?;
+        let vocab = vocab
+            .into_iter()
+            .map(
+                |(token, id)| match id.as_u64().and_then(|id| u32::try_from(id).ok()) {
+                    Some(id) => Ok((token, id)),
+                    None => Err(unreadable(
+                        vocab_path,
+                        format!("the id of `{token}` is {id}"),
+                    )),
+                },
+            )
+            .collect::<Result<Vec<_>>>()?;
+        let text = std::fs::read_to_string(merges_path)
+            .map_err(|error| unreadable(merges_path, error.to_string()))?;
+        let merges = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.starts_with("#version") && !line.trim().is_empty())
+            .map(|(number, line)| match line.split_once(' ') {
+                Some((left, right)) => Ok((left.to_string(), right.trim_end().to_string())),
+                None => Err(unreadable(
+                    merges_path,
+                    format!("line {} is not a pair", number + 1),
+                )),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Self::from_pipeline(&kind.pipeline(&vocab, &merges), kind, vocab_path)
+    }
+
+    fn from_pipeline(pipeline: &Value, kind: TokenizerKind, source: &Path) -> Result<Self> {
+        let unreadable = |error: String| TokenizerError::Unreadable(source.to_path_buf(), error);
+        check_merges(&pipeline["model"]).map_err(unreadable)?;
+        let inner = tokenizers::Tokenizer::from_str(&pipeline.to_string())
+            .map_err(|error| unreadable(error.to_string()))?;
+        Self::new(inner, kind, source)
+    }
+
+    fn new(inner: tokenizers::Tokenizer, kind: TokenizerKind, source: &Path) -> Result<Self> {
+        let special = |token: &'static str| {
+            inner.token_to_id(token).ok_or_else(|| {
+                TokenizerError::NoSpecialToken(source.to_path_buf(), token, kind.model())
+            })
+        };
+        let end_of_text = special(END_OF_TEXT)?;
+        let start_of_text = match kind {
+            TokenizerKind::Gpt2 => None,
+            TokenizerKind::Clip => Some(special(START_OF_TEXT)?),
+        };
+        Ok(Self {
+            inner,
+            end_of_text,
+            start_of_text,
+        })
+    }
+
+    /// Learns a vocabulary of `vocab_size` entries, the special tokens included. Every byte has an entry, so that any
+    /// text can be encoded; the special tokens come last, as in the real vocabularies.
+    pub fn train(
+        kind: TokenizerKind,
+        texts: impl Iterator<Item = String> + Send,
+        vocab_size: usize,
+    ) -> Result<Self> {
+        let mut alphabet: Vec<String> = ByteLevel::alphabet()
+            .into_iter()
+            .map(String::from)
+            .collect();
+        alphabet.sort_unstable();
+        if kind == TokenizerKind::Clip {
+            let ends: Vec<String> = alphabet.iter().map(|byte| format!("{byte}</w>")).collect();
+            alphabet.extend(ends);
+        }
+        let least = alphabet.len() + kind.special_tokens().len();
+        let room = vocab_size
+            .checked_sub(least)
+            .ok_or(TokenizerError::TooSmall(vocab_size, least))?;
+        let merges = learn_merges(kind, texts, alphabet.len() + room)?;
+        let tokens = alphabet
+            .into_iter()
+            .chain(
+                merges
+                    .iter()
+                    .take(room)
+                    .map(|(left, right)| format!("{left}{right}")),
+            )
+            .chain(kind.special_tokens().iter().map(ToString::to_string));
+        let vocab: Vec<(String, u32)> = tokens.zip(0..).collect();
+        let merges = &merges[..room.min(merges.len())];
+        Self::from_pipeline(
+            &kind.pipeline(&vocab, merges),
+            kind,
+            Path::new("the learnt vocabulary"),
+        )
+    }
+
+    /// Token ids, without special tokens.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|error| TokenizerError::Encode(error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Start, the text's tokens, end; cut to `context_length` with the end kept. CLIP only: another vocabulary has no
+    /// start, and begins with the text.
+    pub fn encode_clip(&self, text: &str, context_length: usize) -> Result<Vec<u32>> {
+        let mut ids: Vec<u32> = self.start_of_text.into_iter().collect();
+        ids.extend(self.encode(text)?);
+        ids.truncate(context_length.saturating_sub(1));
+        ids.push(self.end_of_text);
+        Ok(ids)
+    }
+
+    /// The text of token ids, special tokens left out.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner
+            .decode(ids, true)
+            .map_err(|error| TokenizerError::Decode(error.to_string()))
+    }
+
+    /// Number of entries, special tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The id of the token that ends a text.
+    pub fn end_of_text(&self) -> u32 {
+        self.end_of_text
+    }
+
+    /// Writes a `tokenizer.json`.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let text = self
+            .inner
+            .to_string(false)
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
+        files::write_atomic(path, |writer| writer.write_all(text.as_bytes()))
+    }
+}
+
+/// Every merge must make a token of the vocabulary. The crate takes that for granted and panics where it is not so.
+fn check_merges(model: &Value) -> std::result::Result<(), String> {
+    let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array())
+    else {
+        return Ok(());
+    };
+    for merge in merges {
+        let merged = match merge {
+            Value::String(pair) => pair.replacen(' ', "", 1),
+            pair => [&pair[0], &pair[1]]
+                .map(|part| part.as_str().unwrap_or_default())
+                .concat(),
+        };
+        if !vocab.contains_key(&merged) {
+            return Err(format!(
+                "the merge {merge} makes `{merged}`, which is not in the vocabulary"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The merges of a vocabulary of `size` single and merged tokens, most frequent first.
+fn learn_merges(
+    kind: TokenizerKind,
+    texts: impl Iterator<Item = String> + Send,
+    size: usize,
+) -> Result<Vec<(String, String)>> {
+    let failed = |error: String| TokenizerError::Encode(format!("learning a vocabulary: {error}"));
+    let empty = kind.pipeline(&[], &[]);
+    let mut learner = tokenizers::Tokenizer::from_str(&empty.to_string())
+        .map_err(|error| failed(error.to_string()))?;
+    let mut trainer = BpeTrainer::builder()
+        .vocab_size(size)
+        .min_frequency(2)
+        .show_progress(false)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect());
+    if kind == TokenizerKind::Clip {
+        trainer = trainer.end_of_word_suffix("</w>".into());
+    }
+    learner
+        .train(&mut TrainerWrapper::BpeTrainer(trainer.build()), texts)
+        .map_err(|error| failed(error.to_string()))?;
+    let text = learner
+        .to_string(false)
+        .map_err(|error| failed(error.to_string()))?;
+    let learnt: Value = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    serde_json::from_value(learnt["model"]["merges"].clone())
+        .map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts() -> impl Iterator<Item = String> + Send {
+        [
+            "A red circle above a blue star.",
+            "Two red circles and nothing else.",
+            "A large blue star.",
+        ]
+        .into_iter()
+        .cycle()
+        .take(60)
+        .map(String::from)
+    }
+
+    #[test]
+    fn any_text_comes_back_from_gpt2_tokens() {
+        let tokenizer = Tokenizer::train(TokenizerKind::Gpt2, texts(), 320).unwrap();
+        for text in [
+            "A red circle.",
+            "  two  spaces ",
+            "naïve 犬 🚀 don't",
+            "\n\ttab",
+            "",
+            "!",
+        ] {
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        }
+        assert!(
+            tokenizer.encode("A red circle above").unwrap().len() <= 4,
+            "frequent words are single tokens"
+        );
+        assert_eq!(tokenizer.end_of_text() as usize, tokenizer.vocab_size() - 1);
+    }
+
+    #[test]
+    fn clip_lower_cases_marks_the_ends_and_keeps_the_end_when_cutting() {
+        let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts(), 560).unwrap();
+        let ids = tokenizer.encode_clip("A  RED circle", 20).unwrap();
+        assert_eq!(ids, tokenizer.encode_clip("a red\ncircle ", 20).unwrap());
+        let end = tokenizer.end_of_text();
+        assert_eq!((ids[0], *ids.last().unwrap()), (end - 1, end));
+        assert!(ids.iter().all(|&id| id <= end), "the end is the highest id");
+        let cut = tokenizer
+            .encode_clip("a red circle above a blue star", 4)
+            .unwrap();
+        assert_eq!((cut.len(), cut[3]), (4, end));
+        // Every byte can end a word.
+        assert_eq!(
+            tokenizer
+                .decode(&tokenizer.encode("xyzq 7 é").unwrap())
+                .unwrap()
+                .replace("</w>", " ")
+                .trim(),
+            "xyzq 7 é"
+        );
+    }
+
+    #[test]
+    fn a_saved_vocabulary_is_the_same_and_learning_repeats_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let a = Tokenizer::train(TokenizerKind::Gpt2, texts(), 300).unwrap();
+        a.save(&path).unwrap();
+        let b = Tokenizer::load(folder.path(), TokenizerKind::Gpt2).unwrap();
+        let c = Tokenizer::train(TokenizerKind::Gpt2, texts(), 300).unwrap();
+        let text = "Two large blue circles.";
+        assert_eq!(a.encode(text).unwrap(), b.encode(text).unwrap());
+        assert_eq!(a.encode(text).unwrap(), c.encode(text).unwrap());
+    }
+
+    #[test]
+    fn folders_and_files_that_are_no_vocabulary_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = || {
+            Tokenizer::load(folder.path(), TokenizerKind::Gpt2)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(load().contains("neither tokenizer.json"), "{}", load());
+        std::fs::write(folder.path().join("vocab.json"), r#"{"a": 0, "b": 1}"#).unwrap();
+        std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\na b\n").unwrap();
+        assert!(load().contains("vocab.json"), "{}", load());
+        std::fs::write(folder.path().join("tokenizer.json"), "{").unwrap();
+        assert!(load().contains("tokenizer.json"), "{}", load());
+        assert!(matches!(
+            Tokenizer::train(TokenizerKind::Clip, texts(), 300),
+            Err(TokenizerError::TooSmall(300, 514))
+        ));
+    }
+}

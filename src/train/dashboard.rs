@@ -1,0 +1,243 @@
+//! What a run shows while it goes: burn's dashboard in a terminal, one line every few seconds elsewhere.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use burn::train::renderer::tui::TuiMetricsRendererWrapper;
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining,
+};
+use burn::train::{Interrupter, LearnerSummary};
+use serde::{Deserialize, Serialize};
+
+/// How a run shows its progress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ui {
+    /// The dashboard when standard output is a terminal, else plain lines.
+    #[default]
+    Auto,
+    /// burn's terminal dashboard.
+    Dashboard,
+    /// One line every few seconds.
+    Plain,
+    /// Nothing.
+    Quiet,
+}
+
+/// Takes lines of text as they come: the library does not print.
+pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Time between two plain lines.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+impl Ui {
+    /// The choice that `Auto` stands for here.
+    pub fn resolve(self) -> Self {
+        match self {
+            Self::Auto if std::io::stdout().is_terminal() => Self::Dashboard,
+            Self::Auto => Self::Plain,
+            other => other,
+        }
+    }
+
+    /// The renderer to hand to burn's learner. Plain lines go to `report`.
+    pub fn renderer(self, interrupter: Interrupter, report: Report) -> Box<dyn MetricsRenderer> {
+        match self.resolve() {
+            Self::Dashboard => {
+                let renderer = TuiMetricsRendererWrapper::new(interrupter, None);
+                keep_interrupt_key();
+                Box::new(renderer)
+            }
+            Self::Quiet => Box::new(PlainRenderer::new(Arc::new(|_| {}))),
+            _ => Box::new(PlainRenderer::new(report)),
+        }
+    }
+}
+
+/// The dashboard's raw mode would swallow Ctrl-C; a run must be stoppable by it as anywhere else.
+#[cfg(unix)]
+fn keep_interrupt_key() {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    // The dashboard switches the mode on a thread of its own: wait until it has.
+    let stdin = std::io::stdin();
+    for _ in 0..100 {
+        let Ok(mut attributes) = tcgetattr(&stdin) else {
+            return;
+        };
+        if !attributes.local_modes.contains(LocalModes::ISIG) {
+            attributes.local_modes |= LocalModes::ISIG;
+            let _ = tcsetattr(&stdin, OptionalActions::Now, &attributes);
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(not(unix))]
+fn keep_interrupt_key() {}
+
+/// Prints where a run is: epoch, share of the epoch, the metrics' latest values, time gone.
+struct PlainRenderer {
+    report: Report,
+    names: HashMap<MetricId, String>,
+    /// Latest value of each metric, in order of first appearance.
+    values: Vec<(String, f64)>,
+    epochs: usize,
+    epoch: usize,
+    split: String,
+    items: usize,
+    total_items: usize,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl PlainRenderer {
+    fn new(report: Report) -> Self {
+        let now = Instant::now();
+        Self {
+            report,
+            names: HashMap::new(),
+            values: Vec::new(),
+            epochs: 0,
+            epoch: 1,
+            split: String::new(),
+            items: 0,
+            total_items: 0,
+            started: now,
+            last_line: now,
+        }
+    }
+
+    fn update(&mut self, state: MetricState) {
+        let MetricState::Numeric(entry, Some(value)) = state else {
+            return;
+        };
+        let Some(name) = self.names.get(&entry.metric_id) else {
+            return;
+        };
+        let value = match value {
+            NumericEntry::Value(value) | NumericEntry::Final(value) => value,
+            NumericEntry::Aggregated {
+                aggregated_value, ..
+            } => aggregated_value,
+        };
+        match self.values.iter_mut().find(|(known, _)| known == name) {
+            Some((_, latest)) => *latest = value,
+            None => self.values.push((name.clone(), value)),
+        }
+    }
+
+    fn line(&mut self) {
+        self.last_line = Instant::now();
+        let values: String = self
+            .values
+            .iter()
+            .map(|(name, value)| format!("  {} {}", name.to_lowercase(), significant(*value)))
+            .collect();
+        let text = format!(
+            "epoch {}/{}  {} {}/{}{values}  {:.0} s",
+            self.epoch,
+            self.epochs,
+            self.split,
+            self.items,
+            self.total_items,
+            self.started.elapsed().as_secs_f64()
+        );
+        (self.report)(&text);
+    }
+}
+
+/// Three to four digits that matter, without an exponent where a reader needs none.
+fn significant(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 0.01 || size == 0.0 => format!("{value:.3}"),
+        _ => format!("{value:.2e}"),
+    }
+}
+
+impl MetricsRendererTraining for PlainRenderer {
+    fn update_train(&mut self, state: MetricState) {
+        self.update(state);
+    }
+
+    fn update_valid(&mut self, state: MetricState) {
+        self.update(state);
+    }
+
+    fn on_train_end(&mut self, _: Option<LearnerSummary>) -> Result<(), Box<dyn Error>> {
+        Ok(())
+    }
+}
+
+impl TrainingProgressLogger for PlainRenderer {
+    fn start(
+        &mut self,
+        total_epochs: usize,
+        starting_epoch: usize,
+        _: Option<usize>,
+        _: Option<&str>,
+    ) {
+        self.epochs = total_epochs;
+        self.epoch = starting_epoch;
+    }
+
+    fn start_split(&mut self, split: &str, total_items: usize) {
+        self.split = split.to_string();
+        self.items = 0;
+        self.total_items = total_items;
+        self.values.clear();
+    }
+
+    fn update_split(&mut self, items_processed: usize) {
+        self.items = items_processed;
+        if self.last_line.elapsed() >= INTERVAL {
+            self.line();
+        }
+    }
+
+    fn update_epoch(&mut self, epoch: usize) {
+        self.epoch = epoch + 1;
+    }
+
+    /// The line at the end of validation is the one that tells how a run goes: it is never left out.
+    fn end_split(&mut self) {
+        if self.split.starts_with("valid") {
+            self.line();
+        }
+    }
+
+    fn end(&mut self) {}
+
+    fn log_event_training(&mut self, _: String) {}
+}
+
+// burn asks one type for both halves; nothing here evaluates through burn.
+impl MetricsRendererEvaluation for PlainRenderer {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+}
+
+impl EvaluationProgressLogger for PlainRenderer {
+    fn start_global_progress(&mut self, _: usize) {}
+    fn start_test(&mut self, _: &str, _: usize) {}
+    fn update_test_progress(&mut self, _: usize) {}
+    fn end_test(&mut self) {}
+    fn end_global_progress(&mut self) {}
+    fn log_event_evaluation(&mut self, _: String) {}
+}
+
+impl MetricsRenderer for PlainRenderer {
+    fn manual_close(&mut self) {}
+
+    fn register_metric(&mut self, definition: MetricDefinition) {
+        self.names
+            .insert(definition.metric_id, definition.name.to_string());
+    }
+}

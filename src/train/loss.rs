@@ -1,0 +1,29 @@
+//! Cross-entropy over caption tokens.
+//!
+//! Shape letters: `B` batch, `T` tokens, `C` n_embd, `N` tokens of the batch without padding, `V` vocab_size.
+
+use burn::tensor::{Int, Tensor, activation::log_softmax};
+
+use crate::gpt2::Gpt2;
+
+/// Mean negative log-likelihood of the tokens that are not padding.
+///
+/// Padding is told by position and never by a token id: ClipCap pads with id 0 and ignores it in the loss, which drops
+/// a real "!" too (`train.py` at 1ad805a). The scores over the vocabulary, by far the largest tensor of a step, are
+/// computed for the `N` caption positions only.
+///
+/// # Shapes
+/// - `hidden`: `[B, T, C]`, from which each token is predicted
+/// - `positions`: `[N]`, indices into the `B * T` positions; `targets`: `[N]`, the token at each; returns `[1]`
+pub fn cross_entropy(
+    gpt2: &Gpt2,
+    hidden: Tensor<3>,
+    positions: Tensor<1, Int>,
+    targets: Tensor<1, Int>,
+) -> Tensor<1> {
+    let [b, t, c] = hidden.dims();
+    let [n] = targets.dims();
+    let hidden = hidden.reshape([b * t, c]).select(0, positions); // [N, C]
+    let log_probs = log_softmax(gpt2.logits(hidden), 1); // [N, V]
+    log_probs.gather(1, targets.reshape([n, 1])).mean().neg() // [1]
+}

@@ -1,0 +1,121 @@
+//! A run's folder, `artifacts/<run>/`:
+//!
+//! ```text
+//! config.json               everything that was set
+//! metrics.jsonl             one line a step and one an epoch
+//! checkpoint/               the latest epoch's weights and optimiser, and the best epoch's
+//! best/                     a model folder
+//! predictions-test.json     captions of the test part, COCO results format
+//! metrics-test.json         what was measured on them
+//! ```
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail};
+
+use crate::files;
+
+/// The folder that runs are written to.
+pub const ARTIFACTS: &str = "artifacts";
+
+/// Makes the folder of a new run: `name`, or `kind` with the first free number.
+///
+/// # Errors
+/// When there is a run of that name already, or the folder cannot be made.
+pub fn create(artifacts: &Path, kind: &str, name: Option<&str>) -> Result<PathBuf> {
+    files::create_dir(artifacts)?;
+    if let Some(name) = name {
+        let path = artifacts.join(name);
+        if !make(&path)? {
+            bail!(
+                "{} exists already: choose another --run, or delete it",
+                path.display()
+            );
+        }
+        return Ok(path);
+    }
+    for number in 1.. {
+        let path = artifacts.join(format!("{kind}-{number}"));
+        if make(&path)? {
+            return Ok(path);
+        }
+    }
+    bail!("{} is full", artifacts.display())
+}
+
+/// Whether the folder is new.
+fn make(path: &Path) -> Result<bool> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).with_context(|| {
+            format!(
+                "cannot make the folder {}: check its permissions and free space",
+                path.display()
+            )
+        }),
+    }
+}
+
+/// The model of the run that finished last.
+pub fn latest_model(artifacts: &Path) -> Option<PathBuf> {
+    let finished = |path: PathBuf| -> Option<(SystemTime, PathBuf)> {
+        let model = path.join("best");
+        // Written last, so its presence says that the model is whole.
+        let config = fs::metadata(model.join("config.json")).ok()?;
+        model
+            .join("mapper.bpk")
+            .is_file()
+            .then_some((config.modified().ok()?, model))
+    };
+    fs::read_dir(artifacts)
+        .ok()?
+        .filter_map(|entry| finished(entry.ok()?.path()))
+        .max()
+        .map(|(_, model)| model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_numbered_and_names_are_not_taken_twice() {
+        let root = tempfile::tempdir().unwrap();
+        let artifacts = root.path().join("artifacts");
+        assert!(
+            create(&artifacts, "train", None)
+                .unwrap()
+                .ends_with("train-1")
+        );
+        assert!(
+            create(&artifacts, "train", None)
+                .unwrap()
+                .ends_with("train-2")
+        );
+        create(&artifacts, "train", Some("mine")).unwrap();
+        let error = create(&artifacts, "train", Some("mine"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("mine") && error.contains("--run"), "{error}");
+    }
+
+    #[test]
+    fn the_latest_model_is_of_a_run_that_finished() {
+        let artifacts = tempfile::tempdir().unwrap();
+        assert_eq!(latest_model(artifacts.path()), None);
+        for name in ["a", "b"] {
+            let best = artifacts.path().join(name).join("best");
+            fs::create_dir_all(&best).unwrap();
+            fs::write(best.join("mapper.bpk"), "").unwrap();
+        }
+        fs::write(artifacts.path().join("a/best/config.json"), "").unwrap();
+        assert_eq!(
+            latest_model(artifacts.path()),
+            Some(artifacts.path().join("a/best"))
+        );
+    }
+}
