@@ -1,13 +1,23 @@
 //! What several commands share.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
 use clipcap::device::DeviceChoice;
+use clipcap::picture::{self, PictureError};
 use clipcap::train::dashboard::{Report, Ui};
+use image::RgbImage;
+use rayon::prelude::*;
+
+/// The model that comes with the source.
+pub const SAMPLE_MODEL: &str = "model/sample";
+/// Endings of the files that are taken from a folder.
+const PICTURE_ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
 /// Where to compute.
 #[derive(Args)]
@@ -64,4 +74,43 @@ pub fn interruptible() -> Result<Interrupter> {
         handle.stop(Some("Ctrl-C"));
     })?;
     Ok(interrupter)
+}
+
+/// Ends the program as clap does for a wrong argument: message and usage on standard error, exit code 2.
+pub fn usage(kind: ErrorKind, message: &str) -> ! {
+    super::Cli::command().error(kind, message).exit()
+}
+
+/// The files named, and for a folder the pictures in it by name.
+pub fn picture_files(named: &[PathBuf]) -> Vec<PathBuf> {
+    named.iter().flat_map(|path| pictures_of(path)).collect()
+}
+
+fn pictures_of(path: &Path) -> Vec<PathBuf> {
+    let is_picture = |path: &PathBuf| {
+        let ending = path
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .unwrap_or_default();
+        PICTURE_ENDINGS.contains(&ending.to_lowercase().as_str())
+    };
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return vec![path.to_path_buf()];
+    };
+    let mut pictures: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(is_picture)
+        .collect();
+    pictures.sort();
+    // An empty folder is an error of its own when it is opened as a picture.
+    if pictures.is_empty() {
+        vec![path.to_path_buf()]
+    } else {
+        pictures
+    }
+}
+
+/// Opens pictures on all cores, in order.
+pub fn open_all(paths: &[PathBuf]) -> Vec<Result<RgbImage, PictureError>> {
+    paths.par_iter().map(|path| picture::open(path)).collect()
 }

@@ -1,7 +1,10 @@
 //! The command line. Only here are arguments parsed, lines printed and exit codes chosen.
 
 mod common;
+mod embed;
+mod infer;
 mod pretrain;
+mod train;
 
 use std::process::ExitCode;
 
@@ -17,12 +20,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Train(train::TrainArgs),
+    Infer(infer::InferArgs),
+    Embed(embed::EmbedArgs),
     Pretrain(pretrain::PretrainArgs),
 }
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Train(args) => train::run(args),
+        Command::Infer(args) => infer::run(args),
+        Command::Embed(args) => embed::run(args),
         Command::Pretrain(args) => pretrain::run(args),
     };
     match result {

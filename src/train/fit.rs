@@ -110,7 +110,7 @@ where
         .renderer(renderer)
         .num_epochs(config.epochs)
         .launch(Learner::new(
-            model,
+            model.train(),
             optimizer,
             config.schedule.init(config.epochs * config.steps_per_epoch),
         ));

@@ -1,5 +1,7 @@
 //! Training, with burn's learner.
 
+pub mod caption;
+pub mod config;
 pub mod dashboard;
 pub mod fit;
 pub mod learner;
