@@ -5,6 +5,7 @@ mod common;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor};
+use burn::train::{InferenceStep, TrainStep};
 use clipcap::caption_model::{CaptionModel, Trainable};
 use clipcap::captioner::Gpt2Step;
 use clipcap::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig};
@@ -15,10 +16,12 @@ use clipcap::mapper::{Mapper, MapperConfig, MapperKind};
 use clipcap::nn::Activation;
 use clipcap::pretrain::contrastive::contrastive_loss;
 use clipcap::train::learner::CaptionLearner;
-use burn::train::{InferenceStep, TrainStep};
 use common::{Case, FLOAT32, assert_close, load_weights, values};
 
-const CLIP_RENAMES: [(&str, &str); 1] = [(r"^vision_model\.pre_layrnorm\.", "vision_model.pre_layernorm.")];
+const CLIP_RENAMES: [(&str, &str); 1] = [(
+    r"^vision_model\.pre_layrnorm\.",
+    "vision_model.pre_layernorm.",
+)];
 const MAPPER_RENAMES: [(&str, &str); 3] = [
     (r"^clip_project\.model\.0\.", "hidden."),
     (r"^clip_project\.model\.2\.", "output."),
@@ -97,7 +100,11 @@ fn gpt2_config() -> Gpt2Config {
 }
 
 fn gpt2() -> Gpt2 {
-    load_weights(gpt2_config().init(&device()), "gpt2", &[(r"^transformer\.", "")])
+    load_weights(
+        gpt2_config().init(&device()),
+        "gpt2",
+        &[(r"^transformer\.", "")],
+    )
 }
 
 fn mapper(name: &str, kind: MapperKind, n_embd: usize, prefix_length: usize) -> Mapper {
@@ -107,7 +114,11 @@ fn mapper(name: &str, kind: MapperKind, n_embd: usize, prefix_length: usize) -> 
         n_embd,
         prefix_length,
     };
-    load_weights(config.init(&device()), &format!("mapper_{name}"), &MAPPER_RENAMES)
+    load_weights(
+        config.init(&device()),
+        &format!("mapper_{name}"),
+        &MAPPER_RENAMES,
+    )
 }
 
 fn transformer_mapper() -> Mapper {
@@ -122,11 +133,29 @@ fn transformer_mapper() -> Mapper {
 fn check_clip(clip: &Clip, name: &str) {
     let (case, device) = (Case::open(name), device());
     let image = clip.encode_image(case.tensor("pixel_values", &device));
-    let text = clip.encode_text(case.int_tensor("tokens", &device), case.int_tensor("eos_positions", &device));
+    let text = clip.encode_text(
+        case.int_tensor("tokens", &device),
+        case.int_tensor("eos_positions", &device),
+    );
     let loss = contrastive_loss(image.clone(), text.clone(), clip.logit_scale.val());
-    assert_close(&values(image), &case.floats("image"), FLOAT32, "image embedding");
-    assert_close(&values(text), &case.floats("text"), FLOAT32, "text embedding");
-    assert_close(&values(loss), &case.floats("loss"), FLOAT32, "contrastive loss");
+    assert_close(
+        &values(image),
+        &case.floats("image"),
+        FLOAT32,
+        "image embedding",
+    );
+    assert_close(
+        &values(text),
+        &case.floats("text"),
+        FLOAT32,
+        "text embedding",
+    );
+    assert_close(
+        &values(loss),
+        &case.floats("loss"),
+        FLOAT32,
+        "contrastive loss",
+    );
 }
 
 #[test]
@@ -153,7 +182,11 @@ fn every_mapper_equals_clipcaps() {
         n_embd: 32,
         prefix_length: 4,
     };
-    let linear = load_weights(linear.init(&device), "mapper_linear", &[(r"^clip_project\.", "output.")]);
+    let linear = load_weights(
+        linear.init(&device),
+        "mapper_linear",
+        &[(r"^clip_project\.", "output.")],
+    );
     let mappers = [
         ("mlp", mapper("mlp", MapperKind::Mlp, 32, 4)),
         ("linear", linear),
@@ -191,13 +224,21 @@ fn cached_decoding_equals_reading_everything_anew() {
     let mut hidden = gpt2.prefill(embeddings, &mut cache);
     for position in 3..11 {
         if position > 3 {
-            hidden = gpt2.extend(tokens.clone().narrow(1, position, 1).squeeze_dim(1), &mut cache);
+            hidden = gpt2.extend(
+                tokens.clone().narrow(1, position, 1).squeeze_dim(1),
+                &mut cache,
+            );
         }
         let logits = values(gpt2.logits(hidden.clone()));
         for row in 0..3 {
             let at = (row * 11 + position) * 97;
             let what = format!("row {row}, position {position}");
-            assert_close(&logits[row * 97..][..97], &expected[at..][..97], FLOAT32, &what);
+            assert_close(
+                &logits[row * 97..][..97],
+                &expected[at..][..97],
+                FLOAT32,
+                &what,
+            );
         }
     }
     assert_eq!(cache.len(), 11);
@@ -209,7 +250,10 @@ fn a_reordered_cache_goes_on_as_the_rows_it_came_from() {
     let gpt2 = gpt2();
     let tokens = case.int_tensor::<2>("tokens", &device);
     let mut cache = gpt2_config().cache(11);
-    gpt2.prefill(gpt2.embed_tokens(tokens.clone().narrow(1, 0, 10)), &mut cache);
+    gpt2.prefill(
+        gpt2.embed_tokens(tokens.clone().narrow(1, 0, 10)),
+        &mut cache,
+    );
     let rows = [2, 0, 2, 2];
     cache.reorder(&rows);
     let last = tokens.narrow(1, 10, 1).squeeze_dim::<1>(1);
@@ -273,12 +317,19 @@ fn beams_equal_clipcaps_in_ids_lengths_and_scores() {
     let case = Case::open("search_case");
     let mut early = 0;
     for beam_size in [3, 5] {
-        for (i, found) in found_ids(Strategy::Beam { beam_size }, &case).into_iter().enumerate() {
+        for (i, found) in found_ids(Strategy::Beam { beam_size }, &case)
+            .into_iter()
+            .enumerate()
+        {
             let key = |what: &str| format!("beam{beam_size}_{what}_{i}");
             let (ids, lengths) = (case.ints(&key("ids")), case.ints(&key("lengths")));
             for (rank, hypothesis) in found.iter().enumerate() {
                 let length = lengths[rank] as usize;
-                let tokens: Vec<i32> = hypothesis.tokens.iter().map(|&token| token as i32).collect();
+                let tokens: Vec<i32> = hypothesis
+                    .tokens
+                    .iter()
+                    .map(|&token| token as i32)
+                    .collect();
                 assert_eq!(tokens, ids[rank * 12..][..length], "image {i}, rank {rank}");
                 early += usize::from(length < 12);
             }
@@ -286,7 +337,10 @@ fn beams_equal_clipcaps_in_ids_lengths_and_scores() {
             assert_close(&scores, &case.floats(&key("scores")), FLOAT32, "scores");
         }
     }
-    assert!(early > 10, "the fixture has beams that finish early: {early}");
+    assert!(
+        early > 10,
+        "the fixture has beams that finish early: {early}"
+    );
 }
 
 fn batch(case: &Case, index: usize, device: &Device) -> CaptionBatch {
@@ -295,7 +349,12 @@ fn batch(case: &Case, index: usize, device: &Device) -> CaptionBatch {
         .ints(&format!("lengths_{index}"))
         .into_iter()
         .enumerate()
-        .map(|(row, length)| tokens[row * 9..][..length as usize].iter().map(|&token| token as u32).collect())
+        .map(|(row, length)| {
+            tokens[row * 9..][..length as usize]
+                .iter()
+                .map(|&token| token as u32)
+                .collect()
+        })
         .collect();
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     CaptionBatch {
@@ -326,7 +385,12 @@ fn gradients_reach_mapper_and_gpt2_with_pytorchs_norms() {
     let model = caption_model().train();
     let batch = batch(&case, 0, &device);
     let hidden = model.forward(batch.clip_embedding, batch.tokens.tokens);
-    let loss = clipcap::train::loss::cross_entropy(&model.gpt2, hidden, batch.tokens.positions, batch.tokens.targets);
+    let loss = clipcap::train::loss::cross_entropy(
+        &model.gpt2,
+        hidden,
+        batch.tokens.positions,
+        batch.tokens.targets,
+    );
     let grads = loss.backward();
     let Mapper::Transformer(mapper) = &model.prefix_mapper else {
         panic!("the fixture's mapper is a transformer");
@@ -353,7 +417,10 @@ fn ten_steps(trainable: Trainable) -> (Vec<f32>, CaptionModel) {
     let case = Case::open("training_case");
     let device = device().autodiff();
     let mut learner = CaptionLearner::new(caption_model(), trainable).train();
-    let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.01).init();
+    let mut optimizer = AdamWConfig::new()
+        .with_epsilon(1e-8)
+        .with_weight_decay(0.01)
+        .init();
     let losses = (0..10)
         .map(|step| {
             let output = TrainStep::step(&learner, batch(&case, step % 2, &device));
@@ -368,7 +435,12 @@ fn ten_steps(trainable: Trainable) -> (Vec<f32>, CaptionModel) {
 #[test]
 fn ten_steps_of_adamw_on_the_mapper_follow_pytorch_and_leave_gpt2_alone() {
     let (losses, model) = ten_steps(Trainable::Mapper);
-    assert_close(&losses, &Case::open("training_case").floats("losses_mapper"), FLOAT32, "losses");
+    assert_close(
+        &losses,
+        &Case::open("training_case").floats("losses_mapper"),
+        FLOAT32,
+        "losses",
+    );
     let weight = |gpt2: &Gpt2| values(gpt2.h[1].mlp.c_fc.weight.val());
     assert_eq!(weight(&model.gpt2), weight(&gpt2()));
 }
@@ -376,7 +448,12 @@ fn ten_steps_of_adamw_on_the_mapper_follow_pytorch_and_leave_gpt2_alone() {
 #[test]
 fn ten_steps_of_adamw_on_both_follow_pytorch() {
     let (losses, model) = ten_steps(Trainable::MapperAndGpt2);
-    assert_close(&losses, &Case::open("training_case").floats("losses_joint"), FLOAT32, "losses");
+    assert_close(
+        &losses,
+        &Case::open("training_case").floats("losses_joint"),
+        FLOAT32,
+        "losses",
+    );
     let weight = |gpt2: &Gpt2| values(gpt2.h[1].mlp.c_fc.weight.val());
     assert_ne!(weight(&model.gpt2), weight(&gpt2()));
 }
@@ -411,5 +488,10 @@ fn a_cache_without_room_says_so() {
     let tokens = Tensor::<2, Int>::from_ints([[1, 2, 3, 4]], &device());
     let read = std::panic::AssertUnwindSafe(|| gpt2.prefill(gpt2.embed_tokens(tokens), &mut cache));
     let panic = std::panic::catch_unwind(read).unwrap_err();
-    assert!(panic.downcast_ref::<String>().unwrap().contains("room for 3"));
+    assert!(
+        panic
+            .downcast_ref::<String>()
+            .unwrap()
+            .contains("room for 3")
+    );
 }

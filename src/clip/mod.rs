@@ -3,6 +3,7 @@
 
 mod encoder;
 pub mod preprocess;
+mod resample;
 mod text;
 mod vision;
 

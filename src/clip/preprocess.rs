@@ -4,10 +4,10 @@
 //! antialiased bicubic on 8-bit pixels, rounded after each of its two passes. Hugging Face's slow processor places the
 //! crop by another rounding, up to one pixel away when the overhang is odd.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
+
+use super::resample::{Window, resample};
 
 /// Sizes and constants; they belong to a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,29 +37,11 @@ impl Preprocessing {
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         let n = self.image_size;
         let (width, height) = image.dimensions();
-        let (x, full_width) = window(width, width.min(height), n);
-        let (y, full_height) = window(height, width.min(height), n);
         if (width, height) == (n, n) {
             return image.clone();
         }
-        // The window of the full-size result, in the picture's own pixels.
-        let scale_x = f64::from(width) / full_width;
-        let scale_y = f64::from(height) / full_height;
-        let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-            .crop(
-                x * scale_x,
-                y * scale_y,
-                f64::from(n) * scale_x,
-                f64::from(n) * scale_y,
-            );
-        let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3)
-            .expect("an RGB picture has three bytes a pixel");
-        let mut target = Image::new(n, n, PixelType::U8x3);
-        Resizer::new()
-            .resize(&source, &mut target, &options)
-            .expect("the window is inside the picture");
-        RgbImage::from_raw(n, n, target.into_vec()).expect("three bytes a pixel")
+        let shorter = width.min(height);
+        resample(image, window(width, shorter, n), window(height, shorter, n))
     }
 
     /// Appends `(pixel / 255 - mean) / std`, channel by channel.
@@ -82,12 +64,16 @@ impl Preprocessing {
     }
 }
 
-/// Where the crop begins along one side, and how long that side is, both in pixels of the resized picture.
-fn window(side: u32, shorter: u32, n: u32) -> (f64, f64) {
+/// The middle `n` pixels of a side, when the shorter side is resized to `n`.
+fn window(side: u32, shorter: u32, n: u32) -> Window {
     let full = u64::from(n) * u64::from(side) / u64::from(shorter);
     let overhang = (full - u64::from(n)) as f64;
-    // Python's `round`, which torchvision calls, takes a half to the even neighbour.
-    ((overhang / 2.0).round_ties_even(), full as f64)
+    Window {
+        full,
+        // Python's `round`, which torchvision calls, takes a half to the even neighbour.
+        start: (overhang / 2.0).round_ties_even() as u64,
+        count: n,
+    }
 }
 
 #[cfg(test)]
@@ -106,10 +92,38 @@ mod tests {
 
     #[test]
     fn the_crop_is_in_the_middle_and_halves_go_to_the_even_side() {
-        assert_eq!(window(100, 100, 50), (0.0, 50.0));
-        assert_eq!(window(103, 100, 100), (2.0, 103.0));
-        assert_eq!(window(105, 100, 100), (2.0, 105.0));
-        assert_eq!(window(640, 480, 224), (37.0, 298.0));
+        assert_eq!(
+            window(100, 100, 50),
+            Window {
+                start: 0,
+                full: 50,
+                count: 50
+            }
+        );
+        assert_eq!(
+            window(103, 100, 100),
+            Window {
+                start: 2,
+                full: 103,
+                count: 100
+            }
+        );
+        assert_eq!(
+            window(105, 100, 100),
+            Window {
+                start: 2,
+                full: 105,
+                count: 100
+            }
+        );
+        assert_eq!(
+            window(640, 480, 224),
+            Window {
+                start: 37,
+                full: 298,
+                count: 224
+            }
+        );
     }
 
     #[test]

@@ -10,7 +10,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::SafeTensors;
 
 pub fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// Fills a module from a fixture with PyTorch's names: nothing missing, nothing left over. `renames` are regular
@@ -22,9 +24,18 @@ pub fn load_weights<M: Module>(mut module: M, name: &str, renames: &[(&str, &str
     for (from, to) in renames {
         store = store.with_key_remapping(*from, *to);
     }
-    let result = module.load_from(&mut store).unwrap_or_else(|error| panic!("{name}: {error}"));
-    assert!(result.unused.is_empty(), "{name}: left over: {:?}", result.unused);
-    assert!(result.missing.is_empty() && result.errors.is_empty(), "{name}: {result}");
+    let result = module
+        .load_from(&mut store)
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(
+        result.unused.is_empty(),
+        "{name}: left over: {:?}",
+        result.unused
+    );
+    assert!(
+        result.missing.is_empty() && result.errors.is_empty(),
+        "{name}: {result}"
+    );
     module
 }
 
@@ -37,7 +48,8 @@ pub struct Case {
 impl Case {
     pub fn open(name: &str) -> Self {
         let path = fixture(&format!("models/{name}.safetensors"));
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let bytes =
+            std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self {
             bytes,
             name: name.to_string(),
@@ -46,16 +58,29 @@ impl Case {
 
     fn raw(&self, key: &str) -> (Vec<usize>, Vec<[u8; 4]>) {
         let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
-        let view = tensors.tensor(key).unwrap_or_else(|error| panic!("{} {key}: {error}", self.name));
-        (view.shape().to_vec(), view.data().as_chunks::<4>().0.to_vec())
+        let view = tensors
+            .tensor(key)
+            .unwrap_or_else(|error| panic!("{} {key}: {error}", self.name));
+        (
+            view.shape().to_vec(),
+            view.data().as_chunks::<4>().0.to_vec(),
+        )
     }
 
     pub fn floats(&self, key: &str) -> Vec<f32> {
-        self.raw(key).1.into_iter().map(f32::from_le_bytes).collect()
+        self.raw(key)
+            .1
+            .into_iter()
+            .map(f32::from_le_bytes)
+            .collect()
     }
 
     pub fn ints(&self, key: &str) -> Vec<i32> {
-        self.raw(key).1.into_iter().map(i32::from_le_bytes).collect()
+        self.raw(key)
+            .1
+            .into_iter()
+            .map(i32::from_le_bytes)
+            .collect()
     }
 
     pub fn tensor<const D: usize>(&self, key: &str, device: &Device) -> Tensor<D> {
@@ -70,7 +95,9 @@ impl Case {
 /// Every value within `tolerance` times the largest expected magnitude.
 pub fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}: number of values");
-    let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let largest = expected
+        .iter()
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
         let error = (a - e).abs();
         assert!(

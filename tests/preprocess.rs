@@ -1,0 +1,117 @@
+//! Pictures are opened, resized and cropped as Pillow and OpenAI's CLIP do it (`fixtures/make_preprocess.py`), and what
+//! is not a picture is refused with a sentence.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clipcap::clip::Preprocessing;
+use clipcap::picture;
+use common::fixture;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Expected {
+    size: u32,
+    expected: String,
+    mode: String,
+}
+
+/// Largest and mean difference in grey levels between our crop and Pillow's.
+fn difference(name: &str, case: &Expected) -> (u8, f64) {
+    let folder = fixture("preprocess");
+    let image = picture::open(&folder.join(name)).unwrap();
+    let crop = Preprocessing::openai(case.size).crop(&image);
+    let expected = image::open(folder.join(&case.expected)).unwrap().to_rgb8();
+    assert_eq!(crop.dimensions(), expected.dimensions());
+    let differences: Vec<u8> = crop
+        .iter()
+        .zip(expected.iter())
+        .map(|(a, b)| a.abs_diff(*b))
+        .collect();
+    let mean = differences.iter().map(|&d| f64::from(d)).sum::<f64>() / differences.len() as f64;
+    (differences.into_iter().max().unwrap(), mean)
+}
+
+#[test]
+fn crops_are_within_one_grey_level_of_pillows() {
+    let text = std::fs::read_to_string(fixture("preprocess/cases.json")).unwrap();
+    let cases: BTreeMap<String, Expected> = serde_json::from_str(&text).unwrap();
+    assert!(cases.len() >= 28);
+    for (name, case) in &cases {
+        let (largest, mean) = difference(name, case);
+        // JPEG leaves the decoder some freedom (inverse transform, how colour is spread over its pixels), and Pillow's
+        // libjpeg-turbo uses it differently.
+        let allowed = if name.ends_with(".jpg") {
+            (JPEG_LARGEST, JPEG_MEAN)
+        } else {
+            (1, 0.01)
+        };
+        assert!(
+            largest <= allowed.0 && mean <= allowed.1,
+            "{name} ({}): largest difference {largest}, mean {mean:.3}",
+            case.mode
+        );
+    }
+}
+
+const JPEG_LARGEST: u8 = 3;
+const JPEG_MEAN: f64 = 0.6;
+
+fn refusal(name: &str, bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    let error = picture::open(&path).unwrap_err().to_string();
+    assert!(error.contains(name) && !error.contains('\n'), "{error}");
+    error
+}
+
+#[test]
+fn what_is_not_a_picture_is_refused_by_name_and_reason() {
+    let png = std::fs::read(fixture("preprocess/wide.png")).unwrap();
+    let jpeg = std::fs::read(fixture("preprocess/photo.jpg")).unwrap();
+    assert!(refusal("empty.png", b"").contains("is empty"));
+    assert!(refusal("text.jpg", b"this is no picture at all").contains("is not a picture"));
+    assert!(refusal("cut.png", &png[..png.len() / 2]).contains("is damaged"));
+    assert!(refusal("head.jpg", &jpeg[..200]).contains("is damaged"));
+    let avif = [&[0, 0, 0, 28][..], b"ftypavif", &[0; 40]].concat();
+    assert!(refusal("new.avif", &avif).contains("AVIF is not read: convert it"));
+    let missing = picture::open(Path::new("no/such.png"))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(missing, "no/such.png: no such file");
+    assert!(
+        picture::open(&fixture("preprocess"))
+            .unwrap_err()
+            .to_string()
+            .contains("is a folder")
+    );
+}
+
+#[test]
+fn a_picture_that_claims_to_be_enormous_is_refused_before_it_is_read() {
+    // A valid PNG header for 60,000 x 60,000 pixels, and no pixels.
+    let mut png = std::fs::read(fixture("preprocess/wide.png")).unwrap();
+    png[16..20].copy_from_slice(&60_000_u32.to_be_bytes());
+    png[20..24].copy_from_slice(&60_000_u32.to_be_bytes());
+    let checksum = crc32(&png[12..29]);
+    png[29..33].copy_from_slice(&checksum.to_be_bytes());
+    assert!(refusal("bomb.png", &png).contains("60000 x 60000 pixels is too large"));
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for &byte in bytes {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 {
+                (crc >> 1) ^ 0xedb8_8320
+            } else {
+                crc >> 1
+            };
+        }
+    }
+    !crc
+}
