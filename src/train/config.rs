@@ -67,7 +67,7 @@ impl TrainConfig {
             ("prefix length", self.prefix_length),
         ];
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
-            bail!("the {name} is 0: give at least 1");
+            bail!("{name} is 0: give at least 1");
         }
         if let MapperKind::Transformer {
             clip_length,

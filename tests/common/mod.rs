@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
+pub mod model;
+
 use std::path::PathBuf;
 
 use burn::module::Module;
