@@ -30,7 +30,10 @@ impl Place {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clipcap"));
-        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         command
     }
 
@@ -45,9 +48,29 @@ impl Place {
 
     fn train(&self, run: &str, more: &[&str]) -> Output {
         let args = [
-            "train", "--model", "model/tiny", "--data", "data/captions.json", "--images", "data/images", "--prefix-length", "4",
-            "--clip-length", "3", "--layers", "1", "--batch-size", "4", "--learning-rate", "1e-3", "--device", "cpu", "--ui",
-            "plain", "--run", run,
+            "train",
+            "--model",
+            "model/tiny",
+            "--data",
+            "data/captions.json",
+            "--images",
+            "data/images",
+            "--prefix-length",
+            "4",
+            "--clip-length",
+            "3",
+            "--layers",
+            "1",
+            "--batch-size",
+            "4",
+            "--learning-rate",
+            "1e-3",
+            "--device",
+            "cpu",
+            "--ui",
+            "plain",
+            "--run",
+            run,
         ];
         self.run(&[&args[..], more].concat())
     }
@@ -80,13 +103,28 @@ fn picture() -> String {
 #[test]
 fn a_caption_has_tokens_log_prob_and_score() {
     let place = Place::new();
-    let output = place.run(&["infer", "--model", "model/tiny", "--device", "cpu", "--format", "jsonl", &picture()]);
+    let output = place.run(&[
+        "infer",
+        "--model",
+        "model/tiny",
+        "--device",
+        "cpu",
+        "--format",
+        "jsonl",
+        &picture(),
+    ]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let line: Value = serde_json::from_str(&stdout(&output)).unwrap();
     let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["image", "rank", "caption", "tokens", "log_prob", "score"]);
+    assert_eq!(
+        keys,
+        ["image", "rank", "caption", "tokens", "log_prob", "score"]
+    );
     let tokens = line["tokens"].as_array().unwrap().len() as f64;
-    let (sum, mean) = (line["log_prob"].as_f64().unwrap(), line["score"].as_f64().unwrap());
+    let (sum, mean) = (
+        line["log_prob"].as_f64().unwrap(),
+        line["score"].as_f64().unwrap(),
+    );
     assert!(sum < 0.0 && (sum / tokens - mean).abs() < 1e-4);
 }
 
@@ -94,17 +132,34 @@ fn a_caption_has_tokens_log_prob_and_score() {
 fn beams_are_ranked_and_one_beam_is_greedy() {
     let place = Place::new();
     let infer = |more: &[&str]| {
-        let args = ["infer", "--model", "model/tiny", "--device", "cpu", "--format", "jsonl"];
+        let args = [
+            "infer",
+            "--model",
+            "model/tiny",
+            "--device",
+            "cpu",
+            "--format",
+            "jsonl",
+        ];
         let output = place.run(&[&args[..], more, &[&picture()]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Value> = stdout(&output)
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         lines
     };
     let beams = infer(&["--decode", "beam", "--num-captions", "5"]);
     assert_eq!(beams.len(), 5);
-    let scores: Vec<f64> = beams.iter().map(|line| line["score"].as_f64().unwrap()).collect();
+    let scores: Vec<f64> = beams
+        .iter()
+        .map(|line| line["score"].as_f64().unwrap())
+        .collect();
     assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
-    assert_eq!(infer(&["--decode", "beam", "--beam-size", "1"])[0]["tokens"], infer(&[])[0]["tokens"]);
+    assert_eq!(
+        infer(&["--decode", "beam", "--beam-size", "1"])[0]["tokens"],
+        infer(&[])[0]["tokens"]
+    );
     let sample = |seed| infer(&["--decode", "sample", "--num-captions", "3", "--seed", seed]);
     assert_eq!(sample("4"), sample("4"));
     assert_ne!(sample("4"), sample("5"));
@@ -119,15 +174,37 @@ fn a_bad_picture_is_reported_and_the_others_are_captioned() {
     let pictures = ["notes.jpg", &good, "missing.png"];
     let output = place.run(&[&args[..], &["--format", "jsonl"], &pictures].concat());
     assert_eq!(output.status.code(), Some(1));
-    let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(lines[0]["error"].as_str().unwrap().contains("notes.jpg: is not a picture"));
+    let lines: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        lines[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("notes.jpg: is not a picture")
+    );
     assert!(lines[1]["caption"].is_string());
-    assert!(lines[2]["error"].as_str().unwrap().contains("missing.png: no such file"));
+    assert!(
+        lines[2]["error"]
+            .as_str()
+            .unwrap()
+            .contains("missing.png: no such file")
+    );
 
     let output = place.run(&[&args[..], &pictures].concat());
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(stdout(&output).lines().count(), 1, "only the caption is on standard output");
-    assert_eq!(stderr(&output).matches("error: ").count(), 2, "{}", stderr(&output));
+    assert_eq!(
+        stdout(&output).lines().count(),
+        1,
+        "only the caption is on standard output"
+    );
+    assert_eq!(
+        stderr(&output).matches("error: ").count(),
+        2,
+        "{}",
+        stderr(&output)
+    );
 
     let output = place.run(&[&args[..], &["--format", "csv"], &pictures].concat());
     assert!(stdout(&output).starts_with("image,rank,caption,log_prob,score,error\n"));
@@ -138,10 +215,23 @@ fn a_bad_picture_is_reported_and_the_others_are_captioned() {
 fn a_folder_of_pictures_is_captioned_by_name() {
     let place = Place::new();
     place.write_data();
-    let output = place.run(&["infer", "--model", "model/tiny", "--device", "cpu", "data/images"]);
-    let names: Vec<String> = stdout(&output).lines().map(|line| line.split(':').next().unwrap().to_string()).collect();
+    let output = place.run(&[
+        "infer",
+        "--model",
+        "model/tiny",
+        "--device",
+        "cpu",
+        "data/images",
+    ]);
+    let names: Vec<String> = stdout(&output)
+        .lines()
+        .map(|line| line.split(':').next().unwrap().to_string())
+        .collect();
     assert_eq!(names.len(), 12);
-    assert!(names.is_sorted() && names[0].ends_with("000000.png"), "{names:?}");
+    assert!(
+        names.is_sorted() && names[0].ends_with("000000.png"),
+        "{names:?}"
+    );
 }
 
 #[test]
@@ -151,13 +241,21 @@ fn embeddings_are_the_same_alone_and_in_a_batch() {
     let embed = |path: &str| {
         let output = place.run(&["embed", "--model", "model/tiny", "--device", "cpu", path]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Value> = stdout(&output)
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         lines
     };
     let all = embed("data/images");
     assert_eq!(all[3]["embedding"].as_array().unwrap().len(), 8);
     let alone = embed("data/images/000003.png");
-    for (a, b) in all[3]["embedding"].as_array().unwrap().iter().zip(alone[0]["embedding"].as_array().unwrap()) {
+    for (a, b) in all[3]["embedding"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(alone[0]["embedding"].as_array().unwrap())
+    {
         assert!((a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-5);
     }
 }
@@ -168,13 +266,26 @@ fn wrong_usage_exits_with_2() {
     let cases: [&[&str]; 5] = [
         &["infer", "--device", "gpu"],
         &["infer", "--num-captions", "3"],
-        &["infer", "--decode", "beam", "--beam-size", "2", "--num-captions", "3"],
+        &[
+            "infer",
+            "--decode",
+            "beam",
+            "--beam-size",
+            "2",
+            "--num-captions",
+            "3",
+        ],
         &["train", "--split", "80/30/10"],
         &["nonsense"],
     ];
     for args in cases {
         let output = place.run(args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            stderr(&output)
+        );
         assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
     }
     assert!(stderr(&place.run(cases[0])).contains("auto, cpu, wgpu"));
@@ -183,7 +294,16 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
     let place = Place::new();
-    let infer = || place.run(&["infer", "--model", "model/tiny", "--device", "cpu", &picture()]);
+    let infer = || {
+        place.run(&[
+            "infer",
+            "--model",
+            "model/tiny",
+            "--device",
+            "cpu",
+            &picture(),
+        ])
+    };
     let config = place.path("model/tiny/config.json");
     let text = fs::read_to_string(&config).unwrap();
 
@@ -191,9 +311,17 @@ fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
     fails_with(&infer(), &["config.json", "n_layers"]);
     fs::write(&config, text.replacen("\"n_embd\": 16,", "", 1)).unwrap();
     fails_with(&infer(), &["config.json", "n_embd"]);
-    fs::write(&config, text.replacen("\"patch_size\": 8", "\"patch_size\": 7", 1)).unwrap();
+    fs::write(
+        &config,
+        text.replacen("\"patch_size\": 8", "\"patch_size\": 7", 1),
+    )
+    .unwrap();
     fails_with(&infer(), &["config.json", "patch_size is 7"]);
-    fs::write(&config, text.replacen("\"n_positions\": 64", "\"n_positions\": 65", 1)).unwrap();
+    fs::write(
+        &config,
+        text.replacen("\"n_positions\": 64", "\"n_positions\": 65", 1),
+    )
+    .unwrap();
     fails_with(&infer(), &["gpt2.bpk", "config.json"]);
     fs::write(&config, &text).unwrap();
 
@@ -203,7 +331,10 @@ fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
     fails_with(&infer(), &["mapper.bpk"]);
     fs::remove_file(&weights).unwrap();
     fails_with(&infer(), &["mapper.bpk is missing"]);
-    fails_with(&place.run(&["infer", "--model", "nowhere", &picture()]), &["nowhere is not a model folder"]);
+    fails_with(
+        &place.run(&["infer", "--model", "nowhere", &picture()]),
+        &["nowhere is not a model folder"],
+    );
 }
 
 #[test]
@@ -212,21 +343,40 @@ fn training_writes_a_run_that_infer_takes_up() {
     place.write_data();
     let output = place.train("mine", &["--epochs", "2"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stdout(&output).contains("artifacts/mine/best"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("artifacts/mine/best"),
+        "{}",
+        stdout(&output)
+    );
     assert!(stderr(&output).contains("epoch 2/2"), "{}", stderr(&output));
-    for file in ["config.json", "metrics.jsonl", "predictions-test.json", "metrics-test.json", "best/config.json"] {
+    for file in [
+        "config.json",
+        "metrics.jsonl",
+        "predictions-test.json",
+        "metrics-test.json",
+        "best/config.json",
+    ] {
         assert!(place.path("artifacts/mine").join(file).is_file(), "{file}");
     }
     let output = place.run(&["infer", "--device", "cpu", &picture()]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stderr(&output).contains("model: artifacts/mine/best (the last run)"), "{}", stderr(&output));
-    fails_with(&place.train("mine", &[]), &["artifacts/mine exists already", "--run"]);
+    assert!(
+        stderr(&output).contains("model: artifacts/mine/best (the last run)"),
+        "{}",
+        stderr(&output)
+    );
+    fails_with(
+        &place.train("mine", &[]),
+        &["artifacts/mine exists already", "--run"],
+    );
 }
 
 /// The losses of a run, step by step.
 fn losses(run: &Path) -> Vec<f64> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter_map(|line| line["Loss"].as_f64()).collect()
 }
 
@@ -235,7 +385,17 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another() {
     let place = Place::new();
     place.write_data();
     for (run, seed) in [("a", "3"), ("b", "3"), ("c", "4")] {
-        let output = place.train(run, &["--epochs", "3", "--seed", seed, "--trainable", "mapper-and-gpt2"]);
+        let output = place.train(
+            run,
+            &[
+                "--epochs",
+                "3",
+                "--seed",
+                seed,
+                "--trainable",
+                "mapper-and-gpt2",
+            ],
+        );
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     }
     let [a, b, c] = ["a", "b", "c"].map(|run| losses(&place.path("artifacts").join(run)));
@@ -256,9 +416,15 @@ fn data_that_cannot_be_trained_on_is_refused() {
     for index in 0..3 {
         fs::remove_file(place.path(&format!("data/images/00000{index}.png"))).unwrap();
     }
-    fails_with(&place.train("holes", &[]), &["3 of 12 images", "000000.png", "--images"]);
+    fails_with(
+        &place.train("holes", &[]),
+        &["3 of 12 images", "000000.png", "--images"],
+    );
     fails_with(&place.train("none", &["--epochs", "0"]), &["epochs is 0"]);
-    fails_with(&place.train("noisy", &["--noise-rate", "7"]), &["noise with rate 7"]);
+    fails_with(
+        &place.train("noisy", &["--noise-rate", "7"]),
+        &["noise with rate 7"],
+    );
     fs::write(place.path("taken"), "").unwrap();
     fs::remove_dir_all(place.path("artifacts")).unwrap();
     fs::write(place.path("artifacts"), "a file where the folder should be").unwrap();
@@ -270,7 +436,14 @@ fn data_that_cannot_be_trained_on_is_refused() {
 fn a_full_disk_is_an_error_and_not_a_panic() {
     let place = Place::new();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let args = ["infer", "--model", "model/tiny", "--device", "cpu", &picture()];
+    let args = [
+        "infer",
+        "--model",
+        "model/tiny",
+        "--device",
+        "cpu",
+        &picture(),
+    ];
     let output = place.command(&args).stdout(full).output().unwrap();
     fails_with(&output, &["writing to standard output"]);
 }
@@ -281,24 +454,69 @@ fn ctrl_c_leaves_a_model_that_loads() {
     let place = Place::new();
     place.write_data();
     let args = [
-        "train", "--model", "model/tiny", "--data", "data/captions.json", "--images", "data/images", "--prefix-length", "4",
-        "--clip-length", "3", "--layers", "1", "--batch-size", "1", "--device", "cpu", "--ui", "plain", "--epochs", "100000", "--run",
+        "train",
+        "--model",
+        "model/tiny",
+        "--data",
+        "data/captions.json",
+        "--images",
+        "data/images",
+        "--prefix-length",
+        "4",
+        "--clip-length",
+        "3",
+        "--layers",
+        "1",
+        "--batch-size",
+        "1",
+        "--device",
+        "cpu",
+        "--ui",
+        "plain",
+        "--epochs",
+        "100000",
+        "--run",
         "long",
     ];
-    let mut child = place.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = place
+        .command(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let log = place.path("artifacts/long/metrics.jsonl");
     let started = Instant::now();
     let two_epochs = || fs::read_to_string(&log).is_ok_and(|text| text.contains("\"epoch\":3"));
     while !two_epochs() {
-        assert!(started.elapsed() < Duration::from_secs(60), "no epoch within a minute");
-        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "no epoch within a minute"
+        );
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended by itself"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
-    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let interrupt = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(interrupt.success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    assert!(stdout(&output).contains("stopped after"), "{}", stdout(&output));
-    let infer = place.run(&["infer", "--model", "artifacts/long/best", "--device", "cpu", &picture()]);
+    assert!(
+        stdout(&output).contains("stopped after"),
+        "{}",
+        stdout(&output)
+    );
+    let infer = place.run(&[
+        "infer",
+        "--model",
+        "artifacts/long/best",
+        "--device",
+        "cpu",
+        &picture(),
+    ]);
     assert_eq!(infer.status.code(), Some(0), "{}", stderr(&infer));
 }

@@ -2,14 +2,17 @@
 //!
 //! A document is all captions of one picture in random order, one after the other and each as a captioner will write
 //! it, without a space before. So the model learns that what stands before a sentence tells what the sentence is about,
-//! which is what a mapper's prefix will use.
+//! which is what a mapper's prefix will use. Before a document stands a random number of end-of-text tokens, as a prefix
+//! will: captions are met at every position they can later begin at.
+
+use std::sync::Mutex;
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::data::batcher::TokenBatch;
@@ -32,34 +35,77 @@ pub fn sample_config(vocab_size: usize) -> Gpt2Config {
     }
 }
 
-/// Cuts documents, with `eos` after each, into blocks of `length` tokens. What is left over at the end is dropped.
-///
-/// `documents` holds the captions of each picture as token ids; their order is shuffled, and so is that of the documents.
-pub fn pack(
-    mut documents: Vec<Vec<Vec<u32>>>,
-    eos: u32,
-    length: usize,
-    seed: u64,
-) -> Vec<Vec<u32>> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    documents.shuffle(&mut rng);
-    let mut stream = Vec::new();
-    for mut captions in documents {
-        captions.shuffle(&mut rng);
-        stream.extend(captions.into_iter().flatten());
-        stream.push(eos);
-    }
-    stream.chunks_exact(length).map(<[u32]>::to_vec).collect()
+/// Most end-of-text tokens before a document; as many as the paper's prefix has vectors.
+const MAX_LEAD: usize = 40;
+
+/// The captions of a picture as token ids.
+pub type Document = Vec<Vec<u32>>;
+
+/// Makes [`DocumentBatch`]es: shuffles each document's captions and puts the lead before them.
+#[derive(Debug)]
+pub struct DocumentBatcher {
+    end_of_text: u32,
+    n_positions: usize,
+    rng: Mutex<ChaCha8Rng>,
 }
 
-/// Makes [`TokenBatch`]es of blocks.
+/// Rows of tokens, and what is to be predicted in them.
 #[derive(Clone, Debug)]
-pub struct BlockBatcher;
+pub struct DocumentBatch {
+    /// Everything but each row's last token, padded at the end, `[B, T]`.
+    read: Tensor<2, Int>,
+    /// Indices into the `B * T` positions from which a token is predicted, `[N]`: none in the lead or the padding.
+    positions: Tensor<1, Int>,
+    /// The token predicted at each, `[N]`.
+    targets: Tensor<1, Int>,
+}
 
-impl Batcher<Vec<u32>, TokenBatch> for BlockBatcher {
-    fn batch(&self, blocks: Vec<Vec<u32>>, device: &Device) -> TokenBatch {
-        let rows: Vec<&[u32]> = blocks.iter().map(Vec::as_slice).collect();
-        TokenBatch::new(&rows, device)
+impl DocumentBatcher {
+    pub fn new(end_of_text: u32, n_positions: usize, seed: u64) -> Self {
+        Self {
+            end_of_text,
+            n_positions,
+            rng: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
+        }
+    }
+
+    /// The lead's length and the whole row: lead, captions, end of text.
+    fn row(&self, mut document: Document, rng: &mut ChaCha8Rng) -> (usize, Vec<u32>) {
+        document.shuffle(rng);
+        let lead = rng.random_range(1..=MAX_LEAD.min(self.n_positions / 2));
+        let mut row = vec![self.end_of_text; lead];
+        row.extend(document.into_iter().flatten());
+        row.push(self.end_of_text);
+        row.truncate(self.n_positions);
+        (lead, row)
+    }
+}
+
+impl Batcher<Document, DocumentBatch> for DocumentBatcher {
+    fn batch(&self, documents: Vec<Document>, device: &Device) -> DocumentBatch {
+        let mut rng = self
+            .rng
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let rows: Vec<(usize, Vec<u32>)> = documents
+            .into_iter()
+            .map(|document| self.row(document, &mut rng))
+            .collect();
+        let read: Vec<&[u32]> = rows.iter().map(|(_, row)| &row[..row.len() - 1]).collect();
+        let read = TokenBatch::new(&read, device).tokens;
+        let [_, t] = read.dims();
+        let (mut positions, mut targets) = (Vec::new(), Vec::new());
+        for (i, (lead, row)) in rows.iter().enumerate() {
+            for (j, &token) in row.iter().enumerate().skip(*lead) {
+                positions.push((i * t + j - 1) as i32);
+                targets.push(token as i32);
+            }
+        }
+        DocumentBatch {
+            read,
+            positions: Tensor::from_ints(positions.as_slice(), device),
+            targets: Tensor::from_ints(targets.as_slice(), device),
+        }
     }
 }
 
@@ -70,32 +116,26 @@ pub struct Gpt2Learner {
 }
 
 impl Gpt2Learner {
-    /// Each token but the first is predicted from those before it.
-    fn loss(&self, batch: TokenBatch) -> Tensor<1> {
-        let [b, t] = batch.tokens.dims();
-        let read = self
-            .gpt2
-            .embed_tokens(batch.tokens.clone().narrow(1, 0, t - 1)); // [B, T - 1, C]
-        let targets = batch.tokens.narrow(1, 1, t - 1).reshape([b * (t - 1)]); // [B (T - 1)]
-        let positions = Tensor::arange(0..(b * (t - 1)) as i64, &targets.device());
-        cross_entropy(&self.gpt2, self.gpt2.forward(read), positions, targets)
+    fn loss(&self, batch: DocumentBatch) -> Tensor<1> {
+        let hidden = self.gpt2.forward(self.gpt2.embed_tokens(batch.read)); // [B, T, C]
+        cross_entropy(&self.gpt2, hidden, batch.positions, batch.targets)
     }
 }
 
 impl TrainStep for Gpt2Learner {
-    type Input = TokenBatch;
+    type Input = DocumentBatch;
     type Output = StepOutput;
 
-    fn step(&self, batch: TokenBatch) -> TrainOutput<StepOutput> {
+    fn step(&self, batch: DocumentBatch) -> TrainOutput<StepOutput> {
         StepOutput::train(self, self.loss(batch))
     }
 }
 
 impl InferenceStep for Gpt2Learner {
-    type Input = TokenBatch;
+    type Input = DocumentBatch;
     type Output = StepOutput;
 
-    fn step(&self, batch: TokenBatch) -> StepOutput {
+    fn step(&self, batch: DocumentBatch) -> StepOutput {
         StepOutput {
             loss: self.loss(batch),
         }
@@ -107,17 +147,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_full_and_keep_every_document_together() {
-        let documents = (0..10).map(|i| vec![vec![i, i], vec![i + 100]]).collect();
-        let blocks = pack(documents, 999, 8, 1);
-        assert_eq!(blocks.len(), 5);
-        let stream: Vec<u32> = blocks.concat();
-        for document in stream.chunks(4) {
-            assert_eq!(document[3], 999);
-            let id = document.iter().find(|&&token| token < 100).unwrap();
-            let mut sorted = document[..3].to_vec();
-            sorted.sort_unstable();
-            assert_eq!(sorted, [*id, *id, id + 100]);
+    fn what_is_predicted_is_the_document_and_its_end_and_nothing_before_or_after() {
+        let batcher = DocumentBatcher::new(9, 64, 1);
+        let documents = vec![vec![vec![1, 2], vec![3]], vec![vec![4]]];
+        let batch = batcher.batch(documents, &Device::flex());
+        let [_, t] = batch.read.dims();
+        let ints = |tensor: Tensor<1, Int>| tensor.into_data().iter::<i32>().collect::<Vec<_>>();
+        let (read, positions, targets) = (
+            ints(batch.read.reshape([-1])),
+            ints(batch.positions),
+            ints(batch.targets),
+        );
+        assert!(
+            targets == [1, 2, 3, 9, 4, 9] || targets == [3, 1, 2, 9, 4, 9],
+            "{targets:?}"
+        );
+        for (&position, &target) in positions.iter().zip(&targets) {
+            let next = position as usize + 1;
+            // The last token of a row is not read: what stands there is padding or the next row.
+            assert!(target == 9 || read[next] == target, "{position}");
         }
+        let first_row = positions
+            .iter()
+            .filter(|&&position| (position as usize) < t)
+            .count();
+        assert_eq!(first_row, 4);
+        assert_eq!(
+            read[positions[0] as usize], 9,
+            "the first token is predicted from the lead"
+        );
+    }
+
+    #[test]
+    fn a_row_never_outgrows_the_model() {
+        let batcher = DocumentBatcher::new(9, 16, 1);
+        let batch = batcher.batch(vec![vec![vec![1; 40]]], &Device::flex());
+        assert_eq!(batch.read.dims(), [1, 15]);
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
-use super::gpt2::{self, BlockBatcher, Gpt2Learner};
+use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
 use crate::clip::Preprocessing;
 use crate::data::coco::CocoCaptions;
 use crate::data::scenes;
@@ -98,7 +98,7 @@ impl PretrainConfig {
         Self {
             data: PretrainData::Scenes { count: 20_000 },
             epochs: 3,
-            batch_size: 16,
+            batch_size: 32,
             vocab_size: 512,
             weight_decay: 0.01,
             schedule: ScheduleConfig {
@@ -112,6 +112,7 @@ impl PretrainConfig {
 
     fn optimizer(&self) -> ModuleOptimizer {
         AdamWConfig::new()
+            .with_beta_2(0.98)
             .with_epsilon(1e-8)
             .with_weight_decay(self.weight_decay as f32)
             .init()
@@ -240,28 +241,21 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
     let texts = captions.clone().into_iter().flatten();
     let tokenizer = Tokenizer::train(TokenizerKind::Gpt2, texts, config.vocab_size)?;
     let sizes = gpt2::sample_config(tokenizer.vocab_size());
-    let blocks = |captions: Vec<Vec<String>>| -> Result<Vec<Vec<u32>>> {
-        let documents = captions
-            .iter()
-            .map(|captions| {
-                captions
-                    .iter()
-                    .map(|caption| tokenizer.encode(caption))
-                    .collect()
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(gpt2::pack(
-            documents,
-            tokenizer.end_of_text(),
-            sizes.n_positions,
-            config.seed,
-        ))
+    let documents = |captions: Vec<Vec<String>>| -> Result<Vec<Document>> {
+        let tokens = |captions: &Vec<String>| {
+            captions
+                .iter()
+                .map(|caption| tokenizer.encode(caption))
+                .collect()
+        };
+        Ok(captions.iter().map(tokens).collect::<Result<_, _>>()?)
     };
-    let loader = |blocks: Vec<Vec<u32>>, shuffle: bool| {
-        let builder = DataLoaderBuilder::new(BlockBatcher)
+    let loader = |documents: Vec<Document>, shuffle: bool| {
+        let batcher = DocumentBatcher::new(tokenizer.end_of_text(), sizes.n_positions, config.seed);
+        let builder = DataLoaderBuilder::new(batcher)
             .batch_size(config.batch_size)
             .set_device(context.device.clone());
-        let dataset = InMemDataset::new(blocks);
+        let dataset = InMemDataset::new(documents);
         if shuffle {
             builder.shuffle(config.seed).build(dataset)
         } else {
@@ -269,8 +263,8 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
         }
     };
     let (train, valid) = (
-        loader(blocks(captions)?, true),
-        loader(blocks(valid)?, false),
+        loader(documents(captions)?, true),
+        loader(documents(valid)?, false),
     );
     check_size(train.num_items(), valid.num_items(), 1)?;
 

@@ -6,7 +6,9 @@ use burn::tensor::Device;
 use clipcap::clip::{ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
 use clipcap::gpt2::Gpt2Config;
 use clipcap::mapper::{MapperConfig, MapperKind};
-use clipcap::model_folder::{CaptionerConfig, EncoderConfig, Part, save_part, tokenizer_file, update_config};
+use clipcap::model_folder::{
+    CaptionerConfig, EncoderConfig, Part, save_part, tokenizer_file, update_config,
+};
 use clipcap::nn::Activation;
 use clipcap::tokenizer::{Tokenizer, TokenizerKind};
 
@@ -14,7 +16,13 @@ pub fn write_model(folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
     let device = Device::flex();
     device.seed(1);
-    let texts = || ["A red circle.", "A blue star on white."].into_iter().cycle().take(20).map(String::from);
+    let texts = || {
+        ["A red circle.", "A blue star on white."]
+            .into_iter()
+            .cycle()
+            .take(20)
+            .map(String::from)
+    };
     let clip_tokenizer = Tokenizer::train(TokenizerKind::Clip, texts(), 530).unwrap();
     let gpt2_tokenizer = Tokenizer::train(TokenizerKind::Gpt2, texts(), 270).unwrap();
     let clip = ClipConfig {
@@ -63,8 +71,12 @@ pub fn write_model(folder: &Path) {
     save_part(clip.init(&device), folder, Part::Clip).unwrap();
     save_part(gpt2.init(&device), folder, Part::Gpt2).unwrap();
     save_part(mapper.init(&device), folder, Part::Mapper).unwrap();
-    clip_tokenizer.save(&folder.join(tokenizer_file(TokenizerKind::Clip))).unwrap();
-    gpt2_tokenizer.save(&folder.join(tokenizer_file(TokenizerKind::Gpt2))).unwrap();
+    clip_tokenizer
+        .save(&folder.join(tokenizer_file(TokenizerKind::Clip)))
+        .unwrap();
+    gpt2_tokenizer
+        .save(&folder.join(tokenizer_file(TokenizerKind::Gpt2)))
+        .unwrap();
     let stop = gpt2_tokenizer.encode(".").unwrap()[0];
     update_config(folder, |config| {
         config.clip = Some(EncoderConfig {
