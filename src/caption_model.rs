@@ -27,13 +27,16 @@ pub struct CaptionModel {
 }
 
 /// What training changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Trainable {
     /// The mapper alone; GPT-2 stays as it was.
     Mapper,
     /// Both, as in equation 2 of the paper.
     MapperAndGpt2,
+    /// The mapper, and low-rank changes to GPT-2's attention weights (Hu et al. 2021,
+    /// <https://arxiv.org/abs/2106.09685>): `weight + alpha / rank * a b`.
+    MapperAndLora { rank: usize, alpha: f64 },
 }
 
 impl CaptionModelConfig {

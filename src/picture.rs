@@ -34,6 +34,15 @@ pub enum PictureError {
     Damaged(PathBuf, String),
 }
 
+/// Endings of the files that are taken for pictures.
+const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+
+/// Whether a file is a picture by its name; only opening it tells whether it is one.
+pub fn is_picture_name(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ENDINGS.contains(&ending.to_lowercase().as_str()))
+}
+
 /// Opens a picture file as RGB. The content decides what it is, not the name.
 pub fn open(path: &Path) -> Result<RgbImage, PictureError> {
     let io = |error: std::io::Error| match error.kind() {

@@ -16,8 +16,6 @@ use rayon::prelude::*;
 
 /// The model that comes with the source.
 pub const SAMPLE_MODEL: &str = "model/sample";
-/// Endings of the files that are taken from a folder.
-const PICTURE_ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
 /// Where to compute.
 #[derive(Args)]
@@ -87,19 +85,12 @@ pub fn picture_files(named: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 fn pictures_of(path: &Path) -> Vec<PathBuf> {
-    let is_picture = |path: &PathBuf| {
-        let ending = path
-            .extension()
-            .and_then(|ending| ending.to_str())
-            .unwrap_or_default();
-        PICTURE_ENDINGS.contains(&ending.to_lowercase().as_str())
-    };
     let Ok(entries) = std::fs::read_dir(path) else {
         return vec![path.to_path_buf()];
     };
     let mut pictures: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(is_picture)
+        .filter(|path| picture::is_picture_name(path))
         .collect();
     pictures.sort();
     // An empty folder is an error of its own when it is opened as a picture.

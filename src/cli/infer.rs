@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::{Caption, Captioner};
-use clipcap::data::coco::CocoCaptions;
 use clipcap::data::scenes;
-use clipcap::data::split::SplitShares;
+use clipcap::data::source;
+use clipcap::data::split::{SplitShares, ids};
 use clipcap::decode::{DecodeConfig, Strategy};
 use clipcap::picture::PictureError;
 use clipcap::train::caption::DATASET;
@@ -151,9 +151,8 @@ fn choose_model(given: Option<&Path>) -> Result<PathBuf> {
 fn sample_pictures() -> Result<Vec<PathBuf>> {
     let sample = Path::new(DATASET).join("sample");
     let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
-    let images = CocoCaptions::load(&annotations)?.images;
-    let ids: Vec<_> = images.iter().map(|image| image.id.clone()).collect();
-    let test = SplitShares::default().split(&ids, 1).test;
+    let images = source::load(&annotations, &[sample.join("images")])?.images;
+    let test = SplitShares::default().split(&ids(&images), 1).test;
     Ok(test
         .into_iter()
         .take(SAMPLE_PICTURES)

@@ -39,12 +39,12 @@ struct TargetArgs {
     /// Learn from this many generated scenes
     #[arg(long, value_name = "N", conflicts_with = "data")]
     scenes: Option<usize>,
-    /// Learn from COCO caption annotations
-    #[arg(long, value_name = "FILE", requires = "images")]
+    /// Learn from captioned pictures, in any format that `train --data` reads
+    #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Folder of the annotations' pictures
+    /// Folder that the pictures named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
-    images: Option<PathBuf>,
+    images: Vec<PathBuf>,
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     #[arg(long, value_name = "N")]
@@ -64,10 +64,10 @@ struct TargetArgs {
 
 impl TargetArgs {
     fn apply(&self, mut config: PretrainConfig) -> PretrainConfig {
-        if let (Some(captions), Some(images)) = (&self.data, &self.images) {
-            config.data = PretrainData::Coco {
-                captions: captions.clone(),
-                images: images.clone(),
+        if let Some(data) = &self.data {
+            config.data = PretrainData::Files {
+                captions: data.clone(),
+                images: self.images.clone(),
             };
         }
         if let Some(count) = self.scenes {

@@ -2,13 +2,11 @@
 //!
 //! Shape letters: `B` batch, `T` longest caption of the batch, `N` tokens of the batch without padding.
 
-use std::sync::Mutex;
-
-use burn::data::dataloader::batcher::Batcher;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::loader::SeededBatcher;
 use super::noise::Noise;
 
 /// An embedding and the captions that belong to it.
@@ -68,43 +66,29 @@ pub fn rows_to_tensor(rows: &[&[f32]], device: &Device) -> Tensor<2> {
 }
 
 /// Makes [`CaptionBatch`]es: picks a caption, puts noise on the embedding.
-///
-/// Its random numbers come in the order of the batches, so a run repeats only when one thread makes them.
-#[derive(Debug)]
-pub struct CaptionBatcher {
-    noise: Option<Noise>,
-    rng: Mutex<ChaCha8Rng>,
+#[derive(Clone, Debug)]
+pub enum CaptionBatcher {
+    /// A random caption of each item, and this noise on its embedding.
+    Training(Noise),
+    /// The first caption, and the embedding as it is.
+    Validation,
 }
 
-impl CaptionBatcher {
-    /// For training: a random caption of each item, `noise` on its embedding.
-    pub fn training(noise: Noise, seed: u64) -> Self {
-        Self {
-            noise: Some(noise),
-            rng: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
-        }
-    }
+impl SeededBatcher for CaptionBatcher {
+    type Item = CaptionItem;
+    type Batch = CaptionBatch;
 
-    /// For validation: the first caption, the embedding as it is.
-    pub fn validation() -> Self {
-        Self {
-            noise: None,
-            rng: Mutex::new(ChaCha8Rng::seed_from_u64(0)),
-        }
-    }
-}
-
-impl Batcher<CaptionItem, CaptionBatch> for CaptionBatcher {
-    fn batch(&self, mut items: Vec<CaptionItem>, device: &Device) -> CaptionBatch {
-        let mut rng = self
-            .rng
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+    fn batch(
+        &self,
+        mut items: Vec<CaptionItem>,
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> CaptionBatch {
         let mut picked = vec![0; items.len()];
-        if let Some(noise) = &self.noise {
+        if let Self::Training(noise) = self {
             for (item, picked) in items.iter_mut().zip(&mut picked) {
                 *picked = rng.random_range(0..item.captions.len());
-                noise.apply(&mut item.clip_embedding, &mut *rng);
+                noise.apply(&mut item.clip_embedding, rng);
             }
         }
         let embeddings: Vec<&[f32]> = items.iter().map(|item| &item.clip_embedding[..]).collect();

@@ -1,168 +1,326 @@
 //! Picture embeddings, computed once a picture and kept in a file.
+//!
+//! While they are computed, rows are appended to `<key>.partial`, so that a run that is cut off goes on where it was. A
+//! whole set is `<key>.safetensors`, with the sha256 of its values, which is checked whenever it is read. The row of a
+//! picture that could not be read is not a number; the next run tries it again.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 
+use super::picture_source::PictureSource;
 use crate::captioner::ImageEncoder;
 use crate::files;
 use crate::model_folder::{ModelFolder, Part};
-use crate::picture::{self, PictureError};
+use crate::picture::PictureError;
 
 /// Pictures encoded together: enough to keep the cores busy, few enough to keep memory flat.
 const BATCH: usize = 32;
 
-/// Embeddings in the order of the files asked for, and the files that could not be read.
+/// Embeddings in the order of the pictures asked for, and the pictures that could not be read.
 #[derive(Debug, Default)]
 pub struct Embeddings {
-    /// `None` where the file could not be read.
+    /// `None` where the picture could not be read.
     pub rows: Vec<Option<Vec<f32>>>,
     pub unreadable: Vec<PictureError>,
-    /// The cache file they were read from, or written to.
-    pub cache: PathBuf,
+    /// How many of them an earlier run had kept.
+    pub reused: usize,
 }
 
-/// Embeds picture files, or reads what an earlier call kept in `folder`.
+/// Embeds pictures, or reads what an earlier call kept in `folder`.
 ///
-/// The cache file's name is a hash of CLIP's weights, the preprocessing, and every file's path, size and time of change,
-/// so a changed picture or encoder is never mistaken for an old one. `progress` is told how many are done.
+/// The cache file's name is a hash of CLIP's weights, the preprocessing, and every picture's place, size and time of
+/// change, so a changed picture or encoder is never mistaken for an old one. `progress` is told how many are done.
+///
+/// # Errors
+/// When the cache is damaged or cannot be written, or the device fails; an unreadable picture is no error.
 pub fn cached(
     folder: &Path,
     model: &ModelFolder,
     encoder: &ImageEncoder,
-    paths: &[PathBuf],
+    pictures: &[PictureSource],
     progress: &dyn Fn(usize),
 ) -> Result<Embeddings> {
-    let cache = folder.join(format!("{}.safetensors", cache_key(model, paths)?));
-    if cache.is_file() {
-        let rows = read(&cache, paths.len())?;
-        progress(paths.len());
-        return Ok(Embeddings {
-            rows,
-            unreadable: Vec::new(),
-            cache,
-        });
-    }
-    let mut embeddings = embed(encoder, paths, progress)?;
-    // A set with holes is not kept: the user may mend the files and come back.
-    if embeddings.unreadable.is_empty() && !paths.is_empty() {
-        files::create_dir(folder)?;
-        write(&cache, &embeddings.rows)?;
-    }
-    embeddings.cache = cache;
-    Ok(embeddings)
-}
-
-/// Embeds picture files: decoding on all cores, CLIP in batches.
-pub fn embed(
-    encoder: &ImageEncoder,
-    paths: &[PathBuf],
-    progress: &dyn Fn(usize),
-) -> Result<Embeddings> {
-    let mut all = Embeddings::default();
-    for chunk in paths.chunks(BATCH) {
-        let crops: Vec<Result<RgbImage, PictureError>> = chunk
-            .par_iter()
-            .map(|path| picture::open(path).map(|image| encoder.crop(&image)))
-            .collect();
-        let readable: Vec<RgbImage> = crops
-            .iter()
-            .filter_map(|crop| crop.as_ref().ok().cloned())
-            .collect();
-        let mut rows = encoder.embed(&readable)?.into_iter();
-        for crop in crops {
-            match crop {
-                Ok(_) => all.rows.push(rows.next()),
-                Err(error) => {
-                    all.rows.push(None);
-                    all.unreadable.push(error);
-                }
-            }
+    let width = model.encoder_config()?.sizes.projection_dim;
+    let cache = Cache::new(folder, &cache_key(model, pictures)?, width, pictures.len())?;
+    let mut rows = match cache.read()? {
+        Some(rows) => rows,
+        None => cache.read_partial()?,
+    };
+    let mut found = Embeddings {
+        reused: rows.iter().flatten().count(),
+        ..Embeddings::default()
+    };
+    progress(rows.len());
+    let mut grew = retry(encoder, pictures, &mut rows, &mut found.unreadable)?;
+    if rows.len() < pictures.len() {
+        let mut partial = cache.append(&rows)?;
+        while rows.len() < pictures.len() {
+            let first = rows.len();
+            let chunk = &pictures[first..pictures.len().min(first + BATCH)];
+            let new = embed(encoder, chunk, &mut found.unreadable)?;
+            partial.add(&new)?;
+            rows.extend(new);
+            progress(rows.len());
         }
-        progress(all.rows.len());
+        grew = true;
     }
-    Ok(all)
+    if grew {
+        cache.write(&rows)?;
+    }
+    found.rows = rows;
+    Ok(found)
 }
 
-fn cache_key(model: &ModelFolder, paths: &[PathBuf]) -> Result<String> {
+/// Embeds a few pictures: decoding on all cores, CLIP in one batch.
+fn embed(
+    encoder: &ImageEncoder,
+    pictures: &[PictureSource],
+    unreadable: &mut Vec<PictureError>,
+) -> Result<Vec<Option<Vec<f32>>>> {
+    let crops: Vec<Result<RgbImage, PictureError>> = pictures
+        .par_iter()
+        .map(|picture| picture.open().map(|image| encoder.crop(&image)))
+        .collect();
+    let readable: Vec<RgbImage> = crops.iter().flatten().cloned().collect();
+    let mut embedded = encoder.embed(&readable)?.into_iter();
+    let row = |crop| match crop {
+        Ok(_) => embedded.next(),
+        Err(error) => {
+            unreadable.push(error);
+            None
+        }
+    };
+    Ok(crops.into_iter().map(row).collect())
+}
+
+/// Tries again what an earlier run could not read; whether there is anything new.
+fn retry(
+    encoder: &ImageEncoder,
+    pictures: &[PictureSource],
+    rows: &mut [Option<Vec<f32>>],
+    unreadable: &mut Vec<PictureError>,
+) -> Result<bool> {
+    let missing: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].is_none()).collect();
+    let mut grew = false;
+    for chunk in missing.chunks(BATCH) {
+        let again: Vec<PictureSource> = chunk.iter().map(|&i| pictures[i].clone()).collect();
+        for (&i, row) in chunk.iter().zip(embed(encoder, &again, unreadable)?) {
+            grew |= row.is_some();
+            rows[i] = row;
+        }
+    }
+    Ok(grew)
+}
+
+fn cache_key(model: &ModelFolder, pictures: &[PictureSource]) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(files::sha256(&model.path.join(Part::Clip.file_name()))?);
     hash.update(serde_json::to_vec(model.encoder_config()?)?);
-    for path in paths {
-        hash.update(path.as_os_str().as_encoded_bytes());
-        if let Ok(metadata) = fs::metadata(path) {
-            hash.update(metadata.len().to_le_bytes());
-            let changed = metadata
-                .modified()
-                .ok()
-                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-            hash.update(changed.unwrap_or_default().as_nanos().to_le_bytes());
-        }
-    }
+    pictures
+        .iter()
+        .for_each(|picture| picture.fingerprint(&mut hash));
     Ok(files::hex(&hash.finalize()[..12]))
 }
 
-fn write(path: &Path, rows: &[Option<Vec<f32>>]) -> Result<()> {
-    let width = rows.iter().flatten().map(Vec::len).next().unwrap_or(0);
-    let bytes: Vec<u8> = rows
-        .iter()
-        .flatten()
-        .flatten()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    let view = TensorView::new(Dtype::F32, vec![rows.len(), width], &bytes)?;
-    let serialized =
-        safetensors::serialize([("clip_embedding", view)], None::<HashMap<String, String>>)?;
-    files::write_atomic(path, |writer| writer.write_all(&serialized))
+/// The files of one set of embeddings.
+struct Cache {
+    whole: PathBuf,
+    partial: PathBuf,
+    width: usize,
+    count: usize,
 }
 
-fn read(path: &Path, count: usize) -> Result<Vec<Option<Vec<f32>>>> {
-    let damaged = || format!("{} is damaged: delete it and run again", path.display());
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let tensors = SafeTensors::deserialize(&bytes).with_context(damaged)?;
-    let tensor = tensors.tensor("clip_embedding").with_context(damaged)?;
-    let [rows, width] = *tensor.shape() else {
-        bail!(damaged());
-    };
-    if rows != count || tensor.dtype() != Dtype::F32 || width == 0 {
-        bail!(damaged());
+/// An open partial file.
+struct Partial<'a> {
+    path: &'a Path,
+    writer: BufWriter<File>,
+    width: usize,
+}
+
+impl Cache {
+    fn new(folder: &Path, key: &str, width: usize, count: usize) -> Result<Self> {
+        files::create_dir(folder)?;
+        Ok(Self {
+            whole: folder.join(format!("{key}.safetensors")),
+            partial: folder.join(format!("{key}.partial")),
+            width,
+            count,
+        })
     }
-    let values: Vec<f32> = tensor
-        .data()
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
-        .collect();
-    Ok(values.chunks(width).map(|row| Some(row.to_vec())).collect())
+
+    /// The whole set, if there is one.
+    fn read(&self) -> Result<Option<Vec<Option<Vec<f32>>>>> {
+        if !self.whole.is_file() {
+            return Ok(None);
+        }
+        let damaged = || {
+            format!(
+                "{} is damaged: delete it and run again",
+                self.whole.display()
+            )
+        };
+        let bytes = fs::read(&self.whole)
+            .with_context(|| format!("cannot read {}", self.whole.display()))?;
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
+        let tensors = SafeTensors::deserialize(&bytes).with_context(damaged)?;
+        let tensor = tensors.tensor("clip_embedding").with_context(damaged)?;
+        let sha256 = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|all| all.get("sha256"));
+        if tensor.dtype() != Dtype::F32
+            || tensor.shape() != [self.count, self.width]
+            || sha256 != Some(&files::hex(&Sha256::digest(tensor.data())))
+        {
+            bail!(damaged());
+        }
+        Ok(Some(rows(tensor.data(), self.width)))
+    }
+
+    /// The rows that an earlier run got done; a row cut short is done again.
+    fn read_partial(&self) -> Result<Vec<Option<Vec<f32>>>> {
+        let mut bytes = Vec::new();
+        match File::open(&self.partial) {
+            Ok(mut file) => file
+                .read_to_end(&mut bytes)
+                .with_context(|| format!("cannot read {}", self.partial.display()))?,
+            Err(_) => 0,
+        };
+        let mut rows = rows(&bytes, self.width);
+        rows.truncate(self.count);
+        Ok(rows)
+    }
+
+    /// Begins the partial file anew with the rows there are.
+    fn append(&self, rows: &[Option<Vec<f32>>]) -> Result<Partial<'_>> {
+        let file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(&self.partial)
+            .with_context(|| self.cannot_write(&self.partial))?;
+        let mut partial = Partial {
+            path: &self.partial,
+            writer: BufWriter::new(file),
+            width: self.width,
+        };
+        partial.add(rows)?;
+        Ok(partial)
+    }
+
+    fn write(&self, rows: &[Option<Vec<f32>>]) -> Result<()> {
+        let data = bytes(rows, self.width);
+        let sha256 = HashMap::from([("sha256".to_string(), files::hex(&Sha256::digest(&data)))]);
+        let view = TensorView::new(Dtype::F32, vec![rows.len(), self.width], &data)?;
+        let serialized = safetensors::serialize([("clip_embedding", view)], Some(sha256))?;
+        files::write_atomic(&self.whole, |writer| writer.write_all(&serialized))?;
+        // What is left of it does no harm.
+        let _ = fs::remove_file(&self.partial);
+        Ok(())
+    }
+
+    fn cannot_write(&self, path: &Path) -> String {
+        format!(
+            "cannot write {}: check permissions and free space",
+            path.display()
+        )
+    }
+}
+
+impl Partial<'_> {
+    fn add(&mut self, rows: &[Option<Vec<f32>>]) -> Result<()> {
+        self.writer
+            .write_all(&bytes(rows, self.width))
+            .and_then(|()| self.writer.flush())
+            .with_context(|| {
+                format!(
+                    "cannot write {}: check permissions and free space",
+                    self.path.display()
+                )
+            })
+    }
+}
+
+fn bytes(rows: &[Option<Vec<f32>>], width: usize) -> Vec<u8> {
+    let hole = vec![f32::NAN; width];
+    rows.iter()
+        .flat_map(|row| row.as_ref().unwrap_or(&hole))
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
+}
+
+fn rows(bytes: &[u8], width: usize) -> Vec<Option<Vec<f32>>> {
+    bytes
+        .chunks_exact(4 * width)
+        .map(|row| {
+            let (values, _) = row.as_chunks::<4>();
+            let row: Vec<f32> = values
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect();
+            (!row[0].is_nan()).then_some(row)
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn cache(folder: &Path, count: usize) -> Cache {
+        Cache::new(folder, "key", 2, count).unwrap()
+    }
+
     #[test]
-    fn embeddings_come_back_as_they_were_written() {
+    fn embeddings_come_back_as_they_were_written_holes_too() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("e.safetensors");
-        let rows = vec![Some(vec![1.0, -2.5]), Some(vec![0.0, 1e-9])];
-        write(&path, &rows).unwrap();
-        assert_eq!(read(&path, 2).unwrap(), rows);
+        let rows = vec![Some(vec![1.0, -2.5]), None, Some(vec![0.0, 1e-9])];
+        cache(folder.path(), 3).write(&rows).unwrap();
+        assert_eq!(cache(folder.path(), 3).read().unwrap(), Some(rows));
     }
 
     #[test]
     fn a_cache_of_another_length_or_with_other_bytes_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("e.safetensors");
-        write(&path, &[Some(vec![1.0, -2.5])]).unwrap();
-        assert!(format!("{:#}", read(&path, 2).unwrap_err()).contains("e.safetensors is damaged"));
+        cache(folder.path(), 1)
+            .write(&[Some(vec![1.0, -2.5])])
+            .unwrap();
+        let refused = |count| {
+            let error = format!("{:#}", cache(folder.path(), count).read().unwrap_err());
+            assert!(
+                error.contains("key.safetensors is damaged: delete it"),
+                "{error}"
+            );
+        };
+        refused(2);
+        let path = folder.path().join("key.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        refused(1);
         fs::write(&path, b"not it").unwrap();
-        assert!(format!("{:#}", read(&path, 1).unwrap_err()).contains("delete it"));
+        refused(1);
+    }
+
+    #[test]
+    fn what_was_cut_off_goes_on_after_its_last_whole_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = [Some(vec![1.0, 2.0]), Some(vec![3.0, 4.0])];
+        drop(cache(folder.path(), 5).append(&rows).unwrap());
+        let path = folder.path().join("key.partial");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend([7, 7, 7]);
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(cache(folder.path(), 5).read_partial().unwrap(), rows);
+        assert_eq!(cache(folder.path(), 5).read().unwrap(), None);
     }
 }

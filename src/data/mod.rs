@@ -3,6 +3,9 @@
 pub mod batcher;
 pub mod coco;
 pub mod embeddings;
+pub mod loader;
 pub mod noise;
+pub mod picture_source;
 pub mod scenes;
+pub mod source;
 pub mod split;

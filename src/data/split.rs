@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::coco::ImageId;
+use super::source::CaptionedImage;
 
 /// Shares of the images, in percent: `80/10/10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,28 @@ pub struct SplitShares {
     train: u32,
     val: u32,
     test: u32,
+}
+
+/// One of the parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    Train,
+    Val,
+    Test,
+}
+
+/// How a data set is divided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Split {
+    /// As the data set says; where it says nothing, 80/10/10.
+    #[default]
+    Auto,
+    /// As the data set says.
+    InFile,
+    /// By these shares, whatever the data set says.
+    Shares(SplitShares),
 }
 
 /// Indices into the list of images that was split; no index is in two parts.
@@ -104,6 +127,98 @@ impl SplitShares {
             test,
         }
     }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    /// Karpathy's `restval`, the rest of COCO's validation images, is trained on as everybody does.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_lowercase().as_str() {
+            "train" | "training" | "restval" => Ok(Self::Train),
+            "val" | "valid" | "validation" | "dev" => Ok(Self::Val),
+            "test" | "testing" => Ok(Self::Test),
+            _ => Err(format!("`{text}` is no part: train, val and test are")),
+        }
+    }
+}
+
+impl FromStr for Split {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "file" => Ok(Self::InFile),
+            shares => shares.parse().map(Self::Shares),
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::InFile => f.write_str("file"),
+            Self::Shares(shares) => shares.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<String> for Split {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Split> for String {
+    fn from(split: Split) -> Self {
+        split.to_string()
+    }
+}
+
+impl Split {
+    /// Deals the images out.
+    ///
+    /// # Errors
+    /// When the data set is to say which image is in which part, and for some it does not.
+    pub fn split(&self, images: &[CaptionedImage], seed: u64) -> Result<Splits, String> {
+        let in_file = images.iter().any(|image| image.part.is_some());
+        match self {
+            Self::Shares(shares) => Ok(shares.split(&ids(images), seed)),
+            Self::Auto if !in_file => Ok(SplitShares::default().split(&ids(images), seed)),
+            Self::Auto | Self::InFile => in_parts(images),
+        }
+    }
+}
+
+/// What images are dealt out by.
+pub fn ids(images: &[CaptionedImage]) -> Vec<ImageId> {
+    images.iter().map(|image| image.id.clone()).collect()
+}
+
+fn in_parts(images: &[CaptionedImage]) -> Result<Splits, String> {
+    let mut splits = Splits {
+        train: Vec::new(),
+        val: Vec::new(),
+        test: Vec::new(),
+    };
+    for (index, image) in images.iter().enumerate() {
+        let part = image.part.ok_or_else(|| {
+            format!(
+                "the data does not say which part image {} is in: give shares, as in --split 80/10/10",
+                image.file_name
+            )
+        })?;
+        match part {
+            Part::Train => splits.train.push(index),
+            Part::Val => splits.val.push(index),
+            Part::Test => splits.test.push(index),
+        }
+    }
+    Ok(splits)
 }
 
 fn rank(seed: u64, id: &ImageId) -> [u8; 32] {

@@ -1,22 +1,21 @@
 //! CLIP from scratch on captioned pictures.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::{Dataset, DatasetError};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use image::RgbImage;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::contrastive::contrastive_loss;
 use crate::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
+use crate::data::loader::SeededBatcher;
+use crate::data::picture_source::PictureSource;
 use crate::data::scenes;
 use crate::nn::Activation;
-use crate::picture;
 use crate::tokenizer::Tokenizer;
 use crate::train::fit::StepOutput;
 
@@ -53,7 +52,7 @@ pub enum Pairs {
     /// Scenes `first .. first + count` of the generator, drawn when they are asked for.
     Scenes { seed: u64, first: u64, count: usize },
     /// Picture files, read when they are asked for.
-    Files(Arc<Vec<(PathBuf, Vec<String>)>>),
+    Files(Arc<Vec<(PictureSource, Vec<String>)>>),
 }
 
 /// [`Pairs`] as CLIP reads them.
@@ -81,11 +80,8 @@ impl Dataset<PairItem> for PairDataset {
                 (scenes::draw(&scene), scene.captions.to_vec())
             }
             Pairs::Files(files) => {
-                let (path, captions) = &files[index];
-                (
-                    picture::open(path).map_err(DatasetError::new)?,
-                    captions.clone(),
-                )
+                let (picture, captions) = &files[index];
+                (picture.open().map_err(DatasetError::new)?, captions.clone())
             }
         };
         let captions = captions
@@ -120,25 +116,14 @@ pub struct PairBatch {
 
 /// Makes [`PairBatch`]es, with a random caption of each picture.
 pub struct PairBatcher {
-    preprocessing: Preprocessing,
-    rng: Mutex<ChaCha8Rng>,
+    pub preprocessing: Preprocessing,
 }
 
-impl PairBatcher {
-    pub fn new(preprocessing: Preprocessing, seed: u64) -> Self {
-        Self {
-            preprocessing,
-            rng: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
-        }
-    }
-}
+impl SeededBatcher for PairBatcher {
+    type Item = PairItem;
+    type Batch = PairBatch;
 
-impl Batcher<PairItem, PairBatch> for PairBatcher {
-    fn batch(&self, items: Vec<PairItem>, device: &Device) -> PairBatch {
-        let mut rng = self
-            .rng
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+    fn batch(&self, items: Vec<PairItem>, rng: &mut ChaCha8Rng, device: &Device) -> PairBatch {
         let n = self.preprocessing.image_size as usize;
         let mut pixel_values = Vec::with_capacity(items.len() * 3 * n * n);
         let mut captions: Vec<&[u32]> = Vec::with_capacity(items.len());
@@ -183,7 +168,7 @@ impl TrainStep for ClipLearner {
     type Output = StepOutput;
 
     fn step(&self, batch: PairBatch) -> TrainOutput<StepOutput> {
-        StepOutput::train(self, self.loss(batch))
+        StepOutput::train(self, self.loss(batch), 1)
     }
 }
 

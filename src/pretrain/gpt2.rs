@@ -5,17 +5,15 @@
 //! which is what a mapper's prefix will use. Before a document stands a random number of end-of-text tokens, as a prefix
 //! will: captions are met at every position they can later begin at.
 
-use std::sync::Mutex;
-
-use burn::data::dataloader::batcher::Batcher;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
+use rand::RngExt;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::data::batcher::TokenBatch;
+use crate::data::loader::SeededBatcher;
 use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::nn::Activation;
 use crate::train::fit::StepOutput;
@@ -46,7 +44,6 @@ pub type Document = Vec<Vec<u32>>;
 pub struct DocumentBatcher {
     end_of_text: u32,
     n_positions: usize,
-    rng: Mutex<ChaCha8Rng>,
 }
 
 /// Rows of tokens, and what is to be predicted in them.
@@ -61,11 +58,10 @@ pub struct DocumentBatch {
 }
 
 impl DocumentBatcher {
-    pub fn new(end_of_text: u32, n_positions: usize, seed: u64) -> Self {
+    pub fn new(end_of_text: u32, n_positions: usize) -> Self {
         Self {
             end_of_text,
             n_positions,
-            rng: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
         }
     }
 
@@ -81,15 +77,19 @@ impl DocumentBatcher {
     }
 }
 
-impl Batcher<Document, DocumentBatch> for DocumentBatcher {
-    fn batch(&self, documents: Vec<Document>, device: &Device) -> DocumentBatch {
-        let mut rng = self
-            .rng
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+impl SeededBatcher for DocumentBatcher {
+    type Item = Document;
+    type Batch = DocumentBatch;
+
+    fn batch(
+        &self,
+        documents: Vec<Document>,
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> DocumentBatch {
         let rows: Vec<(usize, Vec<u32>)> = documents
             .into_iter()
-            .map(|document| self.row(document, &mut rng))
+            .map(|document| self.row(document, rng))
             .collect();
         let read: Vec<&[u32]> = rows.iter().map(|(_, row)| &row[..row.len() - 1]).collect();
         let read = TokenBatch::new(&read, device).tokens;
@@ -127,7 +127,7 @@ impl TrainStep for Gpt2Learner {
     type Output = StepOutput;
 
     fn step(&self, batch: DocumentBatch) -> TrainOutput<StepOutput> {
-        StepOutput::train(self, self.loss(batch))
+        StepOutput::train(self, self.loss(batch), 1)
     }
 }
 
@@ -145,12 +145,17 @@ impl InferenceStep for Gpt2Learner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::SeedableRng;
+
+    fn rng() -> ChaCha8Rng {
+        ChaCha8Rng::seed_from_u64(1)
+    }
 
     #[test]
     fn what_is_predicted_is_the_document_and_its_end_and_nothing_before_or_after() {
-        let batcher = DocumentBatcher::new(9, 64, 1);
+        let batcher = DocumentBatcher::new(9, 64);
         let documents = vec![vec![vec![1, 2], vec![3]], vec![vec![4]]];
-        let batch = batcher.batch(documents, &Device::flex());
+        let batch = batcher.batch(documents, &mut rng(), &Device::flex());
         let [_, t] = batch.read.dims();
         let ints = |tensor: Tensor<1, Int>| tensor.into_data().iter::<i32>().collect::<Vec<_>>();
         let (read, positions, targets) = (
@@ -180,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_row_never_outgrows_the_model() {
-        let batcher = DocumentBatcher::new(9, 16, 1);
-        let batch = batcher.batch(vec![vec![vec![1; 40]]], &Device::flex());
+        let batcher = DocumentBatcher::new(9, 16);
+        let batch = batcher.batch(vec![vec![vec![1; 40]]], &mut rng(), &Device::flex());
         assert_eq!(batch.read.dims(), [1, 15]);
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use burn::data::dataloader::DataLoaderBuilder;
-use burn::data::dataset::InMemDataset;
+use burn::data::dataloader::DataLoader;
+use burn::data::dataset::{Dataset, InMemDataset};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
@@ -16,8 +16,9 @@ use serde_json::json;
 use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
 use crate::clip::Preprocessing;
-use crate::data::coco::CocoCaptions;
+use crate::data::loader::{EpochLoader, Order, SeededBatcher};
 use crate::data::scenes;
+use crate::data::source;
 use crate::files;
 use crate::model_folder::{self, EncoderConfig, ModelConfig, Part, tokenizer_file};
 use crate::tokenizer::{Tokenizer, TokenizerKind};
@@ -50,8 +51,11 @@ pub struct PretrainConfig {
 pub enum PretrainData {
     /// Generated scenes.
     Scenes { count: usize },
-    /// COCO caption annotations and a folder of pictures.
-    Coco { captions: PathBuf, images: PathBuf },
+    /// A data set in any of the formats of [`crate::data::source`], and the folders its pictures are looked for in.
+    Files {
+        captions: PathBuf,
+        images: Vec<PathBuf>,
+    },
 }
 
 /// Where a run happens and how it is seen.
@@ -118,15 +122,32 @@ impl PretrainConfig {
             .init()
     }
 
-    fn fit_config<'a>(
-        &'a self,
-        context: &PretrainContext<'a>,
-        steps_per_epoch: usize,
-    ) -> FitConfig<'a> {
+    fn loader<B: SeededBatcher>(
+        &self,
+        dataset: impl Dataset<B::Item> + 'static,
+        batcher: B,
+        order: Order,
+        device: &Device,
+    ) -> Arc<dyn DataLoader<B::Batch>> {
+        Arc::new(EpochLoader::new(
+            dataset,
+            batcher,
+            self.batch_size,
+            order,
+            self.seed,
+            1,
+            device,
+        ))
+    }
+
+    fn fit_config<'a>(&'a self, context: &PretrainContext<'a>, batches: usize) -> FitConfig<'a> {
         FitConfig {
             folder: context.folder,
             epochs: self.epochs,
-            steps_per_epoch,
+            batches,
+            accumulation: 1,
+            early_stopping: None,
+            resume: None,
             schedule: &self.schedule,
             ui: context.ui,
             report: context.report.clone(),
@@ -142,8 +163,8 @@ impl PretrainData {
             Self::Scenes { count } => Ok((0..*count as u64)
                 .map(|index| scenes::scene(SCENE_SEED, index).captions.to_vec())
                 .collect()),
-            Self::Coco { captions, .. } => {
-                let images = CocoCaptions::load(captions)?.images;
+            Self::Files { captions, images } => {
+                let images = source::load(captions, images)?.images;
                 Ok(images.into_iter().map(|image| image.captions).collect())
             }
         }
@@ -161,11 +182,11 @@ impl PretrainData {
                 };
                 Ok((scenes(0, count - valid), scenes(count - valid, valid)))
             }
-            Self::Coco { captions, images } => {
-                let mut files: Vec<_> = CocoCaptions::load(captions)?
+            Self::Files { captions, images } => {
+                let mut files: Vec<_> = source::load(captions, images)?
                     .images
                     .into_iter()
-                    .map(|image| (images.join(image.file_name), image.captions))
+                    .filter_map(|image| Some((image.picture?, image.captions)))
                     .collect();
                 let valid = files.split_off(files.len() - files.len() / VALIDATION);
                 Ok((Pairs::Files(Arc::new(files)), Pairs::Files(Arc::new(valid))))
@@ -182,23 +203,19 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
     let sizes = clip::sample_config(tokenizer.vocab_size());
     let preprocessing = Preprocessing::openai(sizes.vision.image_size as u32);
     let (train, valid) = config.data.pairs()?;
-    let loader = |pairs: Pairs, shuffle: bool| {
+    let loader = |pairs: Pairs, order| {
         let dataset = PairDataset {
             pairs,
             preprocessing: preprocessing.clone(),
             tokenizer: tokenizer.clone(),
             context_length: sizes.text.max_position_embeddings,
         };
-        let builder = DataLoaderBuilder::new(PairBatcher::new(preprocessing.clone(), config.seed))
-            .batch_size(config.batch_size)
-            .set_device(context.device.clone());
-        if shuffle {
-            builder.shuffle(config.seed).build(dataset)
-        } else {
-            builder.build(dataset)
-        }
+        let batcher = PairBatcher {
+            preprocessing: preprocessing.clone(),
+        };
+        config.loader(dataset, batcher, order, context.device)
     };
-    let (train, valid) = (loader(train, true), loader(valid, false));
+    let (train, valid) = (loader(train, Order::Shuffled), loader(valid, Order::Given));
     check_size(train.num_items(), valid.num_items(), config.batch_size)?;
 
     context.device.seed(config.seed);
@@ -250,21 +267,13 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
         };
         Ok(captions.iter().map(tokens).collect::<Result<_, _>>()?)
     };
-    let loader = |documents: Vec<Document>, shuffle: bool| {
-        let batcher = DocumentBatcher::new(tokenizer.end_of_text(), sizes.n_positions, config.seed);
-        let builder = DataLoaderBuilder::new(batcher)
-            .batch_size(config.batch_size)
-            .set_device(context.device.clone());
-        let dataset = InMemDataset::new(documents);
-        if shuffle {
-            builder.shuffle(config.seed).build(dataset)
-        } else {
-            builder.build(dataset)
-        }
+    let loader = |documents: Vec<Document>, order| {
+        let batcher = DocumentBatcher::new(tokenizer.end_of_text(), sizes.n_positions);
+        config.loader(InMemDataset::new(documents), batcher, order, context.device)
     };
     let (train, valid) = (
-        loader(documents(captions)?, true),
-        loader(documents(valid)?, false),
+        loader(documents(captions)?, Order::Shuffled),
+        loader(documents(valid)?, Order::Given),
     );
     check_size(train.num_items(), valid.num_items(), 1)?;
 

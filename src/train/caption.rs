@@ -4,25 +4,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
+use burn::data::dataloader::DataLoader;
 use burn::data::dataset::InMemDataset;
-use burn::optim::AdamWConfig;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use serde::Serialize;
 use serde_json::json;
 
-use super::config::{CaptionChoice, TrainConfig, TrainData};
+use super::config::TrainConfig;
 use super::dashboard::{Report, Ui};
-use super::fit::{FitConfig, Fitted, fit};
-use super::learner::CaptionLearner;
-use crate::caption_model::CaptionModel;
-use crate::captioner::{CaptionReader, ImageEncoder};
-use crate::data::batcher::{CaptionBatch, CaptionBatcher, CaptionItem};
-use crate::data::coco::{CaptionResult, CaptionedImage, CocoCaptions, write_results};
-use crate::data::noise::normalize;
-use crate::data::split::Splits;
-use crate::data::{embeddings, scenes};
+use super::dataset::{self, Dataset, TokenizedCaptions};
+use super::fit::{FitConfig, Fitted, checkpoint_folder, fit};
+use super::learner::{CaptionLearner, StepConfig};
+use super::{checkpoints, run};
+use crate::caption_model::{CaptionModel, Trainable};
+use crate::captioner::CaptionReader;
+use crate::data::batcher::{CaptionBatch, CaptionBatcher};
+use crate::data::coco::{CaptionResult, write_results};
+use crate::data::loader::{EpochLoader, Order};
+use crate::data::scenes;
 use crate::decode::Strategy;
 use crate::files;
 use crate::mapper::MapperConfig;
@@ -31,8 +31,6 @@ use crate::tokenizer::{Tokenizer, TokenizerKind};
 
 /// Where the sample and what is derived from data is kept.
 pub const DATASET: &str = "dataset";
-/// Above this share of unreadable pictures a run does not begin.
-const MAX_UNREADABLE: f64 = 0.1;
 /// Captions of the test part decoded together.
 const TEST_BATCH: usize = 64;
 
@@ -46,6 +44,8 @@ pub struct TrainContext<'a> {
     pub ui: Ui,
     pub report: Report,
     pub interrupter: Interrupter,
+    /// Whether to go on with what the folder holds.
+    pub resume: bool,
 }
 
 /// The end of a run.
@@ -60,6 +60,8 @@ pub struct Trained {
     /// Of the test images whose content is known, the share whose caption names the main object's colour and shape.
     pub main_object_accuracy: Option<f64>,
     pub interrupted: bool,
+    /// The epoch in which the loss was not a number any more, which ended the run.
+    pub diverged: Option<usize>,
 }
 
 /// An image of the test part.
@@ -70,14 +72,6 @@ pub struct Captioned {
     pub references: Vec<String>,
 }
 
-/// Images that could be read, with their embeddings, in three parts.
-struct Dataset {
-    images: Vec<CaptionedImage>,
-    /// As CLIP gave them.
-    embeddings: Vec<Vec<f32>>,
-    splits: Splits,
-}
-
 /// Trains a mapper (and, if asked, GPT-2) and captions the test part.
 ///
 /// # Errors
@@ -86,6 +80,7 @@ struct Dataset {
 pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     files::write_json(&context.folder.join("config.json"), config)?;
     let folder = ModelFolder::open(&config.model)?;
+    run::check_inputs(context.folder, &folder)?;
     let tokenizer = folder.load_tokenizer(TokenizerKind::Gpt2)?;
     let mapper = MapperConfig {
         kind: config.mapper.clone(),
@@ -94,20 +89,22 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         prefix_length: config.prefix_length,
     };
     mapper.check(mapper.clip_dim, folder.gpt2_config()?)?;
-    let dataset = load_data(config, context, &folder)?;
+    let dataset = dataset::load(config, context, &folder)?;
+    let longest = folder.gpt2_config()?.n_positions - config.prefix_length;
+    let tokenized = dataset.tokenize(&tokenizer, config.ending, longest)?;
+    (context.report)(&dataset.summary(&tokenized));
 
     context.device.seed(config.seed);
     let model = CaptionModel {
         prefix_mapper: mapper.init(context.device),
         gpt2: folder.load_gpt2(context.device)?,
     };
-    let longest = folder.gpt2_config()?.n_positions - config.prefix_length;
-    let fitted = fit_model(config, context, model, &dataset, &tokenizer, longest)?;
+    let fitted = fit_model(config, context, model, &dataset, &tokenized)?;
 
     let captioner = CaptionerConfig {
         sizes: mapper,
         normalize_embedding: config.normalize_embedding,
-        stop_tokens: vec![stop_token(&tokenizer)?],
+        stop_tokens: stop_tokens(&tokenizer, &config.stop)?,
     };
     let model = fitted.model.clone().into_model();
     let path = save_model(context, &folder, &captioner, &model, config, fitted.best)?;
@@ -127,74 +124,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         test,
         main_object_accuracy: accuracy,
         interrupted: fitted.interrupted,
-    })
-}
-
-fn load_data(
-    config: &TrainConfig,
-    context: &TrainContext,
-    folder: &ModelFolder,
-) -> Result<Dataset> {
-    let (annotations, pictures) = match &config.data {
-        TrainData::Sample => {
-            let sample = context.dataset.join("sample");
-            let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
-            (annotations, sample.join("images"))
-        }
-        TrainData::Coco { captions, images } => (captions.clone(), images.clone()),
-    };
-    let coco = CocoCaptions::load(&annotations)?;
-    let paths: Vec<PathBuf> = coco
-        .images
-        .iter()
-        .map(|image| pictures.join(&image.file_name))
-        .collect();
-    let encoder = ImageEncoder::load(folder, context.device)?;
-    let total = paths.len();
-    let report = &context.report;
-    let found = embeddings::cached(
-        &context.dataset.join("embeddings"),
-        folder,
-        &encoder,
-        &paths,
-        &|done| {
-            if done == total || done % 1024 == 0 {
-                report(&format!("embedded {done}/{total} images"));
-            }
-        },
-    )?;
-    for error in found.unreadable.iter().take(10) {
-        report(&format!("skipped {error}"));
-    }
-    if found.unreadable.len() as f64 > MAX_UNREADABLE * total as f64 {
-        bail!(
-            "{} of {total} images of {} cannot be read from {} (the first: {}): check --images",
-            found.unreadable.len(),
-            annotations.display(),
-            pictures.display(),
-            found.unreadable[0]
-        );
-    }
-    let (images, embeddings): (Vec<_>, Vec<_>) = coco
-        .images
-        .into_iter()
-        .zip(found.rows)
-        .filter_map(|(image, row)| Some((image, row?)))
-        .unzip();
-    let ids: Vec<_> = images.iter().map(|image| image.id.clone()).collect();
-    let splits = config.split.split(&ids, config.seed);
-    let captions: usize = images.iter().map(|image| image.captions.len()).sum();
-    report(&format!(
-        "{} images with {captions} captions: {} to train on, {} for validation, {} to test on",
-        images.len(),
-        splits.train.len(),
-        splits.val.len(),
-        splits.test.len()
-    ));
-    Ok(Dataset {
-        images,
-        embeddings,
-        splits,
+        diverged: fitted.diverged,
     })
 }
 
@@ -203,114 +133,81 @@ fn fit_model(
     context: &TrainContext,
     model: CaptionModel,
     dataset: &Dataset,
-    tokenizer: &Tokenizer,
-    longest: usize,
+    tokenized: &TokenizedCaptions,
 ) -> Result<Fitted<CaptionLearner>> {
-    let items = |part: &[usize]| dataset.items(part, config, tokenizer, longest);
-    let train = items(&dataset.splits.train)?;
-    if train.is_empty() {
-        bail!("there is no image to train on: give more data, or a larger first share in --split");
-    }
+    let items = |part: &[usize]| dataset.items(part, tokenized, config);
+    let train = items(&dataset.splits.train);
     // Without a validation part the loss on the training part, without noise, chooses the best epoch.
     let valid_part = if dataset.splits.val.is_empty() {
         &dataset.splits.train
     } else {
         &dataset.splits.val
     };
-    let valid = items(valid_part)?;
-    let steps_per_epoch = train.len().div_ceil(config.batch_size);
-    let loader = |items: Vec<CaptionItem>,
-                  batcher: CaptionBatcher,
-                  shuffle: bool|
-     -> Arc<dyn DataLoader<CaptionBatch>> {
-        let builder = DataLoaderBuilder::new(batcher)
-            .batch_size(config.batch_size)
-            .set_device(context.device.clone());
-        let items = InMemDataset::new(items);
-        if shuffle {
-            builder.shuffle(config.seed).build(items)
-        } else {
-            builder.build(items)
-        }
+    let valid = items(valid_part);
+    let batches = train.len().div_ceil(config.batch_size);
+    let resume = match context.resume {
+        true => checkpoints::latest(&checkpoint_folder(context.folder)),
+        false => None,
     };
-    let optimizer = AdamWConfig::new()
-        .with_epsilon(1e-8)
-        .with_weight_decay(config.weight_decay as f32)
-        .init();
+    if context.resume {
+        let done = resume.unwrap_or(0);
+        (context.report)(&format!("going on after epoch {done} of {}", config.epochs));
+    }
+    let loader = |items, batcher, order| -> Arc<dyn DataLoader<CaptionBatch>> {
+        Arc::new(EpochLoader::new(
+            InMemDataset::new(items),
+            batcher,
+            config.batch_size,
+            order,
+            config.seed,
+            resume.unwrap_or(0) + 1,
+            context.device,
+        ))
+    };
+    let step = StepConfig {
+        trainable: config.trainable,
+        accumulation: config.optimizer.accumulation,
+        clip_norm: config.optimizer.clip_norm,
+        label_smoothing: config.label_smoothing,
+    };
     fit(
         FitConfig {
             folder: context.folder,
             epochs: config.epochs,
-            steps_per_epoch,
+            batches,
+            accumulation: config.optimizer.accumulation,
+            early_stopping: config.early_stopping,
+            resume,
             schedule: &config.schedule,
             ui: context.ui,
             report: context.report.clone(),
             interrupter: context.interrupter.clone(),
         },
-        CaptionLearner::new(model, config.trainable),
-        optimizer,
+        CaptionLearner::new(model, step),
+        config.optimizer.init(),
         loader(
             train,
-            CaptionBatcher::training(config.noise.clone(), config.seed),
-            true,
+            CaptionBatcher::Training(config.noise.clone()),
+            Order::Shuffled,
         ),
-        loader(valid, CaptionBatcher::validation(), false),
+        loader(valid, CaptionBatcher::Validation, Order::Given),
     )
 }
 
-impl Dataset {
-    /// What is trained on: tokenised captions with their embedding.
-    fn items(
-        &self,
-        part: &[usize],
-        config: &TrainConfig,
-        tokenizer: &Tokenizer,
-        longest: usize,
-    ) -> Result<Vec<CaptionItem>> {
-        let mut items = Vec::new();
-        for &index in part {
-            let mut clip_embedding = self.embeddings[index].clone();
-            if config.normalize_embedding {
-                normalize(&mut clip_embedding);
-            }
-            let captions = self.images[index]
-                .captions
-                .iter()
-                .map(|caption| caption_tokens(tokenizer, caption, longest))
-                .collect::<Result<Vec<_>>>()?;
-            let item = |captions| CaptionItem {
-                clip_embedding: clip_embedding.clone(),
-                captions,
-            };
-            match config.captions {
-                CaptionChoice::One => items.push(item(captions)),
-                CaptionChoice::All => {
-                    items.extend(captions.into_iter().map(|caption| item(vec![caption])))
-                }
-            }
+/// The tokens that end a caption: those of the texts that this vocabulary writes with one token.
+fn stop_tokens(tokenizer: &Tokenizer, texts: &[String]) -> Result<Vec<u32>> {
+    let mut tokens = Vec::new();
+    for text in texts {
+        if let [token] = tokenizer.encode(text)?[..] {
+            tokens.push(token);
         }
-        Ok(items)
     }
-}
-
-/// A caption's tokens. It ends with a full stop, which is what ends a caption when it is decoded: one is added where it
-/// is missing, as ClipCap does for Conceptual Captions (`parse_conceptual.py` at 1ad805a).
-fn caption_tokens(tokenizer: &Tokenizer, caption: &str, longest: usize) -> Result<Vec<u32>> {
-    let caption = caption.trim_end_matches([' ', '.']);
-    let mut tokens = tokenizer.encode(&format!("{caption}."))?;
-    tokens.truncate(longest);
+    if tokens.is_empty() {
+        bail!(
+            "this vocabulary writes none of the stop texts {texts:?} with one token: one is needed to end captions"
+        );
+    }
     Ok(tokens)
-}
-
-/// The token of the full stop.
-fn stop_token(tokenizer: &Tokenizer) -> Result<u32> {
-    match tokenizer.encode(".")?[..] {
-        [token] => Ok(token),
-        ref tokens => bail!(
-            "this vocabulary writes a full stop with {} tokens: one is needed to end captions",
-            tokens.len()
-        ),
-    }
 }
 
 fn save_model(
@@ -322,6 +219,10 @@ fn save_model(
     best: Option<(usize, f64)>,
 ) -> Result<PathBuf> {
     let path = context.folder.join("best");
+    if path.is_dir() {
+        std::fs::remove_dir_all(&path)
+            .with_context(|| format!("cannot replace {}", path.display()))?;
+    }
     files::create_dir(&path)?;
     source.copy_part(Part::Clip, &path)?;
     source.copy_part(Part::Gpt2, &path)?;
@@ -329,7 +230,7 @@ fn save_model(
     if sources.is_file() {
         std::fs::copy(&sources, path.join("source.json")).context("copying source.json")?;
     }
-    if config.trainable == crate::caption_model::Trainable::MapperAndGpt2 {
+    if config.trainable != Trainable::Mapper {
         // The copy may share its bytes with the model it came from: it is replaced, not written over.
         std::fs::remove_file(path.join(Part::Gpt2.file_name())).context("replacing gpt2.bpk")?;
         model_folder::save_part(model.gpt2.clone(), &path, Part::Gpt2)?;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::optimizer::OptimizerConfig;
 use super::schedule::{Decay, ScheduleConfig};
 use crate::caption_model::Trainable;
-use crate::data::noise::Noise;
-use crate::data::split::SplitShares;
+use crate::data::noise::{Noise, NoiseMode};
+use crate::data::split::Split;
 use crate::mapper::MapperKind;
 
 /// A whole run.
@@ -18,8 +19,10 @@ pub struct TrainConfig {
     /// The model folder that CLIP and GPT-2 come from.
     pub model: PathBuf,
     pub data: TrainData,
-    /// Shares of the images to train on, validate on and test on.
-    pub split: SplitShares,
+    /// Which images are trained on, validated on and tested on.
+    pub split: Split,
+    /// Which of CLIP's towers the embeddings that are trained on come from.
+    pub learn_from: LearnFrom,
     pub trainable: Trainable,
     pub mapper: MapperKind,
     pub prefix_length: usize,
@@ -29,11 +32,18 @@ pub struct TrainConfig {
     pub noise: Noise,
     /// How often an image is seen in an epoch.
     pub captions: CaptionChoice,
+    /// How a caption ends.
+    pub ending: Ending,
+    /// Texts that end a caption when it is decoded; each must be one token.
+    pub stop: Vec<String>,
     pub batch_size: usize,
     pub epochs: usize,
     pub schedule: ScheduleConfig,
-    /// AdamW's weight decay; 0 is Adam.
-    pub weight_decay: f64,
+    pub optimizer: OptimizerConfig,
+    /// Share of the probability that the loss wants spread over all tokens; 0 is plain cross-entropy.
+    pub label_smoothing: f64,
+    /// Epochs without a lower validation loss after which the run ends.
+    pub early_stopping: Option<usize>,
     pub seed: u64,
 }
 
@@ -43,8 +53,21 @@ pub struct TrainConfig {
 pub enum TrainData {
     /// The generated sample, under `dataset/sample`.
     Sample,
-    /// COCO caption annotations and the folder of their pictures.
-    Coco { captions: PathBuf, images: PathBuf },
+    /// A data set in any of the formats of [`crate::data::source`], and the folders its pictures are looked for in.
+    Files {
+        captions: PathBuf,
+        images: Vec<PathBuf>,
+    },
+}
+
+/// Which embeddings are trained on. Captions are always of pictures in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LearnFrom {
+    /// Those of the pictures (ClipCap).
+    Images,
+    /// Those of the captions themselves (CapDec): no picture is needed to train.
+    Captions,
 }
 
 /// How an image with several captions is used in an epoch.
@@ -57,6 +80,30 @@ pub enum CaptionChoice {
     One,
 }
 
+/// What is done to a caption's end before it is learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// It gets one full stop, which is what ends a caption when it is decoded. ClipCap does so for Conceptual Captions
+    /// (`parse_conceptual.py` at 1ad805a).
+    FullStop,
+    /// Nothing, as ClipCap does for COCO: captions without a full stop never end by themselves.
+    AsItIs,
+}
+
+/// Settings that have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// See [`TrainConfig::paper`].
+    Paper,
+    /// ClipCap's MLP mapper with GPT-2 trained too: its first released weights.
+    ClipcapMlp,
+    /// ClipCap's transformer mapper in front of a frozen GPT-2.
+    ClipcapTransformer,
+    /// CapDec: learnt from captions alone, with noise on their embeddings.
+    Capdec,
+}
+
 impl TrainConfig {
     /// # Errors
     /// When a number makes no sense.
@@ -65,6 +112,7 @@ impl TrainConfig {
             ("epochs", self.epochs),
             ("batch size", self.batch_size),
             ("prefix length", self.prefix_length),
+            ("accumulation", self.optimizer.accumulation),
         ];
         if let Some((name, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             bail!("{name} is 0: give at least 1");
@@ -84,13 +132,47 @@ impl TrainConfig {
         if !(rate > 0.0 && rate.is_finite()) {
             bail!("the learning rate is {rate}: give a number above 0");
         }
-        let Noise { rate, variance, .. } = self.noise;
+        let Noise {
+            mode,
+            rate,
+            variance,
+        } = self.noise;
         if !((0.0..=1.0).contains(&rate) && variance >= 0.0 && variance.is_finite()) {
             bail!(
                 "noise with rate {rate} and variance {variance} makes no sense: give a rate from 0 to 1 and a variance of at least 0"
             );
         }
-        Ok(())
+        if mode != NoiseMode::None && !self.normalize_embedding {
+            bail!(
+                "noise is for normalised embeddings: leave out --no-normalize, or give --noise none"
+            );
+        }
+        if !(0.0..1.0).contains(&self.label_smoothing) {
+            bail!(
+                "the label smoothing is {}: give a share from 0 to below 1",
+                self.label_smoothing
+            );
+        }
+        if self.early_stopping == Some(0) {
+            bail!("early stopping after 0 epochs would stop at once: give at least 1");
+        }
+        if self.stop.is_empty() {
+            bail!("there is no stop text: a caption would never end; give at least one");
+        }
+        if let Trainable::MapperAndLora { rank: 0, .. } = self.trainable {
+            bail!("the LoRA rank is 0: give at least 1");
+        }
+        self.optimizer.validate()
+    }
+
+    /// A preset on a data set.
+    pub fn preset(preset: Preset, data: TrainData, model: PathBuf) -> Self {
+        match preset {
+            Preset::Paper => Self::paper(data, model),
+            Preset::ClipcapMlp => Self::clipcap_mlp(data, model),
+            Preset::ClipcapTransformer => Self::clipcap_transformer(data, model),
+            Preset::Capdec => Self::capdec(data, model),
+        }
     }
 
     /// The paper's settings: transformer mapper of 8 layers, prefix 40, noise on a tenth of the normalised embedding,
@@ -98,21 +180,20 @@ impl TrainConfig {
     ///
     /// The paper gives no batch size; 40 is ClipCap's. It says that the learning rate is "reasonably controlled", which
     /// is read as ClipCap's warmup and linear decay.
-    pub fn paper(captions: PathBuf, images: PathBuf, model: PathBuf) -> Self {
+    pub fn paper(data: TrainData, model: PathBuf) -> Self {
         Self {
             model,
-            data: TrainData::Coco { captions, images },
-            split: SplitShares::default(),
+            data,
+            split: Split::Auto,
+            learn_from: LearnFrom::Images,
             trainable: Trainable::MapperAndGpt2,
-            mapper: MapperKind::Transformer {
-                clip_length: 40,
-                layers: 8,
-                heads: 8,
-            },
+            mapper: transformer(8),
             prefix_length: 40,
             normalize_embedding: true,
             noise: Noise::default(),
             captions: CaptionChoice::All,
+            ending: Ending::FullStop,
+            stop: vec![".".into()],
             batch_size: 40,
             epochs: 20,
             schedule: ScheduleConfig {
@@ -120,8 +201,61 @@ impl TrainConfig {
                 warmup_steps: 100,
                 decay: Decay::Linear,
             },
-            weight_decay: 0.0,
+            optimizer: OptimizerConfig::adam(),
+            label_smoothing: 0.0,
+            early_stopping: None,
             seed: 1,
+        }
+    }
+
+    /// ClipCap's released weights for COCO (`train.py` at 1ad805a, its defaults): MLP mapper, prefix 10, the embedding
+    /// as CLIP gives it, GPT-2 trained too, transformers' AdamW at 2e-5 with 5,000 steps of warmup, 10 epochs.
+    pub fn clipcap_mlp(data: TrainData, model: PathBuf) -> Self {
+        Self {
+            mapper: MapperKind::Mlp,
+            prefix_length: 10,
+            normalize_embedding: false,
+            noise: Noise {
+                mode: NoiseMode::None,
+                ..Noise::default()
+            },
+            ending: Ending::AsItIs,
+            epochs: 10,
+            schedule: ScheduleConfig {
+                learning_rate: 2e-5,
+                warmup_steps: 5000,
+                decay: Decay::Linear,
+            },
+            optimizer: OptimizerConfig::transformers_adamw(),
+            ..Self::paper(data, model)
+        }
+    }
+
+    /// ClipCap's recipe for the transformer mapper (its README at 1ad805a): 8 layers, prefix and clip length 40, the
+    /// embedding normalised, GPT-2 frozen.
+    pub fn clipcap_transformer(data: TrainData, model: PathBuf) -> Self {
+        Self {
+            trainable: Trainable::Mapper,
+            mapper: transformer(8),
+            prefix_length: 40,
+            normalize_embedding: true,
+            ..Self::clipcap_mlp(data, model)
+        }
+    }
+
+    /// CapDec's recipe (`train.py` and README at 4451bfd): the caption's own embedding with gaussian noise of variance
+    /// 0.016 on it, transformer mapper, GPT-2 trained too, a full stop with or without a space before it ends a caption.
+    pub fn capdec(data: TrainData, model: PathBuf) -> Self {
+        Self {
+            learn_from: LearnFrom::Captions,
+            trainable: Trainable::MapperAndGpt2,
+            noise: Noise {
+                mode: NoiseMode::Gaussian,
+                ..Noise::default()
+            },
+            stop: vec![".".into(), " .".into()],
+            batch_size: 34,
+            ..Self::clipcap_transformer(data, model)
         }
     }
 
@@ -129,7 +263,6 @@ impl TrainConfig {
     /// frozen, and each image is seen with one of its five captions an epoch.
     pub fn sample(model: PathBuf) -> Self {
         Self {
-            data: TrainData::Sample,
             trainable: Trainable::Mapper,
             captions: CaptionChoice::One,
             batch_size: 32,
@@ -138,7 +271,51 @@ impl TrainConfig {
                 warmup_steps: 20,
                 decay: Decay::Cosine,
             },
-            ..Self::paper(PathBuf::new(), PathBuf::new(), model)
+            ..Self::paper(TrainData::Sample, model)
         }
+    }
+}
+
+/// ClipCap's transformer mapper of this many layers.
+fn transformer(layers: usize) -> MapperKind {
+    MapperKind::Transformer {
+        clip_length: 40,
+        layers,
+        heads: 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_makes_sense_and_comes_back_from_json() {
+        let presets = [
+            Preset::Paper,
+            Preset::ClipcapMlp,
+            Preset::ClipcapTransformer,
+            Preset::Capdec,
+        ];
+        for preset in presets {
+            let config = TrainConfig::preset(preset, TrainData::Sample, "model/x".into());
+            config.validate().unwrap();
+            let text = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn unknown_and_missing_keys_are_refused_by_name() {
+        let config = TrainConfig::sample("model/x".into());
+        let mut value = serde_json::to_value(&config).unwrap();
+        value["epoch"] = 3.into();
+        let error = serde_json::from_value::<TrainConfig>(value.clone()).unwrap_err();
+        assert!(error.to_string().contains("epoch"), "{error}");
+        let keys = value.as_object_mut().unwrap();
+        keys.remove("epoch");
+        keys.remove("noise");
+        let error = serde_json::from_value::<TrainConfig>(value).unwrap_err();
+        assert!(error.to_string().contains("noise"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, anyhow, bail};
 use burn::data::dataloader::DataLoader;
@@ -9,10 +10,6 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::store::ModuleRecord;
 use burn::tensor::{ExecutionError, Tensor};
-use burn::train::checkpoint::{
-    ComposedCheckpointingStrategy, KeepLastNCheckpoints, MetricCheckpointingStrategy,
-};
-use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::metric::{
     Adaptor, ItemLazy, IterationSpeedMetric, LearningRateMetric, LossInput, LossMetric,
 };
@@ -20,6 +17,7 @@ use burn::train::{
     InferenceStep, Interrupter, Learner, LearnerModel, SupervisedTraining, TrainOutput, TrainStep,
 };
 
+use super::checkpoints::{LastTwoAndBest, Scored, Stopping};
 use super::dashboard::{Report, Ui};
 use super::log::JsonLinesLogger;
 use super::schedule::ScheduleConfig;
@@ -32,9 +30,15 @@ pub struct StepOutput {
 
 impl StepOutput {
     /// The backward pass: gradients for the optimiser, the loss for the metrics.
-    pub fn train<M: Module>(model: &M, loss: Tensor<1>) -> TrainOutput<Self> {
-        let grads = loss.backward();
-        TrainOutput::new(model, grads, Self { loss: loss.inner() })
+    ///
+    /// burn adds up the gradients of the `accumulation` batches of a step; their mean is what is wanted.
+    pub fn train<M: Module>(model: &M, loss: Tensor<1>, accumulation: usize) -> TrainOutput<Self> {
+        let shown = loss.clone().inner();
+        let grads = match accumulation {
+            1 => loss.backward(),
+            batches => (loss / batches as f64).backward(),
+        };
+        TrainOutput::new(model, grads, Self { loss: shown })
     }
 }
 
@@ -55,8 +59,14 @@ pub struct FitConfig<'a> {
     /// The run's folder; it must exist.
     pub folder: &'a Path,
     pub epochs: usize,
-    /// Optimiser steps an epoch.
-    pub steps_per_epoch: usize,
+    /// Batches an epoch.
+    pub batches: usize,
+    /// Batches an optimiser step; the model scales its loss by it.
+    pub accumulation: usize,
+    /// Epochs without a lower validation loss after which the run ends.
+    pub early_stopping: Option<usize>,
+    /// The epoch whose checkpoint the run goes on from.
+    pub resume: Option<usize>,
     pub schedule: &'a ScheduleConfig,
     pub ui: Ui,
     pub report: Report,
@@ -69,9 +79,23 @@ pub struct Fitted<M> {
     /// The weights with the lowest validation loss, or, when no epoch was finished, the latest.
     pub model: M,
     /// The epoch those weights are from and its validation loss; `None` when no epoch was finished.
-    pub best: Option<(usize, f64)>,
+    pub best: Option<Scored>,
     /// Whether the run was stopped before its last epoch.
     pub interrupted: bool,
+    /// The epoch in which the loss was not a number any more, which ended the run.
+    pub diverged: Option<usize>,
+}
+
+impl FitConfig<'_> {
+    /// Optimiser steps of the whole run.
+    fn steps(&self) -> usize {
+        self.epochs * self.batches.div_ceil(self.accumulation)
+    }
+}
+
+/// The folder of a run's checkpoints.
+pub fn checkpoint_folder(run: &Path) -> PathBuf {
+    run.join("checkpoint")
 }
 
 /// Trains a model and returns its best weights, without autodiff.
@@ -90,36 +114,51 @@ where
         + TrainStep<Input = T, Output = StepOutput>
         + InferenceStep<Input = V, Output = StepOutput>,
 {
-    let logger = JsonLinesLogger::new(&config.folder.join("metrics.jsonl"))?;
+    let logger = JsonLinesLogger::new(&config.folder.join("metrics.jsonl"), config.resume)?;
     let history = logger.history();
-    let checkpoints = config.folder.join("checkpoint");
+    let checkpoints = checkpoint_folder(config.folder);
     files::create_dir(&checkpoints)?;
+    let stopping = Stopping {
+        patience: config.early_stopping,
+        best: history.best(),
+        diverged: Arc::default(),
+    };
+    let diverged = stopping.diverged.clone();
 
-    let renderer = config
-        .ui
-        .renderer(config.interrupter.clone(), config.report);
-    let result = SupervisedTraining::new(config.folder, train, valid)
+    let renderer = (config.ui).renderer(config.interrupter.clone(), config.report.clone());
+    let mut training = SupervisedTraining::new(config.folder, train, valid)
         .metrics((LossMetric::new(),))
         .metric_train_numeric(LearningRateMetric::new())
         .metric_train_numeric(IterationSpeedMetric::new())
         .with_metric_logger(logger)
         .with_default_checkpointers()
-        .with_checkpointing_strategy(last_and_best())
+        .with_checkpointing_strategy(LastTwoAndBest::new(&checkpoints, history.best()))
+        .early_stopping(stopping)
         .with_application_logger(None)
         .with_interrupter(config.interrupter.clone())
         .renderer(renderer)
-        .num_epochs(config.epochs)
-        .launch(Learner::new(
-            model.train(),
-            optimizer,
-            config.schedule.init(config.epochs * config.steps_per_epoch),
-        ));
+        .num_epochs(config.epochs);
+    if config.accumulation > 1 {
+        training = training.grads_accumulation(config.accumulation);
+    }
+    if let Some(epoch) = config.resume {
+        training = training.checkpoint(epoch);
+    }
+    let schedule = config.schedule.init(config.steps());
+    let result = training.launch(Learner::new(model.train(), optimizer, schedule));
     drop(result.renderer); // gives the terminal back
     if let Some(error) = result.error {
-        bail!("the run in {} failed: {error}", config.folder.display());
+        bail!(
+            "the run in {} failed: {error} (what was learnt up to the last checkpoint is kept: go on with --resume)",
+            config.folder.display()
+        );
     }
     let best = history.best();
-    let interrupted = result.interrupted.is_some();
+    let diverged = match diverged.load(Ordering::SeqCst) {
+        0 => None,
+        epoch => Some(epoch),
+    };
+    let interrupted = result.interrupted.is_some() && diverged.is_none();
     let model = match best {
         Some((epoch, _)) => restore(result.model, &checkpoints, epoch)?,
         None if interrupted => result.model,
@@ -132,20 +171,8 @@ where
         model,
         best,
         interrupted,
+        diverged,
     })
-}
-
-/// Keeps the latest checkpoint, to go on from, and the one with the lowest validation loss.
-fn last_and_best() -> ComposedCheckpointingStrategy {
-    ComposedCheckpointingStrategy::builder()
-        .add(KeepLastNCheckpoints::new(1))
-        .add(MetricCheckpointingStrategy::new(
-            &LossMetric::new(),
-            Aggregate::Mean,
-            Direction::Lowest,
-            Split::Valid,
-        ))
-        .build()
 }
 
 fn restore<M: LearnerModel>(model: M, checkpoints: &Path, epoch: usize) -> Result<M> {

@@ -1,15 +1,29 @@
 //! The captioner as burn's learner sees it: one step is mapper, GPT-2, loss, gradients.
 
-use burn::module::Module;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::{Lora, Module, ParamGroup};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::fit::StepOutput;
-use super::loss::cross_entropy;
+use super::loss::{cross_entropy, smoothed_cross_entropy};
+use super::optimizer::clip_by_global_norm;
 use crate::caption_model::{CaptionModel, Trainable, caption_states};
-use crate::data::batcher::CaptionBatch;
+use crate::data::batcher::{CaptionBatch, TokenBatch};
 use crate::gpt2::Gpt2;
 use crate::mapper::Mapper;
+
+/// What a step does besides the networks' own work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepConfig {
+    pub trainable: Trainable,
+    /// Batches an optimiser step.
+    pub accumulation: usize,
+    /// Largest norm of all gradients together.
+    pub clip_norm: Option<f64>,
+    pub label_smoothing: f64,
+}
 
 /// What is trained, with a frozen GPT-2 beside it that no checkpoint, optimiser or gradient sees.
 #[derive(Module, Debug)]
@@ -18,6 +32,8 @@ pub struct CaptionLearner {
     gpt2: Option<Gpt2>,
     #[module(skip)]
     frozen: Option<Frozen>,
+    #[module(skip)]
+    step: StepConfig,
 }
 
 /// A frozen GPT-2: gradients pass through it to the mapper, and none are kept for its own weights.
@@ -31,13 +47,14 @@ struct Frozen {
 
 impl CaptionLearner {
     /// Prepares a model on a plain device for training.
-    pub fn new(model: CaptionModel, trainable: Trainable) -> Self {
+    pub fn new(model: CaptionModel, step: StepConfig) -> Self {
         let CaptionModel {
             prefix_mapper,
             gpt2,
         } = model;
-        let (gpt2, frozen) = match trainable {
+        let (gpt2, frozen) = match step.trainable {
             Trainable::MapperAndGpt2 => (Some(gpt2), None),
+            Trainable::MapperAndLora { rank, alpha } => (Some(with_lora(gpt2, rank, alpha)), None),
             Trainable::Mapper => {
                 let constants = gpt2.clone().train().no_grad();
                 (
@@ -53,13 +70,15 @@ impl CaptionLearner {
             prefix_mapper,
             gpt2,
             frozen,
+            step,
         }
     }
 
-    /// The model back, from a learner off the autodiff device.
+    /// The model back, from a learner off the autodiff device, with low-rank changes added to the weights.
     pub fn into_model(self) -> CaptionModel {
         let gpt2 = self
             .gpt2
+            .map(|gpt2| gpt2.valid().materialize())
             .or(self.frozen.map(|frozen| frozen.plain))
             .expect("GPT-2 is either trained or frozen");
         CaptionModel {
@@ -68,20 +87,17 @@ impl CaptionLearner {
         }
     }
 
-    fn loss(&self, frozen: fn(&Frozen) -> &Gpt2, batch: CaptionBatch) -> Tensor<1> {
+    /// Where the captions' tokens are predicted from, and the GPT-2 that does it.
+    fn states(&self, frozen: fn(&Frozen) -> &Gpt2, batch: &CaptionBatch) -> (&Gpt2, Tensor<3>) {
         let gpt2 = self
             .gpt2
             .as_ref()
             .or(self.frozen.as_ref().map(frozen))
             .expect("GPT-2 is either trained or frozen");
-        let tokens = batch.tokens;
-        let hidden = caption_states(
-            &self.prefix_mapper,
-            gpt2,
-            batch.clip_embedding,
-            tokens.tokens,
-        ); // [B, T, C]
-        cross_entropy(gpt2, hidden, tokens.positions, tokens.targets)
+        let embedding = batch.clip_embedding.clone();
+        let tokens = batch.tokens.tokens.clone();
+        let hidden = caption_states(&self.prefix_mapper, gpt2, embedding, tokens); // [B, T, C]
+        (gpt2, hidden)
     }
 }
 
@@ -90,7 +106,26 @@ impl TrainStep for CaptionLearner {
     type Output = StepOutput;
 
     fn step(&self, batch: CaptionBatch) -> TrainOutput<StepOutput> {
-        StepOutput::train(self, self.loss(|frozen| &frozen.constants, batch))
+        let (gpt2, hidden) = self.states(|frozen| &frozen.constants, &batch);
+        let TokenBatch {
+            positions, targets, ..
+        } = batch.tokens;
+        let smoothing = self.step.label_smoothing;
+        let loss = smoothed_cross_entropy(gpt2, hidden, positions, targets, smoothing);
+        StepOutput::train(self, loss, self.step.accumulation)
+    }
+
+    fn optimize(
+        self,
+        optimizer: &mut ModuleOptimizer,
+        learning_rate: ModuleLearningRate,
+        grads: GradientsParams,
+    ) -> Self {
+        let grads = match self.step.clip_norm {
+            Some(norm) => clip_by_global_norm(&self, grads, norm),
+            None => grads,
+        };
+        optimizer.step(learning_rate, self, grads)
     }
 }
 
@@ -99,8 +134,18 @@ impl InferenceStep for CaptionLearner {
     type Output = StepOutput;
 
     fn step(&self, batch: CaptionBatch) -> StepOutput {
+        let (gpt2, hidden) = self.states(|frozen| &frozen.plain, &batch);
+        let TokenBatch {
+            positions, targets, ..
+        } = batch.tokens;
         StepOutput {
-            loss: self.loss(|frozen| &frozen.plain, batch),
+            loss: cross_entropy(gpt2, hidden, positions, targets),
         }
     }
+}
+
+/// Freezes GPT-2 and puts trainable low-rank factors beside the weights that make queries, keys and values.
+fn with_lora(gpt2: Gpt2, rank: usize, alpha: f64) -> Gpt2 {
+    let attention = ParamGroup::from_regex(r"attn\.c_attn\.weight$").expect("a valid pattern");
+    gpt2.apply_lora(Lora::new(rank, alpha).set_param_group(attention))
 }

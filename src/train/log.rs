@@ -3,8 +3,8 @@
 //! `{"epoch":1,"split":"valid","mean":{"Loss":2.12}}`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs::{self, File};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,8 @@ use burn::train::logger::{InMemoryMetricLogger, MetricLogger};
 use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Map, Value, json};
+
+use crate::files;
 
 /// Means of an epoch, by metric.
 type Means = BTreeMap<String, f64>;
@@ -47,8 +49,13 @@ pub struct JsonLinesLogger {
 }
 
 impl JsonLinesLogger {
-    /// Starts a file, or goes on with one.
-    pub fn new(path: &Path) -> Result<Self> {
+    /// Starts a file, or goes on with the one of a run that is resumed after `epoch`: what it says of later epochs, which
+    /// are run again, is dropped.
+    pub fn new(path: &Path, resume: Option<usize>) -> Result<Self> {
+        let history = match resume {
+            Some(epoch) => rewind(path, epoch)?,
+            None => History::default(),
+        };
         let file = File::options()
             .create(true)
             .append(true)
@@ -65,7 +72,7 @@ impl JsonLinesLogger {
             names: HashMap::new(),
             steps: 0,
             sums: BTreeMap::new(),
-            history: History::default(),
+            history,
         })
     }
 
@@ -78,6 +85,39 @@ impl JsonLinesLogger {
     fn write(&mut self, line: &Value) {
         let _ = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
     }
+}
+
+/// Cuts a log off after an epoch and gives the validation means that are left.
+fn rewind(path: &Path, last: usize) -> Result<History> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(History::default()),
+        read => read.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let mut kept = String::new();
+    let mut epochs = BTreeMap::new();
+    // The last line may have been cut short.
+    for line in text.lines() {
+        let Ok(Value::Object(entry)) = serde_json::from_str(line) else {
+            continue;
+        };
+        let Some(epoch) = entry.get("epoch").and_then(Value::as_u64) else {
+            continue;
+        };
+        let epoch = epoch as usize;
+        if epoch > last {
+            continue;
+        }
+        kept.push_str(line);
+        kept.push('\n');
+        if entry.get("split").and_then(Value::as_str) == Some("valid")
+            && let Some(Value::Object(means)) = entry.get("mean")
+        {
+            let number = |(name, value): (&String, &Value)| Some((name.clone(), value.as_f64()?));
+            epochs.insert(epoch, means.iter().filter_map(number).collect());
+        }
+    }
+    files::write_atomic(path, |writer| writer.write_all(kept.as_bytes()))?;
+    Ok(History(Arc::new(Mutex::new(epochs))))
 }
 
 impl MetricLogger for JsonLinesLogger {
@@ -143,5 +183,30 @@ impl MetricLogger for JsonLinesLogger {
                 .insert(summary.epoch_number, means);
         }
         self.memory.log_epoch_summary(summary);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_log_forgets_the_epochs_that_are_run_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let lines = [
+            r#"{"epoch":1,"split":"train","step":1,"Loss":3.0}"#,
+            r#"{"epoch":1,"split":"valid","mean":{"Loss":2.5}}"#,
+            r#"{"epoch":2,"split":"valid","mean":{"Loss":1.5}}"#,
+            r#"{"epoch":3,"split":"valid","mean":{"Loss":0.5}}"#,
+            r#"{"epoch":4,"spl"#,
+        ];
+        fs::write(&path, lines.join("\n")).unwrap();
+        let logger = JsonLinesLogger::new(&path, Some(2)).unwrap();
+        assert_eq!(logger.history().best(), Some((2, 1.5)));
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            lines[..3].join("\n") + "\n"
+        );
     }
 }

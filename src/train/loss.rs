@@ -21,9 +21,25 @@ pub fn cross_entropy(
     positions: Tensor<1, Int>,
     targets: Tensor<1, Int>,
 ) -> Tensor<1> {
+    smoothed_cross_entropy(gpt2, hidden, positions, targets, 0.0)
+}
+
+/// [`cross_entropy`] against a target that gives the share `smoothing` to all tokens alike and the rest to the right
+/// one, as PyTorch's `label_smoothing` does.
+pub fn smoothed_cross_entropy(
+    gpt2: &Gpt2,
+    hidden: Tensor<3>,
+    positions: Tensor<1, Int>,
+    targets: Tensor<1, Int>,
+    smoothing: f64,
+) -> Tensor<1> {
     let [b, t, c] = hidden.dims();
     let [n] = targets.dims();
     let hidden = hidden.reshape([b * t, c]).select(0, positions); // [N, C]
     let log_probs = log_softmax(gpt2.logits(hidden), 1); // [N, V]
-    log_probs.gather(1, targets.reshape([n, 1])).mean().neg() // [1]
+    let right = log_probs.clone().gather(1, targets.reshape([n, 1])).mean(); // [1]
+    match smoothing {
+        0.0 => right.neg(),
+        share => (right * (1.0 - share) + log_probs.mean() * share).neg(),
+    }
 }

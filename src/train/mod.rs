@@ -1,11 +1,14 @@
 //! Training, with burn's learner.
 
 pub mod caption;
+pub mod checkpoints;
 pub mod config;
 pub mod dashboard;
+pub mod dataset;
 pub mod fit;
 pub mod learner;
 pub mod log;
 pub mod loss;
+pub mod optimizer;
 pub mod run;
 pub mod schedule;

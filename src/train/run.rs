@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! config.json               everything that was set
+//! inputs.json               which networks it began with
 //! metrics.jsonl             one line a step and one an epoch
-//! checkpoint/               the latest epoch's weights and optimiser, and the best epoch's
+//! checkpoint/               weights, optimiser and schedule of the two latest epochs, and of the best one
 //! best/                     a model folder
 //! predictions-test.json     captions of the test part, COCO results format
 //! metrics-test.json         what was measured on them
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,9 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
+use super::config::TrainConfig;
 use crate::files;
+use crate::model_folder::{ModelFolder, Part};
 
 /// The folder that runs are written to.
 pub const ARTIFACTS: &str = "artifacts";
@@ -44,6 +48,49 @@ pub fn create(artifacts: &Path, kind: &str, name: Option<&str>) -> Result<PathBu
         }
     }
     bail!("{} is full", artifacts.display())
+}
+
+/// Notes which networks a run begins with or, when it is resumed, checks that they are still the same.
+///
+/// # Errors
+/// When the model folder holds other weights than the run was begun with.
+pub fn check_inputs(folder: &Path, model: &ModelFolder) -> Result<()> {
+    let mut inputs = BTreeMap::new();
+    for part in [Part::Clip, Part::Gpt2] {
+        let name = part.file_name();
+        inputs.insert(name.to_string(), files::sha256(&model.path.join(name))?);
+    }
+    let path = folder.join("inputs.json");
+    if !path.is_file() {
+        return files::write_json(&path, &inputs);
+    }
+    let before: BTreeMap<String, String> = files::read_json(&path)?;
+    match inputs
+        .iter()
+        .find(|(name, sha256)| before.get(*name) != Some(sha256))
+    {
+        Some((name, _)) => bail!(
+            "{} was begun with another {name} than {} has now: give the model it was begun with, or start a new run",
+            folder.display(),
+            model.path.display()
+        ),
+        None => Ok(()),
+    }
+}
+
+/// The configuration of a run that is to be resumed.
+///
+/// # Errors
+/// When the folder is no run's.
+pub fn config(folder: &Path) -> Result<TrainConfig> {
+    let path = folder.join("config.json");
+    if !path.is_file() {
+        bail!(
+            "{} is no run: it has no config.json; give a folder in {ARTIFACTS}/",
+            folder.display()
+        );
+    }
+    files::read_json(&path)
 }
 
 /// Whether the folder is new.

@@ -1,0 +1,188 @@
+//! `clipcap train`
+
+mod settings;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use clipcap::data::split::Split;
+use clipcap::files;
+use clipcap::train::caption::{DATASET, TrainContext, Trained, train};
+use clipcap::train::config::{Preset, TrainConfig, TrainData};
+use clipcap::train::run;
+
+use settings::SettingArgs;
+
+use super::common::{DeviceArg, SAMPLE_MODEL, UiArg, interruptible, report};
+
+/// Captions shown at the end.
+const SHOWN: usize = 6;
+
+/// Train the mapper, or mapper and GPT-2; with no argument on the shipped sample
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    clipcap train\n      the shipped sample: 1,000 generated scenes, about two minutes on two cores\n  \
+    clipcap train --model model/mine --data annotations/captions_train2017.json --images train2017\n      \
+    the paper's settings on COCO: mapper and GPT-2, Adam at 5e-5, 20 epochs, images split 80/10/10\n  \
+    clipcap train --resume artifacts/train-1\n      goes on with a run that was stopped")]
+pub struct TrainArgs {
+    /// Go on with a run from its last checkpoint, with its own settings
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    /// Settings to begin with; the flags below change them [default: paper with --data, else the paper's scaled to the sample]
+    #[arg(long, value_enum, conflicts_with = "config")]
+    preset: Option<PresetArg>,
+    /// A config.json, such as a run's or the one that `tune` writes, to begin with; the flags below change it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Model folder that CLIP and GPT-2 come from [default: model/sample]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Captioned pictures: COCO annotations, a Karpathy split, a CSV, TSV or JSON Lines table, Flickr tokens, a folder of
+    /// pictures with a .txt beside each, or WebDataset shards [default: the generated sample]
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Folder that the pictures named in --data are in; may be given several times [default: the one that --data is in]
+    #[arg(long, value_name = "DIR", requires = "data")]
+    images: Vec<PathBuf>,
+    /// Shares of the images to train on, validate on and test on, in percent, or `file` for the parts that the data
+    /// names [default: the data's own parts if it has them, else 80/10/10]
+    #[arg(long, value_name = "A/B/C|file")]
+    split: Option<Split>,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Name of the run's folder in artifacts/ [default: train-1, train-2, ...]
+    #[arg(long, value_name = "NAME")]
+    run: Option<String>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto")]
+    ui: UiArg,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum PresetArg {
+    /// The paper: transformer mapper and GPT-2, noise on a tenth, Adam at 5e-5, 20 epochs
+    Paper,
+    /// ClipCap's MLP mapper, GPT-2 trained too
+    ClipcapMlp,
+    /// ClipCap's transformer mapper before a frozen GPT-2
+    ClipcapTransformer,
+    /// CapDec: learnt from captions alone, with noise on their embeddings
+    Capdec,
+}
+
+impl From<PresetArg> for Preset {
+    fn from(arg: PresetArg) -> Self {
+        match arg {
+            PresetArg::Paper => Self::Paper,
+            PresetArg::ClipcapMlp => Self::ClipcapMlp,
+            PresetArg::ClipcapTransformer => Self::ClipcapTransformer,
+            PresetArg::Capdec => Self::Capdec,
+        }
+    }
+}
+
+impl TrainArgs {
+    fn config(&self) -> Result<TrainConfig> {
+        let data = self.data.as_ref().map(|data| TrainData::Files {
+            captions: data.clone(),
+            images: self.images.clone(),
+        });
+        let model = || self.model.clone().unwrap_or_else(|| SAMPLE_MODEL.into());
+        let mut config = match (&self.config, self.preset, data) {
+            (Some(file), _, data) => {
+                let mut config: TrainConfig = files::read_json(file)?;
+                config.data = data.unwrap_or(config.data);
+                config.model = self.model.clone().unwrap_or(config.model);
+                config
+            }
+            (None, Some(preset), data) => {
+                TrainConfig::preset(preset.into(), data.unwrap_or(TrainData::Sample), model())
+            }
+            (None, None, Some(data)) => TrainConfig::paper(data, model()),
+            (None, None, None) => TrainConfig::sample(model()),
+        };
+        config.split = self.split.unwrap_or(config.split);
+        self.settings.apply(&mut config);
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// A new run's folder and settings, or those of the run that is resumed.
+    fn begin(&self) -> Result<(PathBuf, TrainConfig)> {
+        match &self.resume {
+            Some(folder) => Ok((folder.clone(), run::config(folder)?)),
+            None => {
+                let config = self.config()?;
+                let folder = run::create(Path::new(run::ARTIFACTS), "train", self.run.as_deref())?;
+                Ok((folder, config))
+            }
+        }
+    }
+}
+
+pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    let device = args.device.resolve()?;
+    let (folder, config) = args.begin()?;
+    let context = TrainContext {
+        folder: &folder,
+        dataset: Path::new(DATASET),
+        device: &device,
+        ui: args.ui.into(),
+        report: report(),
+        interrupter: interruptible()?,
+        resume: args.resume.is_some(),
+    };
+    let started = Instant::now();
+    let trained = train(&config, &context)?;
+    show(&trained, &folder, started.elapsed().as_secs_f64());
+    if let Some(epoch) = trained.diverged {
+        bail!(
+            "the loss was not a number any more in epoch {epoch}, which ended the run: what was best before is kept; lower --learning-rate (it was {})",
+            config.schedule.learning_rate
+        );
+    }
+    if trained.interrupted {
+        eprintln!("go on with it: clipcap train --resume {}", folder.display());
+        return Ok(ExitCode::from(130));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(trained: &Trained, folder: &Path, seconds: f64) {
+    for captioned in trained.test.iter().take(SHOWN) {
+        println!("{}", captioned.file_name);
+        println!("  caption    {}", captioned.caption);
+        for (i, reference) in captioned.references.iter().take(2).enumerate() {
+            println!(
+                "  {} {reference}",
+                if i == 0 { "reference " } else { "          " }
+            );
+        }
+    }
+    if let Some(accuracy) = trained.main_object_accuracy {
+        println!(
+            "{:.1}% of the {} test captions name the main object's colour and shape (no test image was trained on)",
+            100.0 * accuracy,
+            trained.test.len()
+        );
+    }
+    if let Some((epoch, loss)) = trained.best {
+        println!("epoch {epoch} was best, with a validation loss of {loss:.3}");
+    }
+    println!(
+        "{} after {seconds:.0} s; the model is {}, the run {}",
+        if trained.interrupted {
+            "stopped"
+        } else {
+            "done"
+        },
+        trained.model.display(),
+        folder.display()
+    );
+}

@@ -1,0 +1,240 @@
+//! The settings of a training run as flags. A flag that is not given leaves what the preset or file says.
+
+use clap::Args;
+use clipcap::caption_model::Trainable;
+use clipcap::data::noise::NoiseMode;
+use clipcap::mapper::MapperKind;
+use clipcap::train::config::{CaptionChoice, LearnFrom, TrainConfig};
+use clipcap::train::schedule::Decay;
+
+/// Low-rank changes are weighed by alpha / rank, twice the rank by custom.
+const LORA_ALPHA_PER_RANK: f64 = 2.0;
+
+#[derive(Args)]
+pub struct SettingArgs {
+    /// What is trained [default: mapper on the sample, mapper-and-gpt2 elsewhere]
+    #[arg(long, value_enum)]
+    trainable: Option<TrainableArg>,
+    /// Rank of the changes, with --trainable mapper-and-lora
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    lora_rank: usize,
+    /// Learn from the embeddings of pictures, or of the captions themselves (CapDec)
+    #[arg(long, value_enum)]
+    learn_from: Option<LearnFromArg>,
+    #[arg(long, value_enum)]
+    mapper: Option<MapperArg>,
+    /// Vectors that GPT-2 reads before the caption
+    #[arg(long, value_name = "N")]
+    prefix_length: Option<usize>,
+    /// Vectors that the transformer mapper reads the embedding as
+    #[arg(long, value_name = "N")]
+    clip_length: Option<usize>,
+    /// Layers of the transformer mapper
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
+    /// Where noise is put on the normalised embedding
+    #[arg(long, value_enum)]
+    noise: Option<NoiseArg>,
+    /// Share of the coordinates, or of the samples, that get noise; for relative noise its norm
+    #[arg(long, value_name = "SHARE")]
+    noise_rate: Option<f64>,
+    /// Variance of the noise
+    #[arg(long, value_name = "VARIANCE")]
+    noise_variance: Option<f64>,
+    /// Do not divide the embedding by its norm
+    #[arg(long)]
+    no_normalize: bool,
+    /// See an image with each of its captions in an epoch, or with a random one [default: one on the sample, all elsewhere]
+    #[arg(long, value_enum)]
+    captions: Option<CaptionsArg>,
+    /// Text that ends a caption, one token long; may be given several times [default: a full stop]
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Batches whose mean gradient makes one step
+    #[arg(long, value_name = "N")]
+    accumulate: Option<usize>,
+    /// Peak learning rate [default: 2e-3 on the sample, 5e-5 elsewhere]
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Optimiser steps of linear rise to the peak
+    #[arg(long, value_name = "N")]
+    warmup_steps: Option<usize>,
+    /// What the learning rate does after the peak
+    #[arg(long, value_enum)]
+    decay: Option<DecayArg>,
+    /// AdamW's weight decay; biases and norms are spared
+    #[arg(long, value_name = "DECAY")]
+    weight_decay: Option<f64>,
+    /// Largest norm of all gradients together
+    #[arg(long, value_name = "NORM")]
+    clip_norm: Option<f64>,
+    /// Share of the probability that the loss wants spread over all tokens
+    #[arg(long, value_name = "SHARE")]
+    label_smoothing: Option<f64>,
+    /// Stop after so many epochs without a lower validation loss
+    #[arg(long, value_name = "EPOCHS")]
+    early_stopping: Option<usize>,
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum TrainableArg {
+    /// The mapper alone
+    Mapper,
+    /// The mapper and GPT-2
+    MapperAndGpt2,
+    /// The mapper and low-rank changes to GPT-2
+    MapperAndLora,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LearnFromArg {
+    Images,
+    Captions,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum MapperArg {
+    Transformer,
+    Mlp,
+    Linear,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum CaptionsArg {
+    All,
+    One,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum DecayArg {
+    Constant,
+    Linear,
+    Cosine,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum NoiseArg {
+    /// No noise
+    None,
+    /// Gaussian noise on a random share of the coordinates (the paper)
+    Coordinates,
+    /// Gaussian noise on all of a random share of the embeddings
+    Samples,
+    /// A random direction of a given share of the embedding's norm
+    Relative,
+    /// Gaussian noise on every coordinate (CapDec)
+    Gaussian,
+    /// A random point in a ball (CapDec)
+    Ball,
+}
+
+/// Takes a flag's value where it was given.
+fn set<T: Clone>(target: &mut T, value: &Option<T>) {
+    if let Some(value) = value {
+        *target = value.clone();
+    }
+}
+
+impl SettingArgs {
+    /// Changes what was given.
+    pub fn apply(&self, config: &mut TrainConfig) {
+        self.apply_mapper(config);
+        self.apply_noise(config);
+        if let Some(trainable) = self.trainable {
+            config.trainable = match trainable {
+                TrainableArg::Mapper => Trainable::Mapper,
+                TrainableArg::MapperAndGpt2 => Trainable::MapperAndGpt2,
+                TrainableArg::MapperAndLora => Trainable::MapperAndLora {
+                    rank: self.lora_rank,
+                    alpha: LORA_ALPHA_PER_RANK * self.lora_rank as f64,
+                },
+            };
+        }
+        if let Some(learn_from) = self.learn_from {
+            config.learn_from = match learn_from {
+                LearnFromArg::Images => LearnFrom::Images,
+                LearnFromArg::Captions => LearnFrom::Captions,
+            };
+        }
+        if let Some(captions) = self.captions {
+            config.captions = match captions {
+                CaptionsArg::All => CaptionChoice::All,
+                CaptionsArg::One => CaptionChoice::One,
+            };
+        }
+        if !self.stop.is_empty() {
+            config.stop = self.stop.clone();
+        }
+        set(&mut config.epochs, &self.epochs);
+        set(&mut config.batch_size, &self.batch_size);
+        set(&mut config.label_smoothing, &self.label_smoothing);
+        set(&mut config.seed, &self.seed);
+        config.early_stopping = self.early_stopping.or(config.early_stopping);
+        self.apply_optimizer(config);
+    }
+
+    fn apply_optimizer(&self, config: &mut TrainConfig) {
+        set(&mut config.schedule.learning_rate, &self.learning_rate);
+        set(&mut config.schedule.warmup_steps, &self.warmup_steps);
+        if let Some(decay) = self.decay {
+            config.schedule.decay = match decay {
+                DecayArg::Constant => Decay::Constant,
+                DecayArg::Linear => Decay::Linear,
+                DecayArg::Cosine => Decay::Cosine,
+            };
+        }
+        set(&mut config.optimizer.accumulation, &self.accumulate);
+        set(&mut config.optimizer.weight_decay, &self.weight_decay);
+        config.optimizer.clip_norm = self.clip_norm.or(config.optimizer.clip_norm);
+    }
+
+    fn apply_mapper(&self, config: &mut TrainConfig) {
+        if let Some(mapper) = self.mapper {
+            config.mapper = match mapper {
+                MapperArg::Mlp => MapperKind::Mlp,
+                MapperArg::Linear => MapperKind::Linear,
+                MapperArg::Transformer => MapperKind::Transformer {
+                    clip_length: 40,
+                    layers: 8,
+                    heads: 8,
+                },
+            };
+        }
+        if let MapperKind::Transformer {
+            clip_length,
+            layers,
+            ..
+        } = &mut config.mapper
+        {
+            set(clip_length, &self.clip_length);
+            set(layers, &self.layers);
+        }
+        set(&mut config.prefix_length, &self.prefix_length);
+        if self.no_normalize {
+            config.normalize_embedding = false;
+            // Noise is for normalised embeddings.
+            config.noise.mode = NoiseMode::None;
+        }
+    }
+
+    fn apply_noise(&self, config: &mut TrainConfig) {
+        if let Some(noise) = self.noise {
+            config.noise.mode = match noise {
+                NoiseArg::None => NoiseMode::None,
+                NoiseArg::Coordinates => NoiseMode::Coordinates,
+                NoiseArg::Samples => NoiseMode::Samples,
+                NoiseArg::Relative => NoiseMode::Relative,
+                NoiseArg::Gaussian => NoiseMode::Gaussian,
+                NoiseArg::Ball => NoiseMode::Ball,
+            };
+        }
+        set(&mut config.noise.rate, &self.noise_rate);
+        set(&mut config.noise.variance, &self.noise_variance);
+    }
+}

@@ -1,0 +1,242 @@
+//! Batches whose order and random numbers follow from a seed, the epoch and the batch alone.
+//!
+//! burn's own loader draws on from epoch to epoch, so a resumed run would see other batches than the run it goes on
+//! from. Here epoch `n` is the same whether the run began with it or not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::{Dataset, DatasetError};
+use burn::tensor::Device;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// Makes a batch of items.
+pub trait SeededBatcher: Send + Sync + 'static {
+    type Item: Send + Sync + 'static;
+    type Batch: Send + 'static;
+
+    /// `rng` is this batch's own.
+    fn batch(&self, items: Vec<Self::Item>, rng: &mut ChaCha8Rng, device: &Device) -> Self::Batch;
+}
+
+/// How items follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they are in the data set, the same every epoch.
+    Given,
+    /// Shuffled anew every epoch.
+    Shuffled,
+}
+
+/// A loader for burn's learner, which asks it for one iterator an epoch.
+pub struct EpochLoader<B: SeededBatcher> {
+    dataset: Arc<dyn Dataset<B::Item>>,
+    batcher: Arc<B>,
+    batch_size: usize,
+    order: Order,
+    seed: u64,
+    device: Device,
+    /// The epoch the next iterator is for; shared with the copies on other devices.
+    epoch: Arc<AtomicU64>,
+    /// First item and number of items.
+    part: (usize, usize),
+}
+
+impl<B: SeededBatcher> EpochLoader<B> {
+    /// `first_epoch` is 1 for a new run.
+    pub fn new(
+        dataset: impl Dataset<B::Item> + 'static,
+        batcher: B,
+        batch_size: usize,
+        order: Order,
+        seed: u64,
+        first_epoch: usize,
+        device: &Device,
+    ) -> Self {
+        Self {
+            part: (0, dataset.len()),
+            dataset: Arc::new(dataset),
+            batcher: Arc::new(batcher),
+            batch_size,
+            order,
+            seed,
+            device: device.clone(),
+            epoch: Arc::new(AtomicU64::new(first_epoch as u64)),
+        }
+    }
+
+    fn with(&self, device: &Device, part: (usize, usize)) -> Self {
+        Self {
+            dataset: self.dataset.clone(),
+            batcher: self.batcher.clone(),
+            batch_size: self.batch_size,
+            order: self.order,
+            seed: self.seed,
+            device: device.clone(),
+            epoch: self.epoch.clone(),
+            part,
+        }
+    }
+
+    /// Random numbers of a batch; batch 0 is the shuffling.
+    fn rng(&self, epoch: u64, batch: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream((epoch << 32) | batch);
+        rng
+    }
+}
+
+impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<B::Batch> + 'a> {
+        let epoch = match self.order {
+            Order::Given => 0,
+            Order::Shuffled => self.epoch.fetch_add(1, Ordering::SeqCst),
+        };
+        let (first, count) = self.part;
+        let mut indices: Vec<usize> = (first..first + count).collect();
+        if self.order == Order::Shuffled {
+            indices.shuffle(&mut self.rng(epoch, 0));
+        }
+        Box::new(EpochIterator {
+            loader: self,
+            epoch,
+            indices,
+            done: 0,
+            batch: 0,
+        })
+    }
+
+    fn num_items(&self) -> usize {
+        self.part.1
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B::Batch>> {
+        Arc::new(self.with(device, self.part))
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B::Batch>> {
+        let mut slice = self.with(&self.device, (self.part.0 + start, end - start));
+        slice.epoch = Arc::new(AtomicU64::new(self.epoch.load(Ordering::SeqCst)));
+        Arc::new(slice)
+    }
+}
+
+/// One epoch's batches.
+struct EpochIterator<'a, B: SeededBatcher> {
+    loader: &'a EpochLoader<B>,
+    epoch: u64,
+    indices: Vec<usize>,
+    /// Items given out.
+    done: usize,
+    /// Batches given out.
+    batch: u64,
+}
+
+impl<B: SeededBatcher> Iterator for EpochIterator<'_, B> {
+    type Item = Result<B::Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done == self.indices.len() {
+            return None;
+        }
+        let loader = self.loader;
+        let end = self.indices.len().min(self.done + loader.batch_size);
+        let chunk = self.indices[self.done..end].to_vec();
+        self.done = end;
+        self.batch += 1;
+        let mut rng = loader.rng(self.epoch, self.batch);
+        let items = loader.dataset.get_many(chunk);
+        Some(items.map(|items| loader.batcher.batch(items, &mut rng, &loader.device)))
+    }
+}
+
+impl<B: SeededBatcher> DataLoaderIterator<B::Batch> for EpochIterator<'_, B> {
+    fn progress(&self) -> Progress {
+        Progress::new(self.done, self.indices.len(), Some("items".to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::data::dataset::InMemDataset;
+    use rand::RngExt;
+
+    /// Gives the items and a random number.
+    struct Numbers;
+
+    impl SeededBatcher for Numbers {
+        type Item = usize;
+        type Batch = (Vec<usize>, u32);
+
+        fn batch(&self, items: Vec<usize>, rng: &mut ChaCha8Rng, _: &Device) -> Self::Batch {
+            (items, rng.random())
+        }
+    }
+
+    fn loader(order: Order, first_epoch: usize) -> Arc<dyn DataLoader<(Vec<usize>, u32)>> {
+        let items = InMemDataset::new((0..10).collect());
+        Arc::new(EpochLoader::new(
+            items,
+            Numbers,
+            4,
+            order,
+            7,
+            first_epoch,
+            &Device::flex(),
+        ))
+    }
+
+    fn epoch(loader: &Arc<dyn DataLoader<(Vec<usize>, u32)>>) -> Vec<(Vec<usize>, u32)> {
+        loader.iter().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn an_epoch_is_the_same_whether_the_run_began_with_it_or_not() {
+        let (whole, resumed) = (loader(Order::Shuffled, 1), loader(Order::Shuffled, 2));
+        let (first, second) = (epoch(&whole), epoch(&whole));
+        assert_ne!(first, second);
+        assert_eq!(second, epoch(&resumed));
+    }
+
+    #[test]
+    fn every_item_comes_once_an_epoch_and_the_last_batch_is_the_rest() {
+        let batches = epoch(&loader(Order::Shuffled, 1));
+        assert_eq!(
+            batches
+                .iter()
+                .map(|(items, _)| items.len())
+                .collect::<Vec<_>>(),
+            [4, 4, 2]
+        );
+        let mut items: Vec<usize> = batches.into_iter().flat_map(|(items, _)| items).collect();
+        items.sort_unstable();
+        assert_eq!(items, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_given_order_is_kept_and_repeats() {
+        let loader = loader(Order::Given, 1);
+        assert_eq!(epoch(&loader)[0].0, [0, 1, 2, 3]);
+        assert_eq!(epoch(&loader), epoch(&loader));
+    }
+
+    #[test]
+    fn slices_share_nothing_and_cover_everything() {
+        let loader = loader(Order::Shuffled, 1);
+        let mut items: Vec<usize> = [loader.slice(0, 4), loader.slice(4, 10)]
+            .iter()
+            .flat_map(|slice| {
+                epoch(slice)
+                    .into_iter()
+                    .flat_map(|(items, _)| items)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        items.sort_unstable();
+        assert_eq!(items, (0..10).collect::<Vec<_>>());
+    }
+}

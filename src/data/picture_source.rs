@@ -1,0 +1,78 @@
+//! Where a data set's picture is: a file, or a member of a tar shard.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::RgbImage;
+use sha2::{Digest, Sha256};
+
+use crate::picture::{self, PictureError};
+
+/// A picture that can be opened when it is needed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PictureSource {
+    File(PathBuf),
+    /// `size` bytes from `offset` of a tar file; `name` is the member's.
+    Member {
+        shard: Arc<PathBuf>,
+        name: String,
+        offset: u64,
+        size: u64,
+    },
+}
+
+impl PictureSource {
+    /// Opens the picture as RGB.
+    pub fn open(&self) -> Result<RgbImage, PictureError> {
+        match self {
+            Self::File(path) => picture::open(path),
+            Self::Member {
+                shard,
+                name,
+                offset,
+                size,
+            } => {
+                let place = shard.join(name);
+                let bytes = read_part(shard, *offset, *size)
+                    .map_err(|error| PictureError::Io(place.clone(), error))?;
+                picture::decode(&bytes, &place)
+            }
+        }
+    }
+
+    /// Adds to a hash what tells this picture from another: its place, and its file's size and time of change.
+    pub fn fingerprint(&self, hash: &mut Sha256) {
+        let path = match self {
+            Self::File(path) => path,
+            Self::Member {
+                shard,
+                offset,
+                size,
+                ..
+            } => {
+                hash.update(offset.to_le_bytes());
+                hash.update(size.to_le_bytes());
+                shard.as_path()
+            }
+        };
+        hash.update(path.as_os_str().as_encoded_bytes());
+        if let Ok(metadata) = fs::metadata(path) {
+            hash.update(metadata.len().to_le_bytes());
+            let changed = metadata
+                .modified()
+                .ok()
+                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+            hash.update(changed.unwrap_or_default().as_nanos().to_le_bytes());
+        }
+    }
+}
+
+fn read_part(path: &Path, offset: u64, size: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.take(size).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
