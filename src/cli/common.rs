@@ -41,6 +41,8 @@ pub enum UiArg {
     Dashboard,
     /// One line every few seconds
     Plain,
+    /// The same as JSON
+    Json,
     /// Nothing
     Quiet,
 }
@@ -51,6 +53,7 @@ impl From<UiArg> for Ui {
             UiArg::Auto => Self::Auto,
             UiArg::Dashboard => Self::Dashboard,
             UiArg::Plain => Self::Plain,
+            UiArg::Json => Self::Json,
             UiArg::Quiet => Self::Quiet,
         }
     }

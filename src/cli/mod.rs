@@ -5,6 +5,7 @@ mod embed;
 mod infer;
 mod pretrain;
 mod train;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -20,18 +21,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Train(train::TrainArgs),
+    Train(Box<train::TrainArgs>),
     Infer(infer::InferArgs),
     Embed(embed::EmbedArgs),
+    Tune(Box<tune::TuneArgs>),
     Pretrain(pretrain::PretrainArgs),
 }
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Train(args) => train::run(args),
+        Command::Train(args) => train::run(*args),
         Command::Infer(args) => infer::run(args),
         Command::Embed(args) => embed::run(args),
+        Command::Tune(args) => tune::run(*args),
         Command::Pretrain(args) => pretrain::run(args),
     };
     match result {

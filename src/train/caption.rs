@@ -16,7 +16,7 @@ use super::dashboard::{Report, Ui};
 use super::dataset::{self, Dataset, TokenizedCaptions};
 use super::fit::{FitConfig, Fitted, checkpoint_folder, fit};
 use super::learner::{CaptionLearner, StepConfig};
-use super::{checkpoints, run};
+use super::{checkpoints, curves, run};
 use crate::caption_model::{CaptionModel, Trainable};
 use crate::captioner::CaptionReader;
 use crate::data::batcher::{CaptionBatch, CaptionBatcher};
@@ -72,6 +72,44 @@ pub struct Captioned {
     pub references: Vec<String>,
 }
 
+/// What training begins with.
+pub struct Prepared {
+    pub folder: ModelFolder,
+    pub tokenizer: Tokenizer,
+    pub mapper: MapperConfig,
+    pub dataset: Dataset,
+    pub tokenized: TokenizedCaptions,
+}
+
+impl Prepared {
+    /// Reads the model's configuration and the data.
+    ///
+    /// # Errors
+    /// When one of them cannot be read, or they do not fit each other.
+    pub fn new(config: &TrainConfig, context: &TrainContext) -> Result<Self> {
+        let folder = ModelFolder::open(&config.model)?;
+        let tokenizer = folder.load_tokenizer(TokenizerKind::Gpt2)?;
+        let gpt2 = folder.gpt2_config()?;
+        let mapper = MapperConfig {
+            kind: config.mapper.clone(),
+            clip_dim: folder.encoder_config()?.sizes.projection_dim,
+            n_embd: gpt2.n_embd,
+            prefix_length: config.prefix_length,
+        };
+        mapper.check(mapper.clip_dim, gpt2)?;
+        let dataset = dataset::load(config, context, &folder)?;
+        let longest = gpt2.n_positions - config.prefix_length;
+        let tokenized = dataset.tokenize(&tokenizer, config.ending, longest)?;
+        Ok(Self {
+            folder,
+            tokenizer,
+            mapper,
+            dataset,
+            tokenized,
+        })
+    }
+}
+
 /// Trains a mapper (and, if asked, GPT-2) and captions the test part.
 ///
 /// # Errors
@@ -79,42 +117,47 @@ pub struct Captioned {
 /// the last whole epoch stays in the run's `checkpoint` folder.
 pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     files::write_json(&context.folder.join("config.json"), config)?;
-    let folder = ModelFolder::open(&config.model)?;
-    run::check_inputs(context.folder, &folder)?;
-    let tokenizer = folder.load_tokenizer(TokenizerKind::Gpt2)?;
-    let mapper = MapperConfig {
-        kind: config.mapper.clone(),
-        clip_dim: folder.encoder_config()?.sizes.projection_dim,
-        n_embd: folder.gpt2_config()?.n_embd,
-        prefix_length: config.prefix_length,
+    run::check_inputs(context.folder, &ModelFolder::open(&config.model)?)?;
+    let prepared = Prepared::new(config, context)?;
+    let splits = &prepared.dataset.splits;
+    (context.report)(&prepared.dataset.summary(&prepared.tokenized));
+    let resume = match context.resume {
+        true => checkpoints::latest(&checkpoint_folder(context.folder)),
+        false => None,
     };
-    mapper.check(mapper.clip_dim, folder.gpt2_config()?)?;
-    let dataset = dataset::load(config, context, &folder)?;
-    let longest = folder.gpt2_config()?.n_positions - config.prefix_length;
-    let tokenized = dataset.tokenize(&tokenizer, config.ending, longest)?;
-    (context.report)(&dataset.summary(&tokenized));
-
-    context.device.seed(config.seed);
-    let model = CaptionModel {
-        prefix_mapper: mapper.init(context.device),
-        gpt2: folder.load_gpt2(context.device)?,
+    if context.resume {
+        let done = resume.unwrap_or(0);
+        (context.report)(&format!("going on after epoch {done} of {}", config.epochs));
+    }
+    // Without a validation part the loss on the training part, without noise, chooses the best epoch.
+    let valid = match &splits.val[..] {
+        [] => &splits.train,
+        val => val,
     };
-    let fitted = fit_model(config, context, model, &dataset, &tokenized)?;
-
-    let captioner = CaptionerConfig {
-        sizes: mapper,
-        normalize_embedding: config.normalize_embedding,
-        stop_tokens: stop_tokens(&tokenizer, &config.stop)?,
-    };
+    let fitted = fit_parts(config, context, &prepared, &splits.train, valid, resume)?;
+    curves::draw(context.folder)?;
     let model = fitted.model.clone().into_model();
-    let path = save_model(context, &folder, &captioner, &model, config, fitted.best)?;
-    let reader = CaptionReader::new(
-        model,
+    let captioner = CaptionerConfig {
+        sizes: prepared.mapper.clone(),
+        normalize_embedding: config.normalize_embedding,
+        stop_tokens: stop_tokens(&prepared.tokenizer, &config.stop)?,
+    };
+    let path = save_model(
+        context,
+        &prepared.folder,
+        &captioner,
+        &model,
+        config,
+        fitted.best,
+    )?;
+    let Prepared {
+        folder,
         tokenizer,
-        captioner,
-        folder.gpt2_config()?,
-        context.device,
-    );
+        dataset,
+        ..
+    } = prepared;
+    let gpt2 = folder.gpt2_config()?;
+    let reader = CaptionReader::new(model, tokenizer, captioner, gpt2, context.device);
     let test = caption_test(&reader, &dataset)?;
     let accuracy = main_object_accuracy(&dataset, &test);
     write_test(context.folder, &dataset, &test, accuracy)?;
@@ -128,31 +171,25 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     })
 }
 
-fn fit_model(
+/// Trains on some of the images, with the loss on others choosing the best epoch.
+///
+/// `resume` is the epoch of the checkpoint to go on from.
+pub fn fit_parts(
     config: &TrainConfig,
     context: &TrainContext,
-    model: CaptionModel,
-    dataset: &Dataset,
-    tokenized: &TokenizedCaptions,
+    prepared: &Prepared,
+    train: &[usize],
+    valid: &[usize],
+    resume: Option<usize>,
 ) -> Result<Fitted<CaptionLearner>> {
-    let items = |part: &[usize]| dataset.items(part, tokenized, config);
-    let train = items(&dataset.splits.train);
-    // Without a validation part the loss on the training part, without noise, chooses the best epoch.
-    let valid_part = if dataset.splits.val.is_empty() {
-        &dataset.splits.train
-    } else {
-        &dataset.splits.val
-    };
-    let valid = items(valid_part);
+    let items = |part| prepared.dataset.items(part, &prepared.tokenized, config);
+    let (train, valid) = (items(train), items(valid));
     let batches = train.len().div_ceil(config.batch_size);
-    let resume = match context.resume {
-        true => checkpoints::latest(&checkpoint_folder(context.folder)),
-        false => None,
+    context.device.seed(config.seed);
+    let model = CaptionModel {
+        prefix_mapper: prepared.mapper.init(context.device),
+        gpt2: prepared.folder.load_gpt2(context.device)?,
     };
-    if context.resume {
-        let done = resume.unwrap_or(0);
-        (context.report)(&format!("going on after epoch {done} of {}", config.epochs));
-    }
     let loader = |items, batcher, order| -> Arc<dyn DataLoader<CaptionBatch>> {
         Arc::new(EpochLoader::new(
             InMemDataset::new(items),

@@ -27,6 +27,8 @@ pub enum Ui {
     Dashboard,
     /// One line every few seconds.
     Plain,
+    /// The same as JSON, one object a line.
+    Json,
     /// Nothing.
     Quiet,
 }
@@ -55,8 +57,9 @@ impl Ui {
                 keep_interrupt_key();
                 Box::new(renderer)
             }
-            Self::Quiet => Box::new(PlainRenderer::new(Arc::new(|_| {}))),
-            _ => Box::new(PlainRenderer::new(report)),
+            Self::Quiet => Box::new(LineRenderer::new(Arc::new(|_| {}), plain_line)),
+            Self::Json => Box::new(LineRenderer::new(report, json_line)),
+            _ => Box::new(LineRenderer::new(report, plain_line)),
         }
     }
 }
@@ -83,10 +86,9 @@ fn keep_interrupt_key() {
 #[cfg(not(unix))]
 fn keep_interrupt_key() {}
 
-/// Prints where a run is: epoch, share of the epoch, the metrics' latest values, time gone.
-struct PlainRenderer {
-    report: Report,
-    names: HashMap<MetricId, String>,
+/// Where a run is.
+#[derive(Default)]
+struct State {
     /// Latest value of each metric, in order of first appearance.
     values: Vec<(String, f64)>,
     epochs: usize,
@@ -94,22 +96,30 @@ struct PlainRenderer {
     split: String,
     items: usize,
     total_items: usize,
+    seconds: f64,
+}
+
+/// Reports where a run is: epoch, share of the epoch, the metrics' latest values, time gone.
+struct LineRenderer {
+    report: Report,
+    line: fn(&State) -> String,
+    names: HashMap<MetricId, String>,
+    state: State,
     started: Instant,
     last_line: Instant,
 }
 
-impl PlainRenderer {
-    fn new(report: Report) -> Self {
+impl LineRenderer {
+    fn new(report: Report, line: fn(&State) -> String) -> Self {
         let now = Instant::now();
         Self {
             report,
+            line,
             names: HashMap::new(),
-            values: Vec::new(),
-            epochs: 0,
-            epoch: 1,
-            split: String::new(),
-            items: 0,
-            total_items: 0,
+            state: State {
+                epoch: 1,
+                ..State::default()
+            },
             started: now,
             last_line: now,
         }
@@ -128,30 +138,47 @@ impl PlainRenderer {
                 aggregated_value, ..
             } => aggregated_value,
         };
-        match self.values.iter_mut().find(|(known, _)| known == name) {
+        match self
+            .state
+            .values
+            .iter_mut()
+            .find(|(known, _)| known == name)
+        {
             Some((_, latest)) => *latest = value,
-            None => self.values.push((name.clone(), value)),
+            None => self.state.values.push((name.clone(), value)),
         }
     }
 
-    fn line(&mut self) {
+    fn report(&mut self) {
         self.last_line = Instant::now();
-        let values: String = self
-            .values
-            .iter()
-            .map(|(name, value)| format!("  {} {}", name.to_lowercase(), significant(*value)))
-            .collect();
-        let text = format!(
-            "epoch {}/{}  {} {}/{}{values}  {:.0} s",
-            self.epoch,
-            self.epochs,
-            self.split,
-            self.items,
-            self.total_items,
-            self.started.elapsed().as_secs_f64()
-        );
-        (self.report)(&text);
+        self.state.seconds = self.started.elapsed().as_secs_f64();
+        (self.report)(&(self.line)(&self.state));
     }
+}
+
+fn plain_line(state: &State) -> String {
+    let values: String = state
+        .values
+        .iter()
+        .map(|(name, value)| format!("  {} {}", name.to_lowercase(), significant(*value)))
+        .collect();
+    format!(
+        "epoch {}/{}  {} {}/{}{values}  {:.0} s",
+        state.epoch, state.epochs, state.split, state.items, state.total_items, state.seconds
+    )
+}
+
+fn json_line(state: &State) -> String {
+    let values: serde_json::Map<String, serde_json::Value> = state
+        .values
+        .iter()
+        .map(|(name, value)| (name.clone(), (*value).into()))
+        .collect();
+    serde_json::json!({
+        "epoch": state.epoch, "epochs": state.epochs, "split": state.split, "items": state.items,
+        "total_items": state.total_items, "seconds": state.seconds, "metrics": values,
+    })
+    .to_string()
 }
 
 /// Three to four digits that matter, without an exponent where a reader needs none.
@@ -163,7 +190,7 @@ fn significant(value: f64) -> String {
     }
 }
 
-impl MetricsRendererTraining for PlainRenderer {
+impl MetricsRendererTraining for LineRenderer {
     fn update_train(&mut self, state: MetricState) {
         self.update(state);
     }
@@ -177,7 +204,7 @@ impl MetricsRendererTraining for PlainRenderer {
     }
 }
 
-impl TrainingProgressLogger for PlainRenderer {
+impl TrainingProgressLogger for LineRenderer {
     fn start(
         &mut self,
         total_epochs: usize,
@@ -185,32 +212,32 @@ impl TrainingProgressLogger for PlainRenderer {
         _: Option<usize>,
         _: Option<&str>,
     ) {
-        self.epochs = total_epochs;
-        self.epoch = starting_epoch;
+        self.state.epochs = total_epochs;
+        self.state.epoch = starting_epoch;
     }
 
     fn start_split(&mut self, split: &str, total_items: usize) {
-        self.split = split.to_string();
-        self.items = 0;
-        self.total_items = total_items;
-        self.values.clear();
+        self.state.split = split.to_string();
+        self.state.items = 0;
+        self.state.total_items = total_items;
+        self.state.values.clear();
     }
 
     fn update_split(&mut self, items_processed: usize) {
-        self.items = items_processed;
+        self.state.items = items_processed;
         if self.last_line.elapsed() >= INTERVAL {
-            self.line();
+            self.report();
         }
     }
 
     fn update_epoch(&mut self, epoch: usize) {
-        self.epoch = epoch + 1;
+        self.state.epoch = epoch + 1;
     }
 
     /// The line at the end of validation is the one that tells how a run goes: it is never left out.
     fn end_split(&mut self) {
-        if self.split.starts_with("valid") {
-            self.line();
+        if self.state.split.starts_with("valid") {
+            self.report();
         }
     }
 
@@ -220,11 +247,11 @@ impl TrainingProgressLogger for PlainRenderer {
 }
 
 // burn asks one type for both halves; nothing here evaluates through burn.
-impl MetricsRendererEvaluation for PlainRenderer {
+impl MetricsRendererEvaluation for LineRenderer {
     fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
 }
 
-impl EvaluationProgressLogger for PlainRenderer {
+impl EvaluationProgressLogger for LineRenderer {
     fn start_global_progress(&mut self, _: usize) {}
     fn start_test(&mut self, _: &str, _: usize) {}
     fn update_test_progress(&mut self, _: usize) {}
@@ -233,7 +260,7 @@ impl EvaluationProgressLogger for PlainRenderer {
     fn log_event_evaluation(&mut self, _: String) {}
 }
 
-impl MetricsRenderer for PlainRenderer {
+impl MetricsRenderer for LineRenderer {
     fn manual_close(&mut self) {}
 
     fn register_metric(&mut self, definition: MetricDefinition) {

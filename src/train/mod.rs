@@ -3,6 +3,7 @@
 pub mod caption;
 pub mod checkpoints;
 pub mod config;
+pub mod curves;
 pub mod dashboard;
 pub mod dataset;
 pub mod fit;
@@ -12,3 +13,5 @@ pub mod loss;
 pub mod optimizer;
 pub mod run;
 pub mod schedule;
+pub mod space;
+pub mod tune;

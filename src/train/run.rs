@@ -5,6 +5,7 @@
 //! inputs.json               which networks it began with
 //! metrics.jsonl             one line a step and one an epoch
 //! checkpoint/               weights, optimiser and schedule of the two latest epochs, and of the best one
+//! curves.svg                loss and learning rate as a picture
 //! best/                     a model folder
 //! predictions-test.json     captions of the test part, COCO results format
 //! metrics-test.json         what was measured on them

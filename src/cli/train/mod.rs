@@ -32,6 +32,21 @@ pub struct TrainArgs {
     /// Go on with a run from its last checkpoint, with its own settings
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
+    #[command(flatten)]
+    base: BaseArgs,
+    /// Name of the run's folder in artifacts/ [default: train-1, train-2, ...]
+    #[arg(long, value_name = "NAME")]
+    run: Option<String>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto")]
+    ui: UiArg,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+/// Where a run's settings come from.
+#[derive(Args)]
+pub struct BaseArgs {
     /// Settings to begin with; the flags below change them [default: paper with --data, else the paper's scaled to the sample]
     #[arg(long, value_enum, conflicts_with = "config")]
     preset: Option<PresetArg>,
@@ -54,14 +69,6 @@ pub struct TrainArgs {
     split: Option<Split>,
     #[command(flatten)]
     settings: SettingArgs,
-    /// Name of the run's folder in artifacts/ [default: train-1, train-2, ...]
-    #[arg(long, value_name = "NAME")]
-    run: Option<String>,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value = "auto")]
-    ui: UiArg,
-    #[command(flatten)]
-    device: DeviceArg,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -87,8 +94,9 @@ impl From<PresetArg> for Preset {
     }
 }
 
-impl TrainArgs {
-    fn config(&self) -> Result<TrainConfig> {
+impl BaseArgs {
+    /// The settings asked for.
+    pub fn config(&self) -> Result<TrainConfig> {
         let data = self.data.as_ref().map(|data| TrainData::Files {
             captions: data.clone(),
             images: self.images.clone(),
@@ -112,13 +120,15 @@ impl TrainArgs {
         config.validate()?;
         Ok(config)
     }
+}
 
+impl TrainArgs {
     /// A new run's folder and settings, or those of the run that is resumed.
     fn begin(&self) -> Result<(PathBuf, TrainConfig)> {
         match &self.resume {
             Some(folder) => Ok((folder.clone(), run::config(folder)?)),
             None => {
-                let config = self.config()?;
+                let config = self.base.config()?;
                 let folder = run::create(Path::new(run::ARTIFACTS), "train", self.run.as_deref())?;
                 Ok((folder, config))
             }
