@@ -2,8 +2,9 @@
 
 mod common;
 
+use burn::lr_scheduler::LrScheduler;
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor};
 use burn::train::{InferenceStep, TrainStep};
 use clipcap::caption_model::{CaptionModel, Trainable};
@@ -15,7 +16,9 @@ use clipcap::gpt2::{Gpt2, Gpt2Config, KvCache};
 use clipcap::mapper::{Mapper, MapperConfig, MapperKind};
 use clipcap::nn::Activation;
 use clipcap::pretrain::contrastive::contrastive_loss;
-use clipcap::train::learner::CaptionLearner;
+use clipcap::train::learner::{CaptionLearner, StepConfig};
+use clipcap::train::optimizer::OptimizerConfig;
+use clipcap::train::schedule::{Decay, ScheduleConfig};
 use common::{Case, FLOAT32, assert_close, load_weights, values};
 
 const CLIP_RENAMES: [(&str, &str); 1] = [(
@@ -363,6 +366,16 @@ fn batch(case: &Case, index: usize, device: &Device) -> CaptionBatch {
     }
 }
 
+/// A step without anything but the networks.
+fn step(trainable: Trainable) -> StepConfig {
+    StepConfig {
+        trainable,
+        accumulation: 1,
+        clip_norm: None,
+        label_smoothing: 0.0,
+    }
+}
+
 fn caption_model() -> CaptionModel {
     CaptionModel {
         prefix_mapper: transformer_mapper(),
@@ -373,7 +386,7 @@ fn caption_model() -> CaptionModel {
 #[test]
 fn the_joint_loss_ignores_padding_and_counts_a_real_token_zero() {
     let case = Case::open("training_case");
-    let learner = CaptionLearner::new(caption_model(), Trainable::MapperAndGpt2);
+    let learner = CaptionLearner::new(caption_model(), step(Trainable::MapperAndGpt2));
     let output = InferenceStep::step(&learner, batch(&case, 0, &device()));
     assert_close(&values(output.loss), &case.floats("loss"), FLOAT32, "loss");
 }
@@ -416,7 +429,7 @@ fn gradients_reach_mapper_and_gpt2_with_pytorchs_norms() {
 fn ten_steps(trainable: Trainable) -> (Vec<f32>, CaptionModel) {
     let case = Case::open("training_case");
     let device = device().autodiff();
-    let mut learner = CaptionLearner::new(caption_model(), trainable).train();
+    let mut learner = CaptionLearner::new(caption_model(), step(trainable)).train();
     let mut optimizer = AdamWConfig::new()
         .with_epsilon(1e-8)
         .with_weight_decay(0.01)
@@ -456,6 +469,114 @@ fn ten_steps_of_adamw_on_both_follow_pytorch() {
     );
     let weight = |gpt2: &Gpt2| values(gpt2.h[1].mlp.c_fc.weight.val());
     assert_ne!(weight(&model.gpt2), weight(&gpt2()));
+}
+
+/// Warmup, linear decay, weight decay that spares biases and norms, clipping, smoothing and accumulation, together.
+fn thirty_steps(trainable: Trainable) -> Vec<f32> {
+    let case = Case::open("training_case");
+    let device = device().autodiff();
+    let config = StepConfig {
+        accumulation: 2,
+        clip_norm: Some(1.0),
+        label_smoothing: 0.1,
+        ..step(trainable)
+    };
+    let mut learner = CaptionLearner::new(caption_model(), config).train();
+    let mut optimizer = OptimizerConfig {
+        weight_decay: 0.1,
+        ..OptimizerConfig::adam()
+    }
+    .init();
+    let mut schedule = ScheduleConfig {
+        learning_rate: 2e-3,
+        warmup_steps: 5,
+        decay: Decay::Linear,
+    }
+    .init(30);
+    let mut losses = Vec::new();
+    for _ in 0..30 {
+        let mut accumulated = GradientsAccumulator::new();
+        for index in 0..2 {
+            let output = TrainStep::step(&learner, batch(&case, index, &device));
+            accumulated.accumulate(&learner, output.grads);
+            losses.extend(values(output.item.loss));
+        }
+        let rate = schedule.step();
+        learner = learner.optimize(&mut optimizer, rate.into(), accumulated.grads());
+    }
+    losses
+}
+
+#[test]
+fn thirty_steps_on_the_mapper_with_everything_on_follow_pytorch() {
+    let expected = Case::open("schedule_case").floats("losses_mapper");
+    assert_close(
+        &thirty_steps(Trainable::Mapper),
+        &expected,
+        FLOAT32,
+        "losses",
+    );
+}
+
+#[test]
+fn thirty_steps_on_both_with_everything_on_follow_pytorch() {
+    let expected = Case::open("schedule_case").floats("losses_joint");
+    assert_close(
+        &thirty_steps(Trainable::MapperAndGpt2),
+        &expected,
+        FLOAT32,
+        "losses",
+    );
+}
+
+#[test]
+fn low_rank_training_changes_attention_weights_and_nothing_else_of_gpt2() {
+    let case = Case::open("training_case");
+    let device = device().autodiff();
+    let trainable = Trainable::MapperAndLora {
+        rank: 2,
+        alpha: 4.0,
+    };
+    let mut learner = CaptionLearner::new(caption_model(), step(trainable)).train();
+    let mut optimizer = OptimizerConfig::adam().init();
+    let mut losses = Vec::new();
+    for i in 0..6 {
+        let output = TrainStep::step(&learner, batch(&case, i % 2, &device));
+        learner = learner.optimize(&mut optimizer, 1e-2.into(), output.grads);
+        losses.extend(values(output.item.loss));
+    }
+    assert!(losses[4] < losses[0] && losses[5] < losses[1], "{losses:?}");
+    let before = losses_of(&learner.valid(), &case);
+    let (trained, original) = (learner.valid().into_model().gpt2, gpt2());
+    let weights = |gpt2: &Gpt2| {
+        let block = &gpt2.h[1];
+        (
+            values(block.attn.c_attn.weight.val()),
+            [
+                values(block.attn.c_attn.bias.val()),
+                values(block.attn.c_proj.weight.val()),
+                values(block.mlp.c_fc.weight.val()),
+                values(gpt2.wte.weight.val()),
+            ],
+        )
+    };
+    assert_ne!(weights(&trained).0, weights(&original).0);
+    assert_eq!(weights(&trained).1, weights(&original).1);
+    let model = CaptionModel {
+        gpt2: trained,
+        ..learner.valid().into_model()
+    };
+    let merged = CaptionLearner::new(model, step(Trainable::Mapper));
+    assert_close(
+        &losses_of(&merged, &case),
+        &before,
+        FLOAT32,
+        "losses of merged weights",
+    );
+}
+
+fn losses_of(learner: &CaptionLearner, case: &Case) -> Vec<f32> {
+    values(InferenceStep::step(learner, batch(case, 0, &device())).loss)
 }
 
 #[test]

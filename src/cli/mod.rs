@@ -2,6 +2,7 @@
 
 mod common;
 mod embed;
+mod gap;
 mod infer;
 mod pretrain;
 mod train;
@@ -24,6 +25,7 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Infer(infer::InferArgs),
     Embed(embed::EmbedArgs),
+    Gap(gap::GapArgs),
     Tune(Box<tune::TuneArgs>),
     Pretrain(pretrain::PretrainArgs),
 }
@@ -34,6 +36,7 @@ pub fn run() -> ExitCode {
         Command::Train(args) => train::run(*args),
         Command::Infer(args) => infer::run(args),
         Command::Embed(args) => embed::run(args),
+        Command::Gap(args) => gap::run(args),
         Command::Tune(args) => tune::run(*args),
         Command::Pretrain(args) => pretrain::run(args),
     };

@@ -2,20 +2,29 @@
 //!
 //! Shape letters: `B` batch, `T` longest caption of the batch, `N` tokens of the batch without padding.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::loader::SeededBatcher;
-use super::noise::Noise;
+use super::noise::{Noise, normalize};
 
-/// An embedding and the captions that belong to it.
+/// What is learnt together: one pair or, of several, a random one each time.
 #[derive(Clone, Debug)]
 pub struct CaptionItem {
-    /// `clip_dim` values.
-    pub clip_embedding: Vec<f32>,
-    /// Token ids of one or more captions, none empty. A batch takes one of them.
-    pub captions: Vec<Vec<u32>>,
+    /// At least one.
+    pub pairs: Vec<Pair>,
+}
+
+/// An embedding and the caption that belongs to it.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// `clip_dim` values; the captions of a picture share its embedding.
+    pub clip_embedding: Arc<[f32]>,
+    /// Token ids, at least one.
+    pub caption: Vec<u32>,
 }
 
 /// A padded batch on a device.
@@ -65,13 +74,30 @@ pub fn rows_to_tensor(rows: &[&[f32]], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(rows.concat(), [rows.len(), width]), device)
 }
 
-/// Makes [`CaptionBatch`]es: picks a caption, puts noise on the embedding.
+/// Makes [`CaptionBatch`]es: picks a pair of each item and changes its embedding.
 #[derive(Clone, Debug)]
-pub enum CaptionBatcher {
-    /// A random caption of each item, and this noise on its embedding.
-    Training(Noise),
-    /// The first caption, and the embedding as it is.
-    Validation,
+pub struct CaptionBatcher {
+    /// Noise on the embedding, and a random pair; without it the first pair.
+    pub training: Option<Noise>,
+    /// Added to the embedding after the noise, which is normalised again: the way from sentences to pictures (CapDec).
+    pub offset: Option<Arc<[f32]>>,
+}
+
+impl CaptionBatcher {
+    fn embedding(&self, pair: &Pair, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let mut embedding = pair.clip_embedding.to_vec();
+        if let Some(noise) = &self.training {
+            noise.apply(&mut embedding, rng);
+        }
+        if let Some(offset) = &self.offset {
+            embedding
+                .iter_mut()
+                .zip(offset.iter())
+                .for_each(|(value, offset)| *value += offset);
+            normalize(&mut embedding);
+        }
+        embedding
+    }
 }
 
 impl SeededBatcher for CaptionBatcher {
@@ -80,23 +106,21 @@ impl SeededBatcher for CaptionBatcher {
 
     fn batch(
         &self,
-        mut items: Vec<CaptionItem>,
+        items: Vec<CaptionItem>,
         rng: &mut ChaCha8Rng,
         device: &Device,
     ) -> CaptionBatch {
-        let mut picked = vec![0; items.len()];
-        if let Self::Training(noise) = self {
-            for (item, picked) in items.iter_mut().zip(&mut picked) {
-                *picked = rng.random_range(0..item.captions.len());
-                noise.apply(&mut item.clip_embedding, rng);
-            }
+        let (mut embeddings, mut captions) = (Vec::new(), Vec::new());
+        for item in &items {
+            let picked = match self.training {
+                Some(_) => rng.random_range(0..item.pairs.len()),
+                None => 0,
+            };
+            let pair = &item.pairs[picked];
+            embeddings.push(self.embedding(pair, rng));
+            captions.push(&pair.caption[..]);
         }
-        let embeddings: Vec<&[f32]> = items.iter().map(|item| &item.clip_embedding[..]).collect();
-        let captions: Vec<&[u32]> = items
-            .iter()
-            .zip(picked)
-            .map(|(item, picked)| &item.captions[picked][..])
-            .collect();
+        let embeddings: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
         CaptionBatch {
             clip_embedding: rows_to_tensor(&embeddings, device),
             tokens: TokenBatch::new(&captions, device),
@@ -107,6 +131,7 @@ impl SeededBatcher for CaptionBatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::SeedableRng;
 
     fn ints<const D: usize>(tensor: Tensor<D, Int>) -> Vec<i32> {
         tensor.into_data().iter::<i32>().collect()
@@ -118,5 +143,31 @@ mod tests {
         assert_eq!(ints(batch.tokens), [5, 0, 7, 9, 0, 0]);
         assert_eq!(ints(batch.positions), [0, 1, 2, 3]);
         assert_eq!(ints(batch.targets), [5, 0, 7, 9], "a real token 0 counts");
+    }
+
+    #[test]
+    fn without_noise_and_offset_the_first_pair_comes_as_it_is() {
+        let pair = |value: f32, token| Pair {
+            clip_embedding: [value, 0.5].into(),
+            caption: vec![token],
+        };
+        let item = CaptionItem {
+            pairs: vec![pair(1.0, 4), pair(2.0, 6)],
+        };
+        let batch = |training, offset| {
+            let batcher = CaptionBatcher { training, offset };
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            let batch = batcher.batch(vec![item.clone()], &mut rng, &Device::flex());
+            let values: Vec<f32> = batch.clip_embedding.into_data().iter().collect();
+            (values, ints(batch.tokens.targets))
+        };
+        assert_eq!(batch(None, None), (vec![1.0, 0.5], vec![4]));
+        let (moved, _) = batch(None, Some([2.0, 3.5].into()));
+        assert_eq!(moved, [0.6, 0.8], "moved, then normalised");
+        let none = Noise {
+            mode: crate::data::noise::NoiseMode::None,
+            ..Noise::default()
+        };
+        assert!(batch(Some(none), None).0[1] == 0.5);
     }
 }

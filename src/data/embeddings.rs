@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -31,8 +32,6 @@ pub struct Embeddings {
     /// `None` where the picture could not be read.
     pub rows: Vec<Option<Vec<f32>>>,
     pub unreadable: Vec<PictureError>,
-    /// How many of them an earlier run had kept.
-    pub reused: usize,
 }
 
 /// Embeds pictures, or reads what an earlier call kept in `folder`.
@@ -49,35 +48,40 @@ pub fn cached(
     pictures: &[PictureSource],
     progress: &dyn Fn(usize),
 ) -> Result<Embeddings> {
-    let width = model.encoder_config()?.sizes.projection_dim;
-    let cache = Cache::new(folder, &cache_key(model, pictures)?, width, pictures.len())?;
-    let mut rows = match cache.read()? {
-        Some(rows) => rows,
-        None => cache.read_partial()?,
-    };
-    let mut found = Embeddings {
-        reused: rows.iter().flatten().count(),
-        ..Embeddings::default()
-    };
-    progress(rows.len());
-    let mut grew = retry(encoder, pictures, &mut rows, &mut found.unreadable)?;
-    if rows.len() < pictures.len() {
-        let mut partial = cache.append(&rows)?;
-        while rows.len() < pictures.len() {
-            let first = rows.len();
-            let chunk = &pictures[first..pictures.len().min(first + BATCH)];
-            let new = embed(encoder, chunk, &mut found.unreadable)?;
-            partial.add(&new)?;
-            rows.extend(new);
-            progress(rows.len());
-        }
-        grew = true;
+    let mut hash = cache_hash(model)?;
+    for picture in pictures {
+        picture.fingerprint(&mut hash);
     }
-    if grew {
+    let cache = Cache::new(folder, hash, model, pictures.len())?;
+    let mut unreadable = Vec::new();
+    let embed = |part: Range<usize>| embed(encoder, &pictures[part], &mut unreadable);
+    let mut rows = cache.fill(progress, embed)?;
+    // What an earlier run could not read is tried again.
+    if unreadable.is_empty() && retry(encoder, pictures, &mut rows, &mut unreadable)? {
         cache.write(&rows)?;
     }
-    found.rows = rows;
-    Ok(found)
+    Ok(Embeddings { rows, unreadable })
+}
+
+/// Embeds sentences, or reads what an earlier call kept in `folder`; see [`cached`].
+pub fn cached_texts(
+    folder: &Path,
+    model: &ModelFolder,
+    encoder: &ImageEncoder,
+    texts: &[String],
+    progress: &dyn Fn(usize),
+) -> Result<Vec<Vec<f32>>> {
+    let mut hash = cache_hash(model)?;
+    for text in texts {
+        hash.update(text);
+        hash.update([0]);
+    }
+    let cache = Cache::new(folder, hash, model, texts.len())?;
+    let rows = cache.fill(progress, |part| {
+        let rows = encoder.embed_texts(&texts[part])?;
+        Ok(rows.into_iter().map(Some).collect())
+    })?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// Embeds a few pictures: decoding on all cores, CLIP in one batch.
@@ -121,14 +125,12 @@ fn retry(
     Ok(grew)
 }
 
-fn cache_key(model: &ModelFolder, pictures: &[PictureSource]) -> Result<String> {
+/// What every embedding depends on.
+fn cache_hash(model: &ModelFolder) -> Result<Sha256> {
     let mut hash = Sha256::new();
     hash.update(files::sha256(&model.path.join(Part::Clip.file_name()))?);
     hash.update(serde_json::to_vec(model.encoder_config()?)?);
-    pictures
-        .iter()
-        .for_each(|picture| picture.fingerprint(&mut hash));
-    Ok(files::hex(&hash.finalize()[..12]))
+    Ok(hash)
 }
 
 /// The files of one set of embeddings.
@@ -147,14 +149,46 @@ struct Partial<'a> {
 }
 
 impl Cache {
-    fn new(folder: &Path, key: &str, width: usize, count: usize) -> Result<Self> {
+    fn new(folder: &Path, hash: Sha256, model: &ModelFolder, count: usize) -> Result<Self> {
         files::create_dir(folder)?;
-        Ok(Self {
+        let width = model.encoder_config()?.sizes.projection_dim;
+        Ok(Self::named(
+            folder,
+            &files::hex(&hash.finalize()[..12]),
+            width,
+            count,
+        ))
+    }
+
+    fn named(folder: &Path, key: &str, width: usize, count: usize) -> Self {
+        Self {
             whole: folder.join(format!("{key}.safetensors")),
             partial: folder.join(format!("{key}.partial")),
             width,
             count,
-        })
+        }
+    }
+
+    /// All rows: from the whole file, or from the partial one and `embed` for what it lacks.
+    fn fill(
+        &self,
+        progress: &dyn Fn(usize),
+        mut embed: impl FnMut(Range<usize>) -> Result<Vec<Option<Vec<f32>>>>,
+    ) -> Result<Vec<Option<Vec<f32>>>> {
+        if let Some(rows) = self.read()? {
+            progress(rows.len());
+            return Ok(rows);
+        }
+        let mut rows = self.read_partial()?;
+        let mut partial = self.append(&rows)?;
+        while rows.len() < self.count {
+            let new = embed(rows.len()..self.count.min(rows.len() + BATCH))?;
+            partial.add(&new)?;
+            rows.extend(new);
+            progress(rows.len());
+        }
+        self.write(&rows)?;
+        Ok(rows)
     }
 
     /// The whole set, if there is one.
@@ -277,7 +311,7 @@ mod tests {
     use super::*;
 
     fn cache(folder: &Path, count: usize) -> Cache {
-        Cache::new(folder, "key", 2, count).unwrap()
+        Cache::named(folder, "key", 2, count)
     }
 
     #[test]

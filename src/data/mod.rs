@@ -3,6 +3,7 @@
 pub mod batcher;
 pub mod coco;
 pub mod embeddings;
+pub mod gap;
 pub mod loader;
 pub mod noise;
 pub mod picture_source;

@@ -201,6 +201,11 @@ pub fn fit_parts(
             context.device,
         ))
     };
+    let offset: Option<Arc<[f32]>> = prepared.dataset.offset.clone().map(Into::into);
+    let batcher = |training| CaptionBatcher {
+        training,
+        offset: offset.clone(),
+    };
     let step = StepConfig {
         trainable: config.trainable,
         accumulation: config.optimizer.accumulation,
@@ -222,12 +227,8 @@ pub fn fit_parts(
         },
         CaptionLearner::new(model, step),
         config.optimizer.init(),
-        loader(
-            train,
-            CaptionBatcher::Training(config.noise.clone()),
-            Order::Shuffled,
-        ),
-        loader(valid, CaptionBatcher::Validation, Order::Given),
+        loader(train, batcher(Some(config.noise.clone())), Order::Shuffled),
+        loader(valid, batcher(None), Order::Given),
     )
 }
 
@@ -295,8 +296,12 @@ fn caption_test(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Caption
     for chunk in dataset.splits.test.chunks(TEST_BATCH) {
         let embeddings: Vec<Vec<f32>> = chunk
             .iter()
-            .map(|&index| dataset.embeddings[index].clone())
-            .collect();
+            .map(|&index| {
+                dataset.embeddings[index]
+                    .clone()
+                    .context("a test image was not embedded")
+            })
+            .collect::<Result<_>>()?;
         for (&index, captions) in chunk.iter().zip(reader.caption(&embeddings, &decode)?) {
             let image = &dataset.images[index];
             test.push(Captioned {

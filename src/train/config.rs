@@ -30,6 +30,8 @@ pub struct TrainConfig {
     pub normalize_embedding: bool,
     /// Noise on the embedding while training; it needs a normalised one.
     pub noise: Noise,
+    /// Whether the mean way from captions to images is added to captions that are learnt from.
+    pub modality_offset: bool,
     /// How often an image is seen in an epoch.
     pub captions: CaptionChoice,
     /// How a caption ends.
@@ -147,6 +149,9 @@ impl TrainConfig {
                 "noise is for normalised embeddings: leave out --no-normalize, or give --noise none"
             );
         }
+        if self.modality_offset && self.learn_from == LearnFrom::Images {
+            bail!("the modality offset is for captions: give --learn-from captions with it");
+        }
         if !(0.0..1.0).contains(&self.label_smoothing) {
             bail!(
                 "the label smoothing is {}: give a share from 0 to below 1",
@@ -191,6 +196,7 @@ impl TrainConfig {
             prefix_length: 40,
             normalize_embedding: true,
             noise: Noise::default(),
+            modality_offset: false,
             captions: CaptionChoice::All,
             ending: Ending::FullStop,
             stop: vec![".".into()],

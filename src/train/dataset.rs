@@ -1,15 +1,18 @@
 //! What a run is trained on: a data set with its embeddings, tokens and parts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use burn::tensor::Device;
 
 use super::caption::TrainContext;
-use super::config::{CaptionChoice, Ending, TrainConfig, TrainData};
+use super::config::{CaptionChoice, Ending, LearnFrom, TrainConfig, TrainData};
 use super::dashboard::Report;
 use crate::captioner::ImageEncoder;
-use crate::data::batcher::CaptionItem;
+use crate::data::batcher::{CaptionItem, Pair};
 use crate::data::embeddings::{self, Embeddings};
+use crate::data::gap::{self, Gap};
 use crate::data::noise::normalize;
 use crate::data::picture_source::PictureSource;
 use crate::data::scenes;
@@ -21,11 +24,15 @@ use crate::tokenizer::Tokenizer;
 /// Above this share of unreadable pictures a run does not begin.
 const MAX_UNREADABLE: f64 = 0.1;
 
-/// Images that could be read, with their embeddings, in three parts.
+/// Captioned images with their embeddings, in three parts.
 pub struct Dataset {
     pub images: Vec<CaptionedImage>,
-    /// As CLIP gave them.
-    pub embeddings: Vec<Vec<f32>>,
+    /// The images' embeddings as CLIP gave them; `None` of those that are not needed.
+    pub embeddings: Vec<Option<Vec<f32>>>,
+    /// The captions' embeddings as CLIP gave them, by image, where they are learnt from.
+    captions: Option<Vec<Vec<Vec<f32>>>>,
+    /// The mean way from the captions' embeddings to the images', where it is asked for.
+    pub offset: Option<Vec<f32>>,
     pub splits: Splits,
     /// Images and captions that could not be used.
     dropped: usize,
@@ -92,96 +99,290 @@ impl Dataset {
         )
     }
 
-    /// A part as it is trained on: tokenised captions with their embedding.
+    /// A part as it is trained on.
     pub fn items(
         &self,
         part: &[usize],
         tokenized: &TokenizedCaptions,
         config: &TrainConfig,
     ) -> Vec<CaptionItem> {
-        let mut items = Vec::new();
-        for &index in part {
-            let mut clip_embedding = self.embeddings[index].clone();
-            if config.normalize_embedding {
-                normalize(&mut clip_embedding);
-            }
-            let captions = tokenized.captions[index].clone();
-            let item = |captions| CaptionItem {
-                clip_embedding: clip_embedding.clone(),
-                captions,
-            };
-            match config.captions {
-                CaptionChoice::One => items.push(item(captions)),
-                CaptionChoice::All => {
-                    items.extend(captions.into_iter().map(|caption| item(vec![caption])))
-                }
-            }
+        let pairs = part
+            .iter()
+            .map(|&index| self.pairs(index, tokenized, config));
+        match config.captions {
+            CaptionChoice::One => pairs.map(|pairs| CaptionItem { pairs }).collect(),
+            CaptionChoice::All => pairs
+                .flatten()
+                .map(|pair| CaptionItem { pairs: vec![pair] })
+                .collect(),
         }
-        items
+    }
+
+    /// An image's captions, each with the embedding it is learnt from.
+    fn pairs(
+        &self,
+        image: usize,
+        tokenized: &TokenizedCaptions,
+        config: &TrainConfig,
+    ) -> Vec<Pair> {
+        let prepared = |embedding: &[f32]| -> Arc<[f32]> {
+            let mut embedding = embedding.to_vec();
+            if config.normalize_embedding {
+                normalize(&mut embedding);
+            }
+            embedding.into()
+        };
+        let captions = tokenized.captions[image].iter().cloned();
+        let pair = |(caption, clip_embedding)| Pair {
+            clip_embedding,
+            caption,
+        };
+        match (&self.captions, &self.embeddings[image]) {
+            (Some(own), _) => captions
+                .zip(own[image].iter().map(|embedding| prepared(embedding)))
+                .map(pair)
+                .collect(),
+            (None, Some(embedding)) => {
+                let shared = prepared(embedding);
+                captions
+                    .map(|caption| pair((caption, shared.clone())))
+                    .collect()
+            }
+            (None, None) => Vec::new(),
+        }
     }
 }
 
-/// Reads the data, embeds its pictures (or finds the embeddings of an earlier run) and deals the images out.
+/// Reads the data, embeds what is needed of it (or finds the embeddings of an earlier run) and deals the images out.
 ///
 /// # Errors
 /// When the data cannot be read, too many of its pictures cannot, or there is nothing to train on.
 pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) -> Result<Dataset> {
     let report = &context.report;
-    let (data, folders) = match &config.data {
-        TrainData::Sample => {
-            let sample = context.dataset.join("sample");
-            let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
-            (annotations, vec![sample.join("images")])
-        }
-        TrainData::Files { captions, images } => (captions.clone(), images.clone()),
-    };
+    let (data, folders) = locate(&config.data, context.dataset)?;
     let found = source::load(&data, &folders)?;
     for line in &found.left_out.named {
         report(&format!("left out: {line}"));
     }
-    let pictures = pictures(&found.images).with_context(|| data.display().to_string())?;
-    let encoder = ImageEncoder::load(folder, context.device)?;
-    let total = pictures.len();
-    let embedded = embeddings::cached(
-        &context.dataset.join("embeddings"),
+    let embedder = Embedder {
+        cache: context.dataset.join("embeddings"),
+        encoder: ImageEncoder::load(folder, context.device)?,
         folder,
-        &encoder,
-        &pictures,
-        &|done| {
-            if done == total || done % 1024 == 0 {
-                report(&format!("embedded {done}/{total} images"));
-            }
-        },
-    )?;
-    check_readable(&embedded, &data, report)?;
-    let (images, embeddings): (Vec<_>, Vec<_>) = found
-        .images
-        .into_iter()
-        .zip(embedded.rows)
-        .filter_map(|(image, row)| Some((image, row?)))
-        .unzip();
-    let splits = (config.split.split(&images, config.seed)).map_err(|error| anyhow!(error))?;
-    if splits.train.is_empty() {
+        report,
+    };
+    let mut dataset = match config.learn_from {
+        LearnFrom::Images => learn_from_images(config, &embedder, found.images, &data)?,
+        LearnFrom::Captions => learn_from_captions(config, &embedder, found.images, &data)?,
+    };
+    dataset.dropped += found.left_out.count;
+    if dataset.splits.train.is_empty() {
         bail!("there is no image to train on: give more data, or a larger first share in --split");
     }
+    Ok(dataset)
+}
+
+/// The embeddings of the pictures that can be read and, in the same order, of their captions. Without `data`, those of the
+/// sample in the folder `dataset`; with it, a data set and the folders of its pictures.
+pub fn embed_pairs(
+    model: &Path,
+    data: Option<(&Path, &[PathBuf])>,
+    dataset: &Path,
+    device: &Device,
+    report: &Report,
+) -> Result<(Vec<Vec<f32>>, Vec<Vec<Vec<f32>>>)> {
+    let data = match data {
+        Some((captions, images)) => TrainData::Files {
+            captions: captions.to_path_buf(),
+            images: images.to_vec(),
+        },
+        None => TrainData::Sample,
+    };
+    let (data, folders) = locate(&data, dataset)?;
+    let mut images = source::load(&data, &folders)?.images;
+    images.truncate(gap::CENTER_IMAGES);
+    let folder = ModelFolder::open(model)?;
+    let embedder = Embedder {
+        cache: dataset.join("embeddings"),
+        encoder: ImageEncoder::load(&folder, device)?,
+        folder: &folder,
+        report,
+    };
+    let all: Vec<usize> = (0..images.len()).collect();
+    let rows = embedder.pictures(&images, &all, &data)?;
+    let (images, rows): (Vec<_>, Vec<_>) = (images.into_iter().zip(rows))
+        .filter_map(|(image, row)| Some((image, row?)))
+        .unzip();
+    Ok((rows, embedder.captions(&images)?))
+}
+
+/// The file or folder of a data set, and where its pictures are; the sample is made if need be.
+fn locate(data: &TrainData, dataset: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
+    match data {
+        TrainData::Sample => {
+            let sample = dataset.join("sample");
+            let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
+            Ok((annotations, vec![sample.join("images")]))
+        }
+        TrainData::Files { captions, images } => Ok((captions.clone(), images.clone())),
+    }
+}
+
+/// All pictures are embedded, and those that cannot be read are left out.
+fn learn_from_images(
+    config: &TrainConfig,
+    embedder: &Embedder,
+    images: Vec<CaptionedImage>,
+    data: &Path,
+) -> Result<Dataset> {
+    let all: Vec<usize> = (0..images.len()).collect();
+    let rows = embedder.pictures(&images, &all, data)?;
+    let dropped = rows.iter().filter(|row| row.is_none()).count();
+    let (images, embeddings): (Vec<_>, Vec<_>) = images
+        .into_iter()
+        .zip(rows)
+        .filter(|(_, row)| row.is_some())
+        .unzip();
     Ok(Dataset {
+        splits: split(config, &images)?,
         images,
         embeddings,
-        splits,
-        dropped: found.left_out.count + embedded.unreadable.len(),
+        captions: None,
+        offset: None,
+        dropped,
     })
+}
+
+/// Captions are embedded, and pictures only where they are tested on or the way to them is asked for.
+fn learn_from_captions(
+    config: &TrainConfig,
+    embedder: &Embedder,
+    images: Vec<CaptionedImage>,
+    data: &Path,
+) -> Result<Dataset> {
+    let splits = split(config, &images)?;
+    let captions = embedder.captions(&images)?;
+    let mut needed: Vec<usize> = splits.test.clone();
+    if config.modality_offset {
+        needed.extend(splits.train.iter().take(gap::CENTER_IMAGES));
+    }
+    needed.retain(|&index| images[index].picture.is_some());
+    let mut embeddings = vec![None; images.len()];
+    for (&index, row) in needed
+        .iter()
+        .zip(embedder.pictures(&images, &needed, data)?)
+    {
+        embeddings[index] = row;
+    }
+    let mut dataset = Dataset {
+        images,
+        embeddings,
+        captions: Some(captions),
+        offset: None,
+        splits,
+        dropped: 0,
+    };
+    if config.modality_offset {
+        dataset.offset = Some(dataset.modality_offset()?);
+    }
+    // Only what can be embedded can be tested on.
+    let embeddings = &dataset.embeddings;
+    dataset
+        .splits
+        .test
+        .retain(|&index| embeddings[index].is_some());
+    Ok(dataset)
+}
+
+impl Dataset {
+    /// The mean way from captions to images, from those training images of which both are known.
+    fn modality_offset(&self) -> Result<Vec<f32>> {
+        let captions = self
+            .captions
+            .as_ref()
+            .context("captions are not embedded")?;
+        let known = (self.splits.train.iter())
+            .filter_map(|&index| Some((self.embeddings[index].as_ref()?, &captions[index])));
+        let (images, texts): (Vec<_>, Vec<_>) = known.unzip();
+        let Some(gap) = Gap::measure(images, &texts) else {
+            bail!(
+                "the offset between captions and images needs pictures of the training part: give --images, or leave out --modality-offset"
+            );
+        };
+        Ok(gap.offset)
+    }
+}
+
+fn split(config: &TrainConfig, images: &[CaptionedImage]) -> Result<Splits> {
+    (config.split.split(images, config.seed)).map_err(|error| anyhow!(error))
+}
+
+/// CLIP with a cache.
+struct Embedder<'a> {
+    cache: PathBuf,
+    encoder: ImageEncoder,
+    folder: &'a ModelFolder,
+    report: &'a Report,
+}
+
+impl Embedder<'_> {
+    fn progress(&self, total: usize, what: &'static str) -> impl Fn(usize) {
+        let report = self.report.clone();
+        move |done| {
+            if done == total || done % 1024 == 0 {
+                report(&format!("embedded {done}/{total} {what}"));
+            }
+        }
+    }
+
+    /// The embeddings of some of the images; `None` of those that cannot be read.
+    fn pictures(
+        &self,
+        images: &[CaptionedImage],
+        which: &[usize],
+        data: &Path,
+    ) -> Result<Vec<Option<Vec<f32>>>> {
+        if which.is_empty() {
+            return Ok(Vec::new());
+        }
+        let chosen: Vec<&CaptionedImage> = which.iter().map(|&index| &images[index]).collect();
+        let pictures = pictures(&chosen).with_context(|| data.display().to_string())?;
+        let progress = self.progress(pictures.len(), "images");
+        let found = embeddings::cached(
+            &self.cache,
+            self.folder,
+            &self.encoder,
+            &pictures,
+            &progress,
+        )?;
+        check_readable(&found, data, self.report)?;
+        Ok(found.rows)
+    }
+
+    /// The embeddings of all captions, by image.
+    fn captions(&self, images: &[CaptionedImage]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let texts: Vec<String> = images
+            .iter()
+            .flat_map(|image| image.captions.clone())
+            .collect();
+        let progress = self.progress(texts.len(), "captions");
+        let rows =
+            embeddings::cached_texts(&self.cache, self.folder, &self.encoder, &texts, &progress)?;
+        let mut rows = rows.into_iter();
+        let of = |image: &CaptionedImage| rows.by_ref().take(image.captions.len()).collect();
+        Ok(images.iter().map(of).collect())
+    }
 }
 
 /// Where the pictures are.
 ///
 /// # Errors
 /// When an image has none: the data set is captions alone.
-fn pictures(images: &[CaptionedImage]) -> Result<Vec<PictureSource>> {
-    let picture = |image: &CaptionedImage| {
+fn pictures(images: &[&CaptionedImage]) -> Result<Vec<PictureSource>> {
+    let picture = |image: &&CaptionedImage| {
         image
             .picture
             .clone()
-            .context("is captions without pictures: give pairs of picture and caption")
+            .context("is captions without pictures: give pictures too, or learn from the captions alone with --learn-from captions")
     };
     images.iter().map(picture).collect()
 }

@@ -13,9 +13,13 @@ use clipcap::nn::Activation;
 use clipcap::tokenizer::{Tokenizer, TokenizerKind};
 
 pub fn write_model(folder: &Path) {
+    write_model_seeded(folder, 1);
+}
+
+pub fn write_model_seeded(folder: &Path, seed: u64) {
     std::fs::create_dir_all(folder).unwrap();
     let device = Device::flex();
-    device.seed(1);
+    device.seed(seed);
     let texts = || {
         ["A red circle.", "A blue star on white."]
             .into_iter()

@@ -44,6 +44,9 @@ pub struct SettingArgs {
     /// Do not divide the embedding by its norm
     #[arg(long)]
     no_normalize: bool,
+    /// Add the mean way from captions to images to the captions' embeddings, with --learn-from captions
+    #[arg(long)]
+    modality_offset: bool,
     /// See an image with each of its captions in an epoch, or with a random one [default: one on the sample, all elsewhere]
     #[arg(long, value_enum)]
     captions: Option<CaptionsArg>,
@@ -162,6 +165,7 @@ impl SettingArgs {
                 LearnFromArg::Captions => LearnFrom::Captions,
             };
         }
+        config.modality_offset |= self.modality_offset;
         if let Some(captions) = self.captions {
             config.captions = match captions {
                 CaptionsArg::All => CaptionChoice::All,

@@ -1,0 +1,77 @@
+//! A folder of its own to run the program in.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use clipcap::data::scenes;
+
+use super::model::write_model;
+
+/// An empty folder with a tiny random model in `model/tiny`.
+pub struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_model(&folder.path().join("model/tiny"));
+        Self { folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clipcap"));
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Twelve scenes to train on, as a user's own annotations.
+    pub fn write_data(&self) {
+        scenes::ensure(&self.path("data"), 5, 12).unwrap();
+    }
+
+    /// A small training run on [`Self::write_data`]'s scenes.
+    pub fn train_command(&self, run: &str, more: &[&str]) -> Command {
+        let sizes = "--prefix-length 4 --clip-length 3 --layers 1 --batch-size 4";
+        let args = format!(
+            "train --model model/tiny --data data/captions.json --images data/images {sizes} --learning-rate 1e-3 --device cpu --ui plain --run {run}"
+        );
+        let args: Vec<&str> = args.split(' ').collect();
+        self.command(&[&args[..], more].concat())
+    }
+
+    pub fn train(&self, run: &str, more: &[&str]) -> Output {
+        self.train_command(run, more).output().unwrap()
+    }
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The exit code was 1 and standard error is one line with all of these in it.
+pub fn fails_with(output: &Output, parts: &[&str]) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: "), "{text}");
+    for part in parts {
+        assert!(last.contains(part), "no `{part}` in: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
