@@ -21,7 +21,7 @@ pub struct CaptionItem {
 /// An embedding and the caption that belongs to it.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// `clip_dim` values; the captions of a picture share its embedding.
+    /// `clip_dim` values as CLIP gave them; the captions of a picture share its embedding.
     pub clip_embedding: Arc<[f32]>,
     /// Token ids, at least one.
     pub caption: Vec<u32>,
@@ -77,6 +77,8 @@ pub fn rows_to_tensor(rows: &[&[f32]], device: &Device) -> Tensor<2> {
 /// Makes [`CaptionBatch`]es: picks a pair of each item and changes its embedding.
 #[derive(Clone, Debug)]
 pub struct CaptionBatcher {
+    /// Whether the embedding is divided by its norm, before anything else.
+    pub normalize: bool,
     /// Noise on the embedding, and a random pair; without it the first pair.
     pub training: Option<Noise>,
     /// Added to the embedding after the noise, which is normalised again: the way from sentences to pictures (CapDec).
@@ -86,6 +88,9 @@ pub struct CaptionBatcher {
 impl CaptionBatcher {
     fn embedding(&self, pair: &Pair, rng: &mut ChaCha8Rng) -> Vec<f32> {
         let mut embedding = pair.clip_embedding.to_vec();
+        if self.normalize {
+            normalize(&mut embedding);
+        }
         if let Some(noise) = &self.training {
             noise.apply(&mut embedding, rng);
         }
@@ -155,7 +160,11 @@ mod tests {
             pairs: vec![pair(1.0, 4), pair(2.0, 6)],
         };
         let batch = |training, offset| {
-            let batcher = CaptionBatcher { training, offset };
+            let batcher = CaptionBatcher {
+                normalize: false,
+                training,
+                offset,
+            };
             let mut rng = ChaCha8Rng::seed_from_u64(1);
             let batch = batcher.batch(vec![item.clone()], &mut rng, &Device::flex());
             let values: Vec<f32> = batch.clip_embedding.into_data().iter().collect();

@@ -1,6 +1,8 @@
 //! The gap between CLIP's embeddings of pictures and of sentences: CapDec learns on one side of it and is used on the
 //! other (Nukrai et al. 2022, <https://arxiv.org/abs/2211.00575>).
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::noise::normalize;
@@ -36,11 +38,8 @@ pub struct Gap {
 
 impl Gap {
     /// Measures it on images and their captions' embeddings, in the same order; `None` when there are none.
-    pub fn measure<'a>(
-        images: impl IntoIterator<Item = &'a Vec<f32>>,
-        captions: &[&Vec<Vec<f32>>],
-    ) -> Option<Self> {
-        let images: Vec<Vec<f32>> = images.into_iter().map(|image| normalized(image)).collect();
+    pub fn measure(images: &[Arc<[f32]>], captions: &[Vec<Arc<[f32]>>]) -> Option<Self> {
+        let images: Vec<Vec<f32>> = images.iter().map(|image| normalized(image)).collect();
         let captions: Vec<Vec<Vec<f32>>> = captions
             .iter()
             .map(|captions| captions.iter().map(|caption| normalized(caption)).collect())
@@ -133,10 +132,10 @@ mod tests {
 
     #[test]
     fn centres_cosines_and_distances_are_of_normalised_embeddings() {
-        let images = [vec![2.0, 0.0], vec![0.0, 3.0]];
-        let captions = [vec![vec![5.0, 0.0], vec![3.0, 4.0]], vec![vec![0.0, 1.0]]];
-        let captions: Vec<&Vec<Vec<f32>>> = captions.iter().collect();
-        let gap = Gap::measure(images.iter(), &captions).unwrap();
+        let row = |x: f32, y: f32| -> Arc<[f32]> { [x, y].into() };
+        let images = [row(2.0, 0.0), row(0.0, 3.0)];
+        let captions = [vec![row(5.0, 0.0), row(3.0, 4.0)], vec![row(0.0, 1.0)]];
+        let gap = Gap::measure(&images, &captions).unwrap();
         assert_eq!((gap.images, gap.captions), (2, 3));
         let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found}");
         close(gap.image_center_norm, 0.5_f64.sqrt());
@@ -153,6 +152,6 @@ mod tests {
 
     #[test]
     fn nothing_to_measure_is_none() {
-        assert_eq!(Gap::measure(std::iter::empty(), &[]), None);
+        assert_eq!(Gap::measure(&[], &[]), None);
     }
 }

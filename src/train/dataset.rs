@@ -13,7 +13,6 @@ use crate::captioner::ImageEncoder;
 use crate::data::batcher::{CaptionItem, Pair};
 use crate::data::embeddings::{self, Embeddings};
 use crate::data::gap::{self, Gap};
-use crate::data::noise::normalize;
 use crate::data::picture_source::PictureSource;
 use crate::data::scenes;
 use crate::data::source::{self, CaptionedImage};
@@ -24,13 +23,16 @@ use crate::tokenizer::Tokenizer;
 /// Above this share of unreadable pictures a run does not begin.
 const MAX_UNREADABLE: f64 = 0.1;
 
+/// An embedding, shared by all who look at it.
+pub type Embedding = Arc<[f32]>;
+
 /// Captioned images with their embeddings, in three parts.
 pub struct Dataset {
     pub images: Vec<CaptionedImage>,
     /// The images' embeddings as CLIP gave them; `None` of those that are not needed.
-    pub embeddings: Vec<Option<Vec<f32>>>,
+    pub embeddings: Vec<Option<Embedding>>,
     /// The captions' embeddings as CLIP gave them, by image, where they are learnt from.
-    captions: Option<Vec<Vec<Vec<f32>>>>,
+    captions: Option<Vec<Vec<Embedding>>>,
     /// The mean way from the captions' embeddings to the images', where it is asked for.
     pub offset: Option<Vec<f32>>,
     pub splits: Splits,
@@ -106,9 +108,7 @@ impl Dataset {
         tokenized: &TokenizedCaptions,
         config: &TrainConfig,
     ) -> Vec<CaptionItem> {
-        let pairs = part
-            .iter()
-            .map(|&index| self.pairs(index, tokenized, config));
+        let pairs = part.iter().map(|&index| self.pairs(index, tokenized));
         match config.captions {
             CaptionChoice::One => pairs.map(|pairs| CaptionItem { pairs }).collect(),
             CaptionChoice::All => pairs
@@ -119,35 +119,15 @@ impl Dataset {
     }
 
     /// An image's captions, each with the embedding it is learnt from.
-    fn pairs(
-        &self,
-        image: usize,
-        tokenized: &TokenizedCaptions,
-        config: &TrainConfig,
-    ) -> Vec<Pair> {
-        let prepared = |embedding: &[f32]| -> Arc<[f32]> {
-            let mut embedding = embedding.to_vec();
-            if config.normalize_embedding {
-                normalize(&mut embedding);
-            }
-            embedding.into()
-        };
+    fn pairs(&self, image: usize, tokenized: &TokenizedCaptions) -> Vec<Pair> {
         let captions = tokenized.captions[image].iter().cloned();
-        let pair = |(caption, clip_embedding)| Pair {
-            clip_embedding,
+        let pair = |(caption, clip_embedding): (_, &Arc<[f32]>)| Pair {
+            clip_embedding: clip_embedding.clone(),
             caption,
         };
         match (&self.captions, &self.embeddings[image]) {
-            (Some(own), _) => captions
-                .zip(own[image].iter().map(|embedding| prepared(embedding)))
-                .map(pair)
-                .collect(),
-            (None, Some(embedding)) => {
-                let shared = prepared(embedding);
-                captions
-                    .map(|caption| pair((caption, shared.clone())))
-                    .collect()
-            }
+            (Some(own), _) => captions.zip(&own[image]).map(pair).collect(),
+            (None, Some(shared)) => captions.map(|caption| pair((caption, shared))).collect(),
             (None, None) => Vec::new(),
         }
     }
@@ -189,7 +169,7 @@ pub fn embed_pairs(
     dataset: &Path,
     device: &Device,
     report: &Report,
-) -> Result<(Vec<Vec<f32>>, Vec<Vec<Vec<f32>>>)> {
+) -> Result<(Vec<Embedding>, Vec<Vec<Embedding>>)> {
     let data = match data {
         Some((captions, images)) => TrainData::Files {
             captions: captions.to_path_buf(),
@@ -340,7 +320,7 @@ impl Embedder<'_> {
         images: &[CaptionedImage],
         which: &[usize],
         data: &Path,
-    ) -> Result<Vec<Option<Vec<f32>>>> {
+    ) -> Result<Vec<Option<Embedding>>> {
         if which.is_empty() {
             return Ok(Vec::new());
         }
@@ -355,11 +335,15 @@ impl Embedder<'_> {
             &progress,
         )?;
         check_readable(&found, data, self.report)?;
-        Ok(found.rows)
+        Ok(found
+            .rows
+            .into_iter()
+            .map(|row| row.map(Embedding::from))
+            .collect())
     }
 
     /// The embeddings of all captions, by image.
-    fn captions(&self, images: &[CaptionedImage]) -> Result<Vec<Vec<Vec<f32>>>> {
+    fn captions(&self, images: &[CaptionedImage]) -> Result<Vec<Vec<Embedding>>> {
         let texts: Vec<String> = images
             .iter()
             .flat_map(|image| image.captions.clone())
@@ -367,7 +351,7 @@ impl Embedder<'_> {
         let progress = self.progress(texts.len(), "captions");
         let rows =
             embeddings::cached_texts(&self.cache, self.folder, &self.encoder, &texts, &progress)?;
-        let mut rows = rows.into_iter();
+        let mut rows = rows.into_iter().map(Embedding::from);
         let of = |image: &CaptionedImage| rows.by_ref().take(image.captions.len()).collect();
         Ok(images.iter().map(of).collect())
     }
