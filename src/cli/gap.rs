@@ -45,7 +45,6 @@ pub fn run(args: GapArgs) -> Result<ExitCode> {
     let data = args.data.as_deref().map(|data| (data, &args.images[..]));
     let (images, captions) =
         embed_pairs(&args.model, data, Path::new(DATASET), &device, &report())?;
-    let captions: Vec<&Vec<Vec<f32>>> = captions.iter().collect();
     let gap = Gap::measure(&images, &captions).context("there is no picture with a caption")?;
     match args.format {
         Format::Json => println!("{}", serde_json::to_string(&gap)?),

@@ -203,6 +203,7 @@ pub fn fit_parts(
     };
     let offset: Option<Arc<[f32]>> = prepared.dataset.offset.clone().map(Into::into);
     let batcher = |training| CaptionBatcher {
+        normalize: config.normalize_embedding,
         training,
         offset: offset.clone(),
     };
@@ -297,9 +298,8 @@ fn caption_test(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Caption
         let embeddings: Vec<Vec<f32>> = chunk
             .iter()
             .map(|&index| {
-                dataset.embeddings[index]
-                    .clone()
-                    .context("a test image was not embedded")
+                let embedding = dataset.embeddings[index].as_ref();
+                Ok(embedding.context("a test image was not embedded")?.to_vec())
             })
             .collect::<Result<_>>()?;
         for (&index, captions) in chunk.iter().zip(reader.caption(&embeddings, &decode)?) {

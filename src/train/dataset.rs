@@ -281,9 +281,9 @@ impl Dataset {
             .as_ref()
             .context("captions are not embedded")?;
         let known = (self.splits.train.iter())
-            .filter_map(|&index| Some((self.embeddings[index].as_ref()?, &captions[index])));
+            .filter_map(|&index| Some((self.embeddings[index].clone()?, captions[index].clone())));
         let (images, texts): (Vec<_>, Vec<_>) = known.unzip();
-        let Some(gap) = Gap::measure(images, &texts) else {
+        let Some(gap) = Gap::measure(&images, &texts) else {
             bail!(
                 "the offset between captions and images needs pictures of the training part: give --images, or leave out --modality-offset"
             );
