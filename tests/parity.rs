@@ -363,6 +363,7 @@ fn batch(case: &Case, index: usize, device: &Device) -> CaptionBatch {
     CaptionBatch {
         clip_embedding: case.tensor(&format!("embedding_{index}"), device),
         tokens: TokenBatch::new(&rows, device),
+        references: Vec::new(),
     }
 }
 

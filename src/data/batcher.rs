@@ -16,6 +16,8 @@ use super::noise::{Noise, normalize};
 pub struct CaptionItem {
     /// At least one.
     pub pairs: Vec<Pair>,
+    /// What a caption of it is compared with, where validation captions it.
+    pub references: Option<Arc<[String]>>,
 }
 
 /// An embedding and the caption that belongs to it.
@@ -33,6 +35,8 @@ pub struct CaptionBatch {
     /// `[B, clip_dim]`
     pub clip_embedding: Tensor<2>,
     pub tokens: TokenBatch,
+    /// Rows that are to be captioned, and what the captions are compared with.
+    pub references: Vec<(usize, Arc<[String]>)>,
 }
 
 /// Token rows padded at the end, with the positions that are not padding.
@@ -129,6 +133,11 @@ impl SeededBatcher for CaptionBatcher {
         CaptionBatch {
             clip_embedding: rows_to_tensor(&embeddings, device),
             tokens: TokenBatch::new(&captions, device),
+            references: items
+                .iter()
+                .enumerate()
+                .filter_map(|(row, item)| Some((row, item.references.clone()?)))
+                .collect(),
         }
     }
 }
@@ -158,6 +167,7 @@ mod tests {
         };
         let item = CaptionItem {
             pairs: vec![pair(1.0, 4), pair(2.0, 6)],
+            references: None,
         };
         let batch = |training, offset| {
             let batcher = CaptionBatcher {

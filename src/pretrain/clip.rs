@@ -177,8 +177,6 @@ impl InferenceStep for ClipLearner {
     type Output = StepOutput;
 
     fn step(&self, batch: PairBatch) -> StepOutput {
-        StepOutput {
-            loss: self.loss(batch),
-        }
+        StepOutput::of(self.loss(batch))
     }
 }

@@ -136,9 +136,7 @@ impl InferenceStep for Gpt2Learner {
     type Output = StepOutput;
 
     fn step(&self, batch: DocumentBatch) -> StepOutput {
-        StepOutput {
-            loss: self.loss(batch),
-        }
+        StepOutput::of(self.loss(batch))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::data::source;
 use crate::files;
 use crate::model_folder::{self, EncoderConfig, ModelConfig, Part, tokenizer_file};
 use crate::tokenizer::{Tokenizer, TokenizerKind};
+use crate::train::config::BestBy;
 use crate::train::dashboard::{Report, Ui};
 use crate::train::fit::{FitConfig, fit};
 use crate::train::schedule::{Decay, ScheduleConfig};
@@ -145,7 +146,9 @@ impl PretrainConfig {
             folder: context.folder,
             epochs: self.epochs,
             batches,
+            captions: false,
             accumulation: 1,
+            best_by: BestBy::Loss,
             early_stopping: None,
             resume: None,
             schedule: &self.schedule,

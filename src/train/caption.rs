@@ -15,7 +15,7 @@ use super::config::TrainConfig;
 use super::dashboard::{Report, Ui};
 use super::dataset::{self, Dataset, TokenizedCaptions};
 use super::fit::{FitConfig, Fitted, checkpoint_folder, fit};
-use super::learner::{CaptionLearner, StepConfig};
+use super::learner::{CaptionLearner, Decoding, StepConfig};
 use super::{checkpoints, curves, run};
 use crate::caption_model::{CaptionModel, Trainable};
 use crate::captioner::CaptionReader;
@@ -23,7 +23,7 @@ use crate::data::batcher::{CaptionBatch, CaptionBatcher};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::loader::{EpochLoader, Order};
 use crate::data::scenes;
-use crate::decode::Strategy;
+use crate::decode::{DecodeConfig, Strategy};
 use crate::files;
 use crate::mapper::MapperConfig;
 use crate::model_folder::{self, CaptionerConfig, ModelFolder, Part};
@@ -33,6 +33,9 @@ use crate::tokenizer::{Tokenizer, TokenizerKind};
 pub const DATASET: &str = "dataset";
 /// Captions of the test part decoded together.
 const TEST_BATCH: usize = 64;
+
+/// Longest caption in tokens that validation decodes: barely trained models never end by themselves.
+const VALIDATION_LENGTH: usize = 32;
 
 /// Where a run happens and how it is seen.
 pub struct TrainContext<'a> {
@@ -82,6 +85,22 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// How validation captions.
+    fn decoding(&self, config: &TrainConfig) -> Result<Decoding> {
+        let gpt2 = self.folder.gpt2_config()?;
+        let longest = gpt2.n_positions - config.prefix_length;
+        let stop_tokens = stop_tokens(&self.tokenizer, &config.stop)?;
+        Ok(Decoding {
+            tokenizer: self.tokenizer.clone(),
+            n_layer: gpt2.n_layer,
+            config: DecodeConfig::new(
+                Strategy::Greedy,
+                VALIDATION_LENGTH.min(longest),
+                stop_tokens,
+            ),
+        })
+    }
+
     /// Reads the model's configuration and the data.
     ///
     /// # Errors
@@ -182,8 +201,10 @@ pub fn fit_parts(
     valid: &[usize],
     resume: Option<usize>,
 ) -> Result<Fitted<CaptionLearner>> {
-    let items = |part| prepared.dataset.items(part, &prepared.tokenized, config);
-    let (train, valid) = (items(train), items(valid));
+    let (dataset, tokenized) = (&prepared.dataset, &prepared.tokenized);
+    let train = dataset.items(train, tokenized, config.captions);
+    let captioned = config.validation_captions;
+    let valid = dataset.valid_items(valid, tokenized, config.captions, captioned);
     let batches = train.len().div_ceil(config.batch_size);
     context.device.seed(config.seed);
     let model = CaptionModel {
@@ -218,6 +239,8 @@ pub fn fit_parts(
             folder: context.folder,
             epochs: config.epochs,
             batches,
+            captions: captioned > 0,
+            best_by: config.best_by,
             accumulation: config.optimizer.accumulation,
             early_stopping: config.early_stopping,
             resume,
@@ -226,7 +249,7 @@ pub fn fit_parts(
             report: context.report.clone(),
             interrupter: context.interrupter.clone(),
         },
-        CaptionLearner::new(model, step),
+        CaptionLearner::new(model, step).with_decoding(prepared.decoding(config)?),
         config.optimizer.init(),
         loader(train, batcher(Some(config.noise.clone())), Order::Shuffled),
         loader(valid, batcher(None), Order::Given),

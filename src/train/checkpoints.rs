@@ -10,11 +10,11 @@ use burn::train::EarlyStoppingStrategy;
 use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
 use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
 
+use super::config::BestBy;
+use super::log::History;
+
 /// The parts of a checkpoint, `<part>-<epoch>.bpk` each.
 const PARTS: [&str; 3] = ["model", "optim", "scheduler"];
-
-/// An epoch and its validation loss.
-pub type Scored = (usize, f64);
 
 /// The latest epoch of which every part is on disk; burn writes each part whole or not at all.
 pub fn latest(checkpoints: &Path) -> Option<usize> {
@@ -40,28 +40,29 @@ fn epochs(checkpoints: &Path) -> BTreeSet<usize> {
         .collect()
 }
 
-/// Keeps the two latest epochs and the one with the lowest validation loss.
+/// Keeps the two latest epochs and the best one.
 ///
 /// Two, because the parts of a checkpoint are written side by side: while those of an epoch are, the epoch before is the
 /// one to go on from.
 pub struct LastTwoAndBest {
-    best: Option<Scored>,
+    history: History,
+    by: BestBy,
     kept: BTreeSet<usize>,
 }
 
 impl LastTwoAndBest {
-    /// Goes on with what is in `checkpoints`, `best` being the best epoch so far.
-    pub fn new(checkpoints: &Path, best: Option<Scored>) -> Self {
+    /// Goes on with what is in `checkpoints`.
+    pub fn new(checkpoints: &Path, history: History, by: BestBy) -> Self {
         Self {
-            best,
+            history,
+            by,
             kept: epochs(checkpoints),
         }
     }
 
-    fn after(&mut self, epoch: usize, loss: Option<f64>) -> Vec<CheckpointingAction> {
-        self.best = better(self.best, epoch, loss);
+    fn after(&mut self, epoch: usize) -> Vec<CheckpointingAction> {
         self.kept.insert(epoch);
-        let best = self.best.map(|(epoch, _)| epoch);
+        let best = self.history.best(self.by).map(|(epoch, _)| epoch);
         let (keep, drop): (BTreeSet<usize>, BTreeSet<usize>) = self
             .kept
             .iter()
@@ -80,50 +81,45 @@ impl CheckpointingStrategy for LastTwoAndBest {
         epoch: usize,
         store: &EventStoreClient,
     ) -> Vec<CheckpointingAction> {
-        let loss = validation_loss(store, epoch);
-        self.after(epoch, loss)
+        wait_for(store, epoch);
+        self.after(epoch)
     }
 }
 
-/// Ends a run whose validation loss has not fallen for some epochs, or is not a number any more.
+/// Ends a run that has not got better for some epochs, or whose validation loss is not a number any more.
 #[derive(Clone)]
 pub struct Stopping {
-    /// Epochs without a lower loss; `None` never stops for that.
+    pub history: History,
+    pub by: BestBy,
+    /// Epochs without getting better; `None` never stops for that.
     pub patience: Option<usize>,
-    pub best: Option<Scored>,
     /// The epoch in which the loss was not a number; 0 when it always was.
     pub diverged: Arc<AtomicUsize>,
 }
 
 impl Stopping {
-    fn stops(&mut self, epoch: usize, loss: Option<f64>) -> bool {
+    fn stops(&self, epoch: usize) -> bool {
+        let loss = self.history.value(epoch, BestBy::Loss);
         if loss.is_some_and(|loss| !loss.is_finite()) {
             self.diverged.store(epoch, Ordering::SeqCst);
             return true;
         }
-        self.best = better(self.best, epoch, loss);
-        let since = epoch - self.best.map_or(0, |(best, _)| best);
-        self.patience.is_some_and(|patience| since >= patience)
+        let best = self.history.best(self.by).map_or(0, |(best, _)| best);
+        self.patience
+            .is_some_and(|patience| epoch - best >= patience)
     }
 }
 
 impl EarlyStoppingStrategy for Stopping {
     fn should_stop(&mut self, epoch: usize, store: &EventStoreClient) -> bool {
-        let loss = validation_loss(store, epoch);
-        self.stops(epoch, loss)
+        wait_for(store, epoch);
+        self.stops(epoch)
     }
 }
 
-fn validation_loss(store: &EventStoreClient, epoch: usize) -> Option<f64> {
-    store.find_metric("Loss", epoch, Aggregate::Mean, &Split::Valid)
-}
-
-fn better(best: Option<Scored>, epoch: usize, loss: Option<f64>) -> Option<Scored> {
-    match (best, loss) {
-        (Some((_, lowest)), Some(loss)) if loss.is_finite() && loss < lowest => Some((epoch, loss)),
-        (None, Some(loss)) if loss.is_finite() => Some((epoch, loss)),
-        _ => best,
-    }
+/// The history is written on another thread: an answer of the store says that it has got so far.
+fn wait_for(store: &EventStoreClient, epoch: usize) {
+    let _ = store.find_metric("Loss", epoch, Aggregate::Mean, &Split::Valid);
 }
 
 #[cfg(test)]
@@ -133,16 +129,18 @@ mod tests {
     #[test]
     fn the_two_latest_and_the_best_epoch_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let mut strategy = LastTwoAndBest::new(folder.path(), None);
-        let deleted: Vec<usize> = [3.0, 1.0, 2.0, 2.0, f64::NAN]
-            .into_iter()
-            .enumerate()
-            .flat_map(|(i, loss)| strategy.after(i + 1, Some(loss)))
-            .filter_map(|action| match action {
+        let history = History::default();
+        let mut strategy = LastTwoAndBest::new(folder.path(), history.clone(), BestBy::Loss);
+        let mut deleted = Vec::new();
+        for (epoch, loss) in (1..).zip([3.0, 1.0, 2.0, 2.0, f64::NAN]) {
+            history.insert(epoch, [("Loss".to_string(), loss)].into());
+            let actions = strategy.after(epoch);
+            assert_eq!(actions[0], CheckpointingAction::Save);
+            deleted.extend(actions.into_iter().filter_map(|action| match action {
                 CheckpointingAction::Delete(epoch) => Some(epoch),
                 CheckpointingAction::Save => None,
-            })
-            .collect();
+            }));
+        }
         assert_eq!(deleted, [1, 3]);
         assert_eq!(strategy.kept, BTreeSet::from([2, 4, 5]));
     }
@@ -160,20 +158,24 @@ mod tests {
     #[test]
     fn a_run_ends_when_patience_or_the_loss_does() {
         let stopping = |patience| Stopping {
+            history: History::default(),
+            by: BestBy::Cider,
             patience,
-            best: None,
             diverged: Arc::default(),
         };
-        let mut patient = stopping(Some(2));
-        let losses = [2.0, 1.0, 1.5, 1.0];
-        let stops: Vec<bool> = (1..)
-            .zip(losses)
-            .map(|(epoch, loss)| patient.stops(epoch, Some(loss)))
-            .collect();
-        assert_eq!(stops, [false, false, false, true]);
-        let mut endless = stopping(None);
-        assert!(!endless.stops(50, Some(1.0)));
-        assert!(endless.stops(51, Some(f64::NAN)));
+        let after = |stopping: &Stopping, epoch, cider: f64, loss: f64| {
+            let means = [("CIDEr".to_string(), cider), ("Loss".to_string(), loss)];
+            stopping.history.insert(epoch, means.into());
+            stopping.stops(epoch)
+        };
+        let patient = stopping(Some(2));
+        assert!(!after(&patient, 1, 0.2, 9.0));
+        assert!(!after(&patient, 2, 0.5, 9.0));
+        assert!(!after(&patient, 3, 0.4, 1.0));
+        assert!(after(&patient, 4, 0.5, 0.5), "a tie is not better");
+        let endless = stopping(None);
+        assert!(!after(&endless, 50, 0.0, 1.0));
+        assert!(after(&endless, 51, 0.0, f64::NAN));
         assert_eq!(endless.diverged.load(Ordering::SeqCst), 51);
     }
 }

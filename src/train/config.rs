@@ -44,7 +44,11 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// Share of the probability that the loss wants spread over all tokens; 0 is plain cross-entropy.
     pub label_smoothing: f64,
-    /// Epochs without a lower validation loss after which the run ends.
+    /// Validation images that are captioned and scored after each epoch.
+    pub validation_captions: usize,
+    /// What makes an epoch the best, whose weights are kept.
+    pub best_by: BestBy,
+    /// Epochs without getting better after which the run ends.
     pub early_stopping: Option<usize>,
     pub seed: u64,
 }
@@ -91,6 +95,26 @@ pub enum Ending {
     FullStop,
     /// Nothing, as ClipCap does for COCO: captions without a full stop never end by themselves.
     AsItIs,
+}
+
+/// What makes an epoch the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BestBy {
+    /// The lowest validation loss.
+    Loss,
+    /// The highest CIDEr of the captioned validation images.
+    Cider,
+}
+
+impl BestBy {
+    /// The metric's name in `metrics.jsonl`.
+    pub fn metric(self) -> &'static str {
+        match self {
+            Self::Loss => "Loss",
+            Self::Cider => "CIDEr",
+        }
+    }
 }
 
 /// Settings that have a name.
@@ -161,6 +185,11 @@ impl TrainConfig {
         if self.early_stopping == Some(0) {
             bail!("early stopping after 0 epochs would stop at once: give at least 1");
         }
+        if self.best_by == BestBy::Cider && self.validation_captions == 0 {
+            bail!(
+                "the best epoch cannot be told by CIDEr when no validation image is captioned: give --validation-captions"
+            );
+        }
         if self.stop.is_empty() {
             bail!("there is no stop text: a caption would never end; give at least one");
         }
@@ -209,6 +238,8 @@ impl TrainConfig {
             },
             optimizer: OptimizerConfig::adam(),
             label_smoothing: 0.0,
+            validation_captions: 200,
+            best_by: BestBy::Loss,
             early_stopping: None,
             seed: 1,
         }

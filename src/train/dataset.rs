@@ -106,16 +106,38 @@ impl Dataset {
         &self,
         part: &[usize],
         tokenized: &TokenizedCaptions,
-        config: &TrainConfig,
+        choice: CaptionChoice,
     ) -> Vec<CaptionItem> {
+        let item = |pairs| CaptionItem {
+            pairs,
+            references: None,
+        };
         let pairs = part.iter().map(|&index| self.pairs(index, tokenized));
-        match config.captions {
-            CaptionChoice::One => pairs.map(|pairs| CaptionItem { pairs }).collect(),
-            CaptionChoice::All => pairs
-                .flatten()
-                .map(|pair| CaptionItem { pairs: vec![pair] })
-                .collect(),
+        match choice {
+            CaptionChoice::One => pairs.map(item).collect(),
+            CaptionChoice::All => pairs.flatten().map(|pair| item(vec![pair])).collect(),
         }
+    }
+
+    /// A part as it is validated on: `captioned` of its images are also to be captioned.
+    pub fn valid_items(
+        &self,
+        part: &[usize],
+        tokenized: &TokenizedCaptions,
+        choice: CaptionChoice,
+        captioned: usize,
+    ) -> Vec<CaptionItem> {
+        let mut items = Vec::new();
+        for (place, &index) in part.iter().enumerate() {
+            let first = items.len();
+            items.extend(self.items(&[index], tokenized, choice));
+            if place < captioned
+                && let Some(item) = items.get_mut(first)
+            {
+                item.references = Some(self.images[index].captions.clone().into());
+            }
+        }
+        items
     }
 
     /// An image's captions, each with the embedding it is learnt from.

@@ -17,15 +17,21 @@ use burn::train::{
     InferenceStep, Interrupter, Learner, LearnerModel, SupervisedTraining, TrainOutput, TrainStep,
 };
 
-use super::checkpoints::{LastTwoAndBest, Scored, Stopping};
+use super::checkpoints::{LastTwoAndBest, Stopping};
+use super::config::BestBy;
 use super::dashboard::{Report, Ui};
 use super::log::JsonLinesLogger;
+use super::metrics::{CaptionsInput, CiderMetric, PerplexityMetric};
 use super::schedule::ScheduleConfig;
 use crate::files;
+use crate::metrics::Sample;
 
-/// What a step gives to the metrics: the loss, `[1]`, off the autodiff device.
+/// What a step gives to the metrics.
 pub struct StepOutput {
+    /// `[1]`, off the autodiff device.
     pub loss: Tensor<1>,
+    /// Captions beside their references, of the images that are captioned for validation.
+    pub captions: Vec<Sample>,
 }
 
 impl StepOutput {
@@ -38,7 +44,23 @@ impl StepOutput {
             1 => loss.backward(),
             batches => (loss / batches as f64).backward(),
         };
-        TrainOutput::new(model, grads, Self { loss: shown })
+        TrainOutput::new(model, grads, Self::of(shown))
+    }
+}
+
+impl StepOutput {
+    /// A loss alone.
+    pub fn of(loss: Tensor<1>) -> Self {
+        Self {
+            loss,
+            captions: Vec::new(),
+        }
+    }
+}
+
+impl Adaptor<CaptionsInput> for StepOutput {
+    fn adapt(&self) -> CaptionsInput {
+        CaptionsInput(self.captions.clone())
     }
 }
 
@@ -61,9 +83,13 @@ pub struct FitConfig<'a> {
     pub epochs: usize,
     /// Batches an epoch.
     pub batches: usize,
+    /// Whether validation steps give captions, to be scored.
+    pub captions: bool,
     /// Batches an optimiser step; the model scales its loss by it.
     pub accumulation: usize,
-    /// Epochs without a lower validation loss after which the run ends.
+    /// What makes an epoch the best.
+    pub best_by: BestBy,
+    /// Epochs without getting better after which the run ends.
     pub early_stopping: Option<usize>,
     /// The epoch whose checkpoint the run goes on from.
     pub resume: Option<usize>,
@@ -76,10 +102,10 @@ pub struct FitConfig<'a> {
 
 /// The end of a run.
 pub struct Fitted<M> {
-    /// The weights with the lowest validation loss, or, when no epoch was finished, the latest.
+    /// The best epoch's weights or, when no epoch was finished, the latest.
     pub model: M,
     /// The epoch those weights are from and its validation loss; `None` when no epoch was finished.
-    pub best: Option<Scored>,
+    pub best: Option<(usize, f64)>,
     /// Whether the run was stopped before its last epoch.
     pub interrupted: bool,
     /// The epoch in which the loss was not a number any more, which ended the run.
@@ -120,7 +146,8 @@ where
     files::create_dir(&checkpoints)?;
     let stopping = Stopping {
         patience: config.early_stopping,
-        best: history.best(),
+        history: history.clone(),
+        by: config.best_by,
         diverged: Arc::default(),
     };
     let diverged = stopping.diverged.clone();
@@ -128,16 +155,24 @@ where
     let renderer = (config.ui).renderer(config.interrupter.clone(), config.report.clone());
     let mut training = SupervisedTraining::new(config.folder, train, valid)
         .metrics((LossMetric::new(),))
+        .metric_valid_numeric(PerplexityMetric::default())
         .metric_train_numeric(LearningRateMetric::new())
         .metric_train_numeric(IterationSpeedMetric::new())
         .with_metric_logger(logger)
         .with_default_checkpointers()
-        .with_checkpointing_strategy(LastTwoAndBest::new(&checkpoints, history.best()))
+        .with_checkpointing_strategy(LastTwoAndBest::new(
+            &checkpoints,
+            history.clone(),
+            config.best_by,
+        ))
         .early_stopping(stopping)
         .with_application_logger(None)
         .with_interrupter(config.interrupter.clone())
         .renderer(renderer)
         .num_epochs(config.epochs);
+    if config.captions {
+        training = training.metric_valid_numeric(CiderMetric::default());
+    }
     if config.accumulation > 1 {
         training = training.grads_accumulation(config.accumulation);
     }
@@ -153,7 +188,9 @@ where
             config.folder.display()
         );
     }
-    let best = history.best();
+    let best = history
+        .best(config.best_by)
+        .and_then(|(epoch, _)| Some((epoch, history.value(epoch, BestBy::Loss)?)));
     let diverged = match diverged.load(Ordering::SeqCst) {
         0 => None,
         epoch => Some(epoch),

@@ -1,5 +1,7 @@
 //! The captioner as burn's learner sees it: one step is mapper, GPT-2, loss, gradients.
 
+use std::sync::Arc;
+
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Lora, Module, ParamGroup};
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -10,9 +12,13 @@ use super::fit::StepOutput;
 use super::loss::{cross_entropy, smoothed_cross_entropy};
 use super::optimizer::clip_by_global_norm;
 use crate::caption_model::{CaptionModel, Trainable, caption_states};
+use crate::captioner::Gpt2Step;
 use crate::data::batcher::{CaptionBatch, TokenBatch};
+use crate::decode::{DecodeConfig, Hypothesis, decode};
 use crate::gpt2::Gpt2;
 use crate::mapper::Mapper;
+use crate::metrics::Sample;
+use crate::tokenizer::Tokenizer;
 
 /// What a step does besides the networks' own work.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +40,17 @@ pub struct CaptionLearner {
     frozen: Option<Frozen>,
     #[module(skip)]
     step: StepConfig,
+    #[module(skip)]
+    decoding: Option<Decoding>,
+}
+
+/// How validation captions an image.
+#[derive(Clone, Debug)]
+pub struct Decoding {
+    pub tokenizer: Tokenizer,
+    /// Layers of GPT-2.
+    pub n_layer: usize,
+    pub config: DecodeConfig,
 }
 
 /// A frozen GPT-2: gradients pass through it to the mapper, and none are kept for its own weights.
@@ -71,6 +88,15 @@ impl CaptionLearner {
             gpt2,
             frozen,
             step,
+            decoding: None,
+        }
+    }
+
+    /// The same learner, which also captions the validation images that have references.
+    pub fn with_decoding(self, decoding: Decoding) -> Self {
+        Self {
+            decoding: Some(decoding),
+            ..self
         }
     }
 
@@ -129,17 +155,51 @@ impl TrainStep for CaptionLearner {
     }
 }
 
+impl CaptionLearner {
+    /// Captions of the batch's rows that have references, beside them. A device that fails gives none: its failure shows
+    /// in the loss.
+    fn captions(&self, gpt2: &Gpt2, batch: &CaptionBatch) -> Vec<Sample> {
+        let (Some(decoding), false) = (&self.decoding, batch.references.is_empty()) else {
+            return Vec::new();
+        };
+        let rows: Vec<i32> = batch
+            .references
+            .iter()
+            .map(|(row, _)| *row as i32)
+            .collect();
+        let rows = Tensor::from_ints(rows.as_slice(), &batch.clip_embedding.device()); // [R]
+        let embedding = batch.clip_embedding.clone().select(0, rows); // [R, clip_dim]
+        let prefix = self.prefix_mapper.forward(embedding); // [R, P, C]
+        let mut step = Gpt2Step::new(gpt2, decoding.n_layer, prefix, &decoding.config);
+        let found = decode(&mut step, &decoding.config).unwrap_or_default();
+        let sample = |(found, (_, references)): (Vec<Hypothesis>, &(usize, Arc<[String]>))| {
+            let best = found.into_iter().next()?;
+            Some(Sample {
+                candidate: decoding.tokenizer.decode(&best.tokens).ok()?,
+                references: references.to_vec(),
+            })
+        };
+        found
+            .into_iter()
+            .zip(&batch.references)
+            .filter_map(sample)
+            .collect()
+    }
+}
+
 impl InferenceStep for CaptionLearner {
     type Input = CaptionBatch;
     type Output = StepOutput;
 
     fn step(&self, batch: CaptionBatch) -> StepOutput {
         let (gpt2, hidden) = self.states(|frozen| &frozen.plain, &batch);
+        let captions = self.captions(gpt2, &batch);
         let TokenBatch {
             positions, targets, ..
         } = batch.tokens;
         StepOutput {
             loss: cross_entropy(gpt2, hidden, positions, targets),
+            captions,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
 use burn::train::logger::{InMemoryMetricLogger, MetricLogger};
@@ -14,27 +14,44 @@ use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Map, Value, json};
 
+use super::config::BestBy;
 use crate::files;
 
 /// Means of an epoch, by metric.
-type Means = BTreeMap<String, f64>;
+pub(super) type Means = BTreeMap<String, f64>;
 
 /// Validation means of each finished epoch, shared with who started the run.
 #[derive(Clone, Default)]
 pub struct History(Arc<Mutex<BTreeMap<usize, Means>>>);
 
 impl History {
-    /// The epoch with the lowest validation loss and that loss.
-    pub fn best(&self) -> Option<(usize, f64)> {
-        let epochs = self
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        epochs
+    /// The best epoch and its value: the lowest loss, or the highest CIDEr. The first of equals.
+    pub fn best(&self, by: BestBy) -> Option<(usize, f64)> {
+        let epochs = self.lock();
+        let values = epochs
             .iter()
-            .filter_map(|(&epoch, means)| means.get("Loss").map(|&loss| (epoch, loss)))
-            .filter(|(_, loss)| loss.is_finite())
-            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .filter_map(|(&epoch, means)| Some((epoch, *means.get(by.metric())?)))
+            .filter(|(_, value)| value.is_finite());
+        let sign = match by {
+            BestBy::Loss => 1.0,
+            BestBy::Cider => -1.0,
+        };
+        values.min_by(|a, b| (sign * a.1).total_cmp(&(sign * b.1)))
+    }
+
+    /// What an epoch came to.
+    pub fn value(&self, epoch: usize, by: BestBy) -> Option<f64> {
+        self.lock().get(&epoch)?.get(by.metric()).copied()
+    }
+
+    pub(super) fn insert(&self, epoch: usize, means: Means) {
+        self.lock().insert(epoch, means);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Means>> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -45,6 +62,8 @@ pub struct JsonLinesLogger {
     names: HashMap<MetricId, String>,
     steps: usize,
     sums: BTreeMap<String, (f64, usize)>,
+    /// What a metric itself says of the epoch.
+    finals: Means,
     history: History,
 }
 
@@ -72,6 +91,7 @@ impl JsonLinesLogger {
             names: HashMap::new(),
             steps: 0,
             sums: BTreeMap::new(),
+            finals: Means::new(),
             history,
         })
     }
@@ -133,7 +153,10 @@ impl MetricLogger for JsonLinesLogger {
                 continue;
             };
             match numeric.numeric_entry {
-                Some(NumericEntry::Final(_)) => last = true,
+                Some(NumericEntry::Final(value)) => {
+                    last = true;
+                    self.finals.insert(name.clone(), value);
+                }
                 Some(ref entry) => {
                     let value = entry.current();
                     line.insert(name.clone(), value.into());
@@ -165,10 +188,11 @@ impl MetricLogger for JsonLinesLogger {
     }
 
     fn log_epoch_summary(&mut self, summary: EpochSummary) {
-        let means: Means = std::mem::take(&mut self.sums)
+        let mut means: Means = std::mem::take(&mut self.sums)
             .into_iter()
             .map(|(name, (sum, count))| (name, sum / count as f64))
             .collect();
+        means.extend(std::mem::take(&mut self.finals));
         self.steps = 0;
         self.write(&json!({
             "epoch": summary.epoch_number,
@@ -176,11 +200,7 @@ impl MetricLogger for JsonLinesLogger {
             "mean": &means,
         }));
         if summary.split == Split::Valid {
-            self.history
-                .0
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .insert(summary.epoch_number, means);
+            self.history.insert(summary.epoch_number, means);
         }
         self.memory.log_epoch_summary(summary);
     }
@@ -203,7 +223,7 @@ mod tests {
         ];
         fs::write(&path, lines.join("\n")).unwrap();
         let logger = JsonLinesLogger::new(&path, Some(2)).unwrap();
-        assert_eq!(logger.history().best(), Some((2, 1.5)));
+        assert_eq!(logger.history().best(BestBy::Loss), Some((2, 1.5)));
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             lines[..3].join("\n") + "\n"

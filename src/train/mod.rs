@@ -10,6 +10,7 @@ pub mod fit;
 pub mod learner;
 pub mod log;
 pub mod loss;
+pub mod metrics;
 pub mod optimizer;
 pub mod run;
 pub mod schedule;

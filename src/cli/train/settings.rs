@@ -4,7 +4,7 @@ use clap::Args;
 use clipcap::caption_model::Trainable;
 use clipcap::data::noise::NoiseMode;
 use clipcap::mapper::MapperKind;
-use clipcap::train::config::{CaptionChoice, LearnFrom, TrainConfig};
+use clipcap::train::config::{BestBy, CaptionChoice, LearnFrom, TrainConfig};
 use clipcap::train::schedule::Decay;
 
 /// Low-rank changes are weighed by alpha / rank, twice the rank by custom.
@@ -78,7 +78,13 @@ pub struct SettingArgs {
     /// Share of the probability that the loss wants spread over all tokens
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f64>,
-    /// Stop after so many epochs without a lower validation loss
+    /// Validation images to caption and score after each epoch; 0 leaves it out
+    #[arg(long, value_name = "N")]
+    validation_captions: Option<usize>,
+    /// What makes an epoch the best, whose weights are kept
+    #[arg(long, value_enum)]
+    best_by: Option<BestByArg>,
+    /// Stop after so many epochs without getting better
     #[arg(long, value_name = "EPOCHS")]
     early_stopping: Option<usize>,
     #[arg(long, value_name = "N")]
@@ -106,6 +112,14 @@ enum MapperArg {
     Transformer,
     Mlp,
     Linear,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum BestByArg {
+    /// The lowest validation loss
+    Loss,
+    /// The highest CIDEr of the captioned validation images
+    Cider,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -179,6 +193,13 @@ impl SettingArgs {
         set(&mut config.batch_size, &self.batch_size);
         set(&mut config.label_smoothing, &self.label_smoothing);
         set(&mut config.seed, &self.seed);
+        set(&mut config.validation_captions, &self.validation_captions);
+        if let Some(best_by) = self.best_by {
+            config.best_by = match best_by {
+                BestByArg::Loss => BestBy::Loss,
+                BestByArg::Cider => BestBy::Cider,
+            };
+        }
         config.early_stopping = self.early_stopping.or(config.early_stopping);
         self.apply_optimizer(config);
     }
