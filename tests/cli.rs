@@ -3,14 +3,12 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use common::fixture;
-use common::place::{Place, fails_with, stderr, stdout};
+use common::place::{Place, fails_with, picture, stderr, stdout};
 use serde_json::Value;
-
-fn picture() -> String {
-    fixture("preprocess/wide.png").display().to_string()
-}
 
 #[test]
 fn a_caption_has_tokens_log_prob_and_score() {

@@ -10,14 +10,9 @@ use std::time::{Duration, Instant};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use clipcap::model_folder::ModelFolder;
-use common::fixture;
 use common::model::write_model_seeded;
-use common::place::{Place, fails_with, stderr, stdout};
+use common::place::{Place, fails_with, picture, stderr, stdout};
 use serde_json::Value;
-
-fn picture() -> String {
-    fixture("preprocess/wide.png").display().to_string()
-}
 
 #[test]
 fn training_writes_a_run_that_infer_takes_up() {

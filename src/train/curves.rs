@@ -66,7 +66,7 @@ fn read(path: &Path) -> Result<Curves> {
     let per_epoch = steps.iter().map(|(_, step, _)| *step).max().unwrap_or(1) as f64;
     for (epoch, step, entry) in &steps {
         let x = *epoch as f64 - 1.0 + *step as f64 / per_epoch;
-        let mut add =
+        let add =
             |curve: &mut Curve, name: &str| curve.extend(entry[name].as_f64().map(|y| (x, y)));
         add(&mut curves.train_loss, "Loss");
         add(&mut curves.learning_rate, "Learning Rate");

@@ -61,7 +61,7 @@ impl OptimizerConfig {
             );
         }
         if let Some(norm) = self.clip_norm
-            && !(norm > 0.0)
+            && (norm.is_nan() || norm <= 0.0)
         {
             bail!("gradients cannot be clipped to a norm of {norm}: give a number above 0");
         }

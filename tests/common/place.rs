@@ -1,10 +1,12 @@
-//! A folder of its own to run the program in.
+//! The program run in a folder of its own.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use clipcap::data::scenes;
+use serde_json::Value;
 
+use super::fixture;
 use super::model::write_model;
 
 /// An empty folder with a tiny random model in `model/tiny`.
@@ -74,4 +76,15 @@ pub fn fails_with(output: &Output, parts: &[&str]) {
         assert!(last.contains(part), "no `{part}` in: {text}");
     }
     assert!(!text.contains("panicked"), "{text}");
+}
+
+pub fn picture() -> String {
+    fixture("preprocess/wide.png").display().to_string()
+}
+
+/// Standard output as JSON Lines.
+pub fn json_lines(output: &Output) -> Vec<Value> {
+    let text = stdout(output);
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    text.lines().map(parse).collect()
 }
