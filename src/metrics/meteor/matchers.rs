@@ -1,0 +1,67 @@
+//! Everything that could be aligned, by the four kinds of match.
+
+use rust_stemmers::{Algorithm, Stemmer};
+
+use super::align::Match;
+use super::paraphrases::Paraphrases;
+use super::synonyms::{SynsetId, Synonyms};
+
+/// Kinds of match: exact, stem, synonym, paraphrase.
+pub(super) const MODULES: usize = 4;
+
+/// A sentence's words with what is compared of them.
+pub(super) struct Sentence {
+    pub(super) words: Vec<String>,
+    stems: Vec<String>,
+    /// The synsets of each word; empty without synonyms.
+    synsets: Vec<Vec<SynsetId>>,
+}
+
+impl Sentence {
+    pub(super) fn new(words: Vec<String>, synonyms: Option<&Synonyms>) -> Self {
+        let stemmer = Stemmer::create(Algorithm::English);
+        Self {
+            stems: words.iter().map(|word| stemmer.stem(word).into_owned()).collect(),
+            synsets: synonyms.map_or_else(Vec::new, |synonyms| {
+                words.iter().map(|word| synonyms.synsets(word)).collect()
+            }),
+            words,
+        }
+    }
+}
+
+/// All matches, by their first word in the reference; at a place those of an earlier kind first. Words that are equal are
+/// not matched in another way, but the other kinds can match the same words more than once.
+pub(super) fn matches(
+    test: &Sentence,
+    reference: &Sentence,
+    paraphrases: Option<&Paraphrases>,
+) -> Vec<Vec<Match>> {
+    let mut found: Vec<Vec<Match>> = (0..reference.words.len()).map(|_| Vec::new()).collect();
+    let equal = |r: usize, t: usize| reference.words[r] == test.words[t];
+    let mut pair = |module: usize, matches: &dyn Fn(usize, usize) -> bool| {
+        for (start, here) in found.iter_mut().enumerate() {
+            for test_start in (0..test.words.len()).filter(|&t| matches(start, t)) {
+                here.push(Match {
+                    start,
+                    length: 1,
+                    test_start,
+                    test_length: 1,
+                    module,
+                });
+            }
+        }
+    };
+    pair(0, &equal);
+    pair(1, &|r, t| !equal(r, t) && reference.stems[r] == test.stems[t]);
+    if !test.synsets.is_empty() && !reference.synsets.is_empty() {
+        let shared = |r: usize, t: usize| {
+            reference.synsets[r].iter().any(|synset| test.synsets[t].contains(synset))
+        };
+        pair(2, &|r, t| !equal(r, t) && shared(r, t));
+    }
+    if let Some(paraphrases) = paraphrases {
+        paraphrases.add(&test.words, &reference.words, &mut found);
+    }
+    found
+}

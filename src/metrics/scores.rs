@@ -1,0 +1,84 @@
+//! What a metric found, in a form that can be summed over any choice of images.
+
+use rayon::prelude::*;
+
+/// One or more scores that come from the same statistics.
+///
+/// Every metric here is a function of a row of numbers: applied to an image's row it is the image's score, applied to
+/// the sum of all rows it is the overall score. For a mean over images the row is the score itself.
+#[derive(Clone)]
+pub struct Scores {
+    names: Vec<&'static str>,
+    /// `[images, width]`
+    rows: Vec<f64>,
+    width: usize,
+    /// Sums of rows and the number of rows in, one number a name out.
+    finish: fn(&[f64], f64) -> Vec<f64>,
+}
+
+impl Scores {
+    pub(super) fn new(
+        names: &[&'static str],
+        width: usize,
+        rows: Vec<f64>,
+        finish: fn(&[f64], f64) -> Vec<f64>,
+    ) -> Self {
+        Self {
+            names: names.to_vec(),
+            rows,
+            width,
+            finish,
+        }
+    }
+
+    /// A metric whose overall score is the mean of the images' scores.
+    pub fn mean(name: &'static str, per_image: Vec<f64>) -> Self {
+        Self::new(&[name], 1, per_image, |sums, images| vec![sums[0] / images])
+    }
+
+    /// What the scores are called, as pycocoevalcap calls them.
+    pub fn names(&self) -> &[&'static str] {
+        &self.names
+    }
+
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        self.rows.len() / self.width
+    }
+
+    /// An image's scores, one a name.
+    pub fn per_image(&self, image: usize) -> Vec<f64> {
+        (self.finish)(&self.rows[image * self.width..][..self.width], 1.0)
+    }
+
+    /// The scores of all images together.
+    pub fn overall(&self) -> Vec<f64> {
+        self.weighted(|_| 1.0)
+    }
+
+    /// The scores of a sample of the images in which each comes `counts[image]` times.
+    pub fn resampled(&self, counts: &[u32]) -> Vec<f64> {
+        self.weighted(|image| f64::from(counts[image]))
+    }
+
+    fn weighted(&self, weight: impl Fn(usize) -> f64) -> Vec<f64> {
+        let mut sums = vec![0.0; self.width];
+        let mut images = 0.0;
+        for (image, row) in self.rows.chunks_exact(self.width).enumerate() {
+            let weight = weight(image);
+            images += weight;
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += weight * value;
+            }
+        }
+        (self.finish)(&sums, images)
+    }
+}
+
+/// Rows of `N` numbers, one an image, made on all cores.
+pub(super) fn rows<const N: usize, T: Sync>(
+    images: &[T],
+    row: impl Fn(&T) -> [f64; N] + Sync + Send,
+) -> Vec<f64> {
+    images.par_iter().map(row).collect::<Vec<_>>().into_flattened()
+}
