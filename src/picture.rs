@@ -8,7 +8,7 @@ use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 /// Pixels in the largest picture that is opened: twice Pillow's warning threshold, where it too refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;
@@ -67,10 +67,12 @@ pub fn decode(bytes: &[u8], name: &Path) -> Result<RgbImage, PictureError> {
     if reader.format().is_none() {
         return Err(PictureError::NotAPicture(name()));
     }
-    let mut decoder = reader.into_decoder().map_err(|error| match error {
-        ImageError::Unsupported(_) => PictureError::NotAPicture(name()),
+    let form = reader.format().map_or("this form", form);
+    let failed = |error: ImageError| match error {
+        ImageError::Unsupported(_) => PictureError::Unsupported(name(), form),
         other => damaged(other),
-    })?;
+    };
+    let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(PictureError::TooLarge(name(), width, height));
@@ -83,7 +85,7 @@ pub fn decode(bytes: &[u8], name: &Path) -> Result<RgbImage, PictureError> {
     }
     decoder.set_limits(limits()).map_err(damaged)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     image.apply_orientation(orientation);
     Ok(to_rgb(image))
 }
@@ -120,14 +122,53 @@ fn to_rgb(image: DynamicImage) -> RgbImage {
     }
 }
 
+/// What a picture of a format that is read, but not in all its forms, is called when it is refused.
+fn form(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Tiff => "this form of TIFF (palette, or a rare compression)",
+        ImageFormat::Jpeg => "this form of JPEG (lossless, arithmetic or 12 bits)",
+        ImageFormat::Bmp => "this form of BMP",
+        _ => "this form of the format",
+    }
+}
+
 /// Formats that are recognised in order to be refused by name.
 fn unsupported(bytes: &[u8]) -> Option<&'static str> {
-    let brand = bytes.get(8..12)?;
-    (bytes.get(4..8)? == b"ftyp").then_some(match brand {
-        b"avif" | b"avis" => "AVIF",
-        b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1" => "HEIC",
-        _ => "a video or HEIF container",
-    })
+    const SIGNATURES: [(&[u8], &str); 6] = [
+        (b"\0\0\0\x0cJXL ", "JPEG XL"),
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+        (b"%PDF", "PDF"),
+        (b"8BPS", "Photoshop"),
+        (b"<svg", "SVG"),
+    ];
+    if bytes.get(4..8) == Some(b"ftyp") {
+        return Some(container(bytes));
+    }
+    let found = SIGNATURES
+        .iter()
+        .find(|(signature, _)| bytes.starts_with(signature));
+    found.map(|(_, name)| *name)
+}
+
+/// What an ISO container holds, by the brands in its first box: the main one and, from byte 16 on, those it is compatible
+/// with.
+fn container(bytes: &[u8]) -> &'static str {
+    let size = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+    let first_box = &bytes[8..size.clamp(8, bytes.len())];
+    let has = |brands: &[&[u8; 4]]| {
+        let (brands_there, _) = first_box.as_chunks::<4>();
+        brands_there.iter().any(|brand| brands.contains(&brand))
+    };
+    if has(&[b"avif", b"avis"]) {
+        "AVIF"
+    } else if has(&[
+        b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1",
+    ]) {
+        "HEIC"
+    } else {
+        "a video or HEIF container"
+    }
 }
 
 fn one_line(text: &str) -> String {

@@ -38,7 +38,7 @@ fn difference(name: &str, case: &Expected) -> (u8, f64) {
 fn crops_are_within_one_grey_level_of_pillows() {
     let text = std::fs::read_to_string(fixture("preprocess/cases.json")).unwrap();
     let cases: BTreeMap<String, Expected> = serde_json::from_str(&text).unwrap();
-    assert!(cases.len() >= 28);
+    assert!(cases.len() >= 66);
     for (name, case) in &cases {
         let (largest, mean) = difference(name, case);
         // JPEG leaves the decoder some freedom (inverse transform, how colour is spread over its pixels), and Pillow's
@@ -76,8 +76,27 @@ fn what_is_not_a_picture_is_refused_by_name_and_reason() {
     assert!(refusal("text.jpg", b"this is no picture at all").contains("is not a picture"));
     assert!(refusal("cut.png", &png[..png.len() / 2]).contains("is damaged"));
     assert!(refusal("head.jpg", &jpeg[..200]).contains("is damaged"));
-    let avif = [&[0, 0, 0, 28][..], b"ftypavif", &[0; 40]].concat();
-    assert!(refusal("new.avif", &avif).contains("AVIF is not read: convert it"));
+    let container = |brands: &str| {
+        let brands = brands.as_bytes();
+        let size = 8 + brands.len() as u8;
+        [&[0, 0, 0, size][..], b"ftyp", brands, &[0; 40]].concat()
+    };
+    for (name, bytes, format) in [
+        ("new.avif", container("avif"), "AVIF"),
+        ("apple.heic", container("heic\0\0\0\0mif1heic"), "HEIC"),
+        ("shared.avif", container("mif1\0\0\0\0mif1avif"), "AVIF"),
+        ("film.mp4", container("isom\0\0\0\0isom"), "a video"),
+        ("new.jxl", b"\xff\x0a\0\0".to_vec(), "JPEG XL"),
+        ("paper.pdf", b"%PDF-1.7".to_vec(), "PDF"),
+    ] {
+        let text = refusal(name, &bytes);
+        assert!(
+            text.contains(format) && text.contains("is not read: convert it"),
+            "{text}"
+        );
+    }
+    let palette = std::fs::read(fixture("preprocess/palette.tiff")).unwrap();
+    assert!(refusal("palette.tiff", &palette).contains("form of TIFF (palette"));
     let missing = picture::open(Path::new("no/such.png"))
         .unwrap_err()
         .to_string();
