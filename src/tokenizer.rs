@@ -273,6 +273,13 @@ impl Tokenizer {
             .map_err(|error| TokenizerError::Decode(error.to_string()))
     }
 
+    /// The text of token ids, special tokens written out.
+    pub fn decode_all(&self, ids: &[u32]) -> Result<String> {
+        self.inner
+            .decode(ids, false)
+            .map_err(|error| TokenizerError::Decode(error.to_string()))
+    }
+
     /// Number of entries, special tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)

@@ -3,102 +3,12 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clipcap::data::scenes;
-use common::fixture;
-use common::model::write_model;
+use common::place::{Place, fails_with, picture, stderr, stdout};
 use serde_json::Value;
-
-/// An empty folder with a tiny random model in `model/tiny`.
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        write_model(&folder.path().join("model/tiny"));
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_clipcap"));
-        command
-            .args(args)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Twelve scenes to train on, as a user's own annotations.
-    fn write_data(&self) {
-        scenes::ensure(&self.path("data"), 5, 12).unwrap();
-    }
-
-    fn train(&self, run: &str, more: &[&str]) -> Output {
-        let args = [
-            "train",
-            "--model",
-            "model/tiny",
-            "--data",
-            "data/captions.json",
-            "--images",
-            "data/images",
-            "--prefix-length",
-            "4",
-            "--clip-length",
-            "3",
-            "--layers",
-            "1",
-            "--batch-size",
-            "4",
-            "--learning-rate",
-            "1e-3",
-            "--device",
-            "cpu",
-            "--ui",
-            "plain",
-            "--run",
-            run,
-        ];
-        self.run(&[&args[..], more].concat())
-    }
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// The exit code was 1 and standard error is one line with all of these in it.
-fn fails_with(output: &Output, parts: &[&str]) {
-    let text = stderr(output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    let last = text.lines().last().unwrap_or_default();
-    assert!(last.starts_with("error: "), "{text}");
-    for part in parts {
-        assert!(last.contains(part), "no `{part}` in: {text}");
-    }
-    assert!(!text.contains("panicked"), "{text}");
-}
-
-fn picture() -> String {
-    fixture("preprocess/wide.png").display().to_string()
-}
 
 #[test]
 fn a_caption_has_tokens_log_prob_and_score() {

@@ -294,12 +294,8 @@ fn found_ids(strategy: Strategy, case: &Case) -> Vec<Vec<clipcap::decode::Hypoth
     let device = device();
     let gpt2 = gpt2();
     let prefix = transformer_mapper().forward(case.tensor("embedding", &device));
-    let config = DecodeConfig {
-        strategy,
-        max_length: 12,
-        stop_tokens: vec![case.ints("stop")[0] as u32],
-    };
-    let mut step = Gpt2Step::new(&gpt2, gpt2_config().n_layer, prefix, 12);
+    let config = DecodeConfig::new(strategy, 12, vec![case.ints("stop")[0] as u32]);
+    let mut step = Gpt2Step::new(&gpt2, gpt2_config().n_layer, prefix, &config);
     decode(&mut step, &config).unwrap()
 }
 

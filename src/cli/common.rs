@@ -1,6 +1,6 @@
 //! What several commands share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use burn::train::Interrupter;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
+use clipcap::clip::Preprocessing;
 use clipcap::device::DeviceChoice;
 use clipcap::picture::{self, PictureError};
 use clipcap::train::dashboard::{Report, Ui};
@@ -16,8 +17,6 @@ use rayon::prelude::*;
 
 /// The model that comes with the source.
 pub const SAMPLE_MODEL: &str = "model/sample";
-/// Endings of the files that are taken from a folder.
-const PICTURE_ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
 /// Where to compute.
 #[derive(Args)]
@@ -81,36 +80,13 @@ pub fn usage(kind: ErrorKind, message: &str) -> ! {
     super::Cli::command().error(kind, message).exit()
 }
 
-/// The files named, and for a folder the pictures in it by name.
-pub fn picture_files(named: &[PathBuf]) -> Vec<PathBuf> {
-    named.iter().flat_map(|path| pictures_of(path)).collect()
-}
-
-fn pictures_of(path: &Path) -> Vec<PathBuf> {
-    let is_picture = |path: &PathBuf| {
-        let ending = path
-            .extension()
-            .and_then(|ending| ending.to_str())
-            .unwrap_or_default();
-        PICTURE_ENDINGS.contains(&ending.to_lowercase().as_str())
-    };
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return vec![path.to_path_buf()];
-    };
-    let mut pictures: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(is_picture)
-        .collect();
-    pictures.sort();
-    // An empty folder is an error of its own when it is opened as a picture.
-    if pictures.is_empty() {
-        vec![path.to_path_buf()]
-    } else {
-        pictures
-    }
-}
-
-/// Opens pictures on all cores, in order.
-pub fn open_all(paths: &[PathBuf]) -> Vec<Result<RgbImage, PictureError>> {
-    paths.par_iter().map(|path| picture::open(path)).collect()
+/// Opens pictures and cuts out what CLIP looks at, on all cores, in order. Whole pictures are in memory only one a core.
+pub fn open_crops(
+    paths: &[PathBuf],
+    preprocessing: &Preprocessing,
+) -> Vec<Result<RgbImage, PictureError>> {
+    paths
+        .par_iter()
+        .map(|path| Ok(preprocessing.crop(&picture::open(path)?)))
+        .collect()
 }

@@ -3,6 +3,9 @@
 //! Its particulars: beams are compared by their mean log-probability while they grow, not only at the end; a finished
 //! beam stays among the others and competes with its own mean, which no longer changes; an unfinished one counts as
 //! `max_length` long. Here a finished beam leaves the model's batch and keeps its place in the comparison.
+//!
+//! Added to it: a length penalty, which makes the mean `sum / length ^ penalty` and changes nothing at 1, and tokens that
+//! are banned because they would repeat a sequence.
 
 use super::{DecodeConfig, DecodeError, Hypothesis, Logits, Step, log_softmax};
 
@@ -12,7 +15,7 @@ type Beams = Vec<Beam>;
 #[derive(Clone, Debug)]
 struct Beam {
     tokens: Vec<u32>,
-    /// Sum of log-probabilities, as ClipCap carries it: the mean times the length.
+    /// Sum of log-probabilities, as ClipCap carries it: the score times what it was divided by.
     sum: f32,
     finished: bool,
     /// The row of scores that continues it.
@@ -22,12 +25,13 @@ struct Beam {
 /// A possible next beam: `beams[source]` with `token`, or `beams[source]` as it is when it is finished.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Candidate {
-    mean: f32,
+    /// Sum of log-probabilities over `length ^ length_penalty`.
+    score: f32,
     source: usize,
     token: u32,
 }
 
-/// The beams of each image, by falling mean log-probability.
+/// The beams of each image, by falling score.
 pub fn search<S: Step>(
     step: &mut S,
     config: &DecodeConfig,
@@ -50,7 +54,7 @@ where
     let mut images: Vec<Beams> = (0..logits.rows()).map(|row| vec![root(row)]).collect();
     for length in 1..=config.max_length {
         for beams in &mut images {
-            *beams = grow(beams, &logits, beam_size, &config.stop_tokens);
+            *beams = grow(beams, &logits, beam_size, config);
         }
         let (parents, tokens) = assign_rows(&mut images);
         if parents.is_empty() || length == config.max_length {
@@ -58,40 +62,46 @@ where
         }
         logits = step.extend(&parents, &tokens)?;
     }
-    Ok(images.into_iter().map(ranked).collect())
+    Ok(images
+        .into_iter()
+        .map(|beams| ranked(beams, config))
+        .collect())
 }
 
 /// The best `beam_size` continuations of one image's beams.
-fn grow(beams: &[Beam], logits: &Logits, beam_size: usize, stop_tokens: &[u32]) -> Beams {
+fn grow(beams: &[Beam], logits: &Logits, beam_size: usize, config: &DecodeConfig) -> Beams {
     let mut best = Best::new(beam_size);
     for (source, beam) in beams.iter().enumerate() {
         if beam.finished {
             // ClipCap lets it emit token 0 for nothing.
-            let mean = beam.sum / beam.tokens.len() as f32;
+            let score = beam.sum / config.length_divisor(beam.tokens.len());
             best.offer(Candidate {
-                mean,
+                score,
                 source,
                 token: 0,
             });
             continue;
         }
-        let length = (beam.tokens.len() + 1) as f32;
-        for (token, log_prob) in log_softmax(logits.row(beam.row)).into_iter().enumerate() {
-            let mean = (beam.sum + log_prob) / length;
-            best.offer(Candidate {
-                mean,
-                source,
-                token: token as u32,
-            });
+        let divisor = config.length_divisor(beam.tokens.len() + 1);
+        let banned = config.banned(&beam.tokens, logits.vocab_size);
+        for (token, log_prob) in (0..).zip(log_softmax(logits.row(beam.row))) {
+            if banned.binary_search(&token).is_err() {
+                let score = (beam.sum + log_prob) / divisor;
+                best.offer(Candidate {
+                    score,
+                    source,
+                    token,
+                });
+            }
         }
     }
     let extended = |candidate: &Candidate| {
         let mut beam = beams[candidate.source].clone();
         if !beam.finished {
             beam.tokens.push(candidate.token);
-            beam.finished = stop_tokens.contains(&candidate.token);
+            beam.finished = config.stop_tokens.contains(&candidate.token);
         }
-        beam.sum = candidate.mean * beam.tokens.len() as f32;
+        beam.sum = candidate.score * config.length_divisor(beam.tokens.len());
         beam
     };
     best.candidates.iter().map(extended).collect()
@@ -108,11 +118,11 @@ fn assign_rows(images: &mut [Beams]) -> (Vec<usize>, Vec<u32>) {
     (parents, tokens)
 }
 
-fn ranked(beams: Beams) -> Vec<Hypothesis> {
+fn ranked(beams: Beams, config: &DecodeConfig) -> Vec<Hypothesis> {
     let mut found: Vec<Hypothesis> = beams
         .into_iter()
         .map(|beam| Hypothesis {
-            score: beam.sum / beam.tokens.len() as f32,
+            score: beam.sum / config.length_divisor(beam.tokens.len()),
             log_prob: beam.sum,
             tokens: beam.tokens,
             finished: beam.finished,
@@ -141,13 +151,13 @@ impl Best {
             && self
                 .candidates
                 .last()
-                .is_some_and(|worst| candidate.mean <= worst.mean)
+                .is_some_and(|worst| candidate.score <= worst.score)
         {
             return;
         }
         let place = self
             .candidates
-            .partition_point(|other| other.mean >= candidate.mean);
+            .partition_point(|other| other.score >= candidate.score);
         self.candidates.insert(place, candidate);
         self.candidates.truncate(self.room);
     }
@@ -160,21 +170,29 @@ mod tests {
     use super::*;
 
     fn config(beam_size: usize, max_length: usize, stop_tokens: &[u32]) -> DecodeConfig {
-        DecodeConfig {
-            strategy: Strategy::Beam { beam_size },
+        DecodeConfig::new(
+            Strategy::Beam { beam_size },
             max_length,
-            stop_tokens: stop_tokens.to_vec(),
-        }
+            stop_tokens.to_vec(),
+        )
     }
 
-    /// ClipCap's loop written out: whole `[beam, vocab]` matrices, finished beams emitting token 0, a full sort.
-    fn literal(
-        toy: &Toy,
-        image: u64,
-        beam_size: usize,
-        max_length: usize,
-        stop: u32,
-    ) -> Vec<(Vec<u32>, f32)> {
+    /// Whether the last `n` of the tokens stand together earlier too.
+    fn repeats(tokens: &[u32], n: usize) -> bool {
+        let Some(start) = tokens.len().checked_sub(n).filter(|_| n > 0) else {
+            return false;
+        };
+        (0..start).any(|earlier| tokens[earlier..earlier + n] == tokens[start..])
+    }
+
+    /// ClipCap's loop written out: whole `[beam, vocab]` matrices, finished beams emitting token 0, a full sort. With a
+    /// penalty other than 1 and a rule against repeating, where it has none.
+    fn literal(toy: &Toy, image: u64, config: &DecodeConfig) -> Vec<(Vec<u32>, f32)> {
+        let Strategy::Beam { beam_size } = config.strategy else {
+            panic!("not a beam search");
+        };
+        let stop = config.stop_tokens[0];
+        let divisor = |length: usize| (length as f32).powf(config.length_penalty);
         let first = log_softmax(&toy.logits(image, &[]));
         let mut order: Vec<usize> = (0..first.len()).collect();
         order.sort_by(|&a, &b| first[b].total_cmp(&first[a]));
@@ -188,7 +206,7 @@ mod tests {
             .collect();
         let mut lengths = vec![1_usize; beam_size];
         let mut stopped: Vec<bool> = tokens.iter().map(|ids| ids[0] == stop).collect();
-        for _ in 1..max_length {
+        for _ in 1..config.max_length {
             if stopped.iter().all(|&stopped| stopped) {
                 break;
             }
@@ -200,11 +218,19 @@ mod tests {
                     log_probs[0] = 0.0;
                 } else {
                     lengths[beam] += 1;
+                    for (token, log_prob) in (0..).zip(&mut log_probs) {
+                        if repeats(
+                            &[&tokens[beam][..], &[token]].concat(),
+                            config.no_repeat_ngram,
+                        ) {
+                            *log_prob = f32::NEG_INFINITY;
+                        }
+                    }
                 }
                 means.extend(
                     log_probs
                         .iter()
-                        .map(|lp| (scores[beam] + lp) / lengths[beam] as f32),
+                        .map(|lp| (scores[beam] + lp) / divisor(lengths[beam])),
                 );
             }
             let mut order: Vec<usize> = (0..means.len()).collect();
@@ -221,7 +247,7 @@ mod tests {
             scores = chosen
                 .iter()
                 .zip(&lengths)
-                .map(|(&flat, &length)| means[flat] * length as f32)
+                .map(|(&flat, &length)| means[flat] * divisor(length))
                 .collect();
             stopped = chosen
                 .iter()
@@ -232,7 +258,7 @@ mod tests {
             .map(|beam| {
                 (
                     tokens[beam][..lengths[beam]].to_vec(),
-                    scores[beam] / lengths[beam] as f32,
+                    scores[beam] / divisor(lengths[beam]),
                 )
             })
             .collect();
@@ -240,32 +266,71 @@ mod tests {
         found
     }
 
+    /// Compares 40 images' beams with the loop written out; returns how many beams finished early.
+    fn check_against_literal(vocab_size: usize, spread: f32, config: &DecodeConfig) -> usize {
+        let images: Vec<u64> = (0..40).collect();
+        let toy = Toy::new(vocab_size, &images, spread);
+        let mut early = 0;
+        for (&image, found) in images.iter().zip(decode(&mut toy.clone(), config).unwrap()) {
+            let expected = literal(&toy, image, config);
+            assert_eq!(found.len(), expected.len());
+            for (hypothesis, (tokens, score)) in found.iter().zip(&expected) {
+                assert_eq!(&hypothesis.tokens, tokens);
+                assert!((hypothesis.score - score).abs() < 1e-5);
+                early += usize::from(hypothesis.finished && tokens.len() < config.max_length);
+            }
+        }
+        early
+    }
+
     #[test]
     fn ids_and_scores_equal_clipcaps_loop_with_early_finished_beams() {
-        let mut early = 0;
-        for (vocab_size, beam_size, max_length, stop, spread) in [
+        let early: usize = [
             (9, 3, 8, 4, 3.0),
             (12, 5, 10, 0, 2.0),
             (6, 5, 6, 5, 6.0),
             (30, 4, 12, 7, 9.0),
-        ] {
-            let images: Vec<u64> = (0..40).collect();
-            let mut toy = Toy::new(vocab_size, &images, spread);
-            let found = decode(&mut toy, &config(beam_size, max_length, &[stop])).unwrap();
-            for (&image, found) in images.iter().zip(found) {
-                let expected = literal(&toy, image, beam_size, max_length, stop);
-                for (hypothesis, (tokens, score)) in found.iter().zip(&expected) {
-                    assert_eq!(&hypothesis.tokens, tokens);
-                    assert!((hypothesis.score - score).abs() < 1e-6);
-                    early += usize::from(hypothesis.finished && tokens.len() < max_length);
-                }
-                assert_eq!(found.len(), beam_size);
-            }
-        }
+        ]
+        .into_iter()
+        .map(|(vocab_size, beam_size, max_length, stop, spread)| {
+            check_against_literal(vocab_size, spread, &config(beam_size, max_length, &[stop]))
+        })
+        .sum();
         assert!(
             early > 50,
             "the tables must let beams finish early: {early}"
         );
+    }
+
+    #[test]
+    fn a_length_penalty_changes_what_beams_are_compared_by() {
+        let early = [-0.5, 0.0, 0.7, 1.0, 2.0].map(|length_penalty| {
+            let config = DecodeConfig {
+                length_penalty,
+                ..config(4, 9, &[3])
+            };
+            check_against_literal(10, 3.0, &config)
+        });
+        assert!(
+            early.is_sorted_by(|a, b| a >= b) && early[0] > early[4],
+            "the higher the penalty, the longer the captions: {early:?}"
+        );
+    }
+
+    #[test]
+    fn no_beam_repeats_a_sequence_that_may_not_repeat() {
+        for (n, max_length) in [(1, 8), (2, 10), (3, 14)] {
+            let config = DecodeConfig {
+                no_repeat_ngram: n,
+                ..config(4, max_length, &[11])
+            };
+            check_against_literal(12, 3.0, &config);
+            let found = decode(&mut Toy::new(12, &[1, 2, 3], 3.0), &config).unwrap();
+            for hypothesis in found.iter().flatten() {
+                let tokens = &hypothesis.tokens;
+                assert!((0..=tokens.len()).all(|end| !repeats(&tokens[..end], n)));
+            }
+        }
     }
 
     #[test]
@@ -304,9 +369,9 @@ mod tests {
     #[test]
     fn of_equal_candidates_the_earlier_wins() {
         let mut best = Best::new(2);
-        for (source, mean) in [(0, -1.0), (1, -1.0), (2, -1.0), (3, -0.5)] {
+        for (source, score) in [(0, -1.0), (1, -1.0), (2, -1.0), (3, -0.5)] {
             best.offer(Candidate {
-                mean,
+                score,
                 source,
                 token: 0,
             });

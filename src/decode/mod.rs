@@ -1,6 +1,7 @@
 //! Searching a caption token by token. No tensors and no model here: a [`Step`] gives scores, a strategy chooses.
 
 mod beam;
+mod ngram;
 mod single;
 
 use std::convert::Infallible;
@@ -39,7 +40,7 @@ impl Logits {
 pub trait Step {
     type Error;
 
-    /// Reads the prefixes of all images and gives one row of scores an image.
+    /// Reads the prefixes of all images, and the prompt after each, and gives one row of scores an image.
     fn prefill(&mut self) -> Result<Logits, Self::Error>;
 
     /// Row `i` goes on from what row `parents[i]` was, with `tokens[i]`. Rows that are nobody's parent are dropped.
@@ -68,23 +69,31 @@ pub enum Strategy {
     },
 }
 
-/// A strategy and when it stops.
+/// A strategy, its rules and when it stops.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecodeConfig {
     pub strategy: Strategy,
-    /// Longest caption in tokens, the stop token included.
+    /// Longest caption in tokens, the stop token included and the prompt not.
     pub max_length: usize,
     /// Tokens that end a caption. They are kept in it.
     pub stop_tokens: Vec<u32>,
+    /// Captions are compared by `log_prob / length ^ length_penalty`: 1 is ClipCap's mean, 0 the sum, which favours short
+    /// captions; above 1 favours long ones.
+    pub length_penalty: f32,
+    /// No sequence of so many tokens twice in a caption, the prompt included; 0 allows all.
+    pub no_repeat_ngram: usize,
+    /// What every caption begins with, read after the prefix.
+    pub prompt: Vec<u32>,
 }
 
 /// A caption as tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hypothesis {
+    /// The tokens found, without the prompt.
     pub tokens: Vec<u32>,
-    /// Sum of the tokens' log-probabilities at temperature 1.
+    /// Sum of their log-probabilities at temperature 1, no token being banned.
     pub log_prob: f32,
-    /// Mean of them.
+    /// `log_prob / length ^ length_penalty`, by which captions are ranked.
     pub score: f32,
     /// Whether it ended with a stop token.
     pub finished: bool,
@@ -105,6 +114,8 @@ pub enum DecodeError {
     TopP(f32),
     #[error("the number of captions is 0: give at least 1")]
     NoCaptions,
+    #[error("the length penalty is {0}: give a number; 1 is the mean, 0 the sum")]
+    LengthPenalty(f32),
 }
 
 impl From<Infallible> for DecodeError {
@@ -114,11 +125,26 @@ impl From<Infallible> for DecodeError {
 }
 
 impl DecodeConfig {
+    /// ClipCap's rules: captions ranked by their mean, nothing banned, no prompt.
+    pub fn new(strategy: Strategy, max_length: usize, stop_tokens: Vec<u32>) -> Self {
+        Self {
+            strategy,
+            max_length,
+            stop_tokens,
+            length_penalty: 1.0,
+            no_repeat_ngram: 0,
+            prompt: Vec::new(),
+        }
+    }
+
     /// # Errors
     /// When a setting makes no sense.
     pub fn validate(&self) -> Result<(), DecodeError> {
         if self.max_length == 0 {
             return Err(DecodeError::NoLength);
+        }
+        if !self.length_penalty.is_finite() {
+            return Err(DecodeError::LengthPenalty(self.length_penalty));
         }
         let Strategy::Sample {
             temperature,
@@ -145,6 +171,21 @@ impl DecodeConfig {
             return Err(DecodeError::NoCaptions);
         }
         Ok(())
+    }
+
+    /// What a sum of log-probabilities is divided by.
+    fn length_divisor(&self, length: usize) -> f32 {
+        // Without a power for 1: there ClipCap's bits must come out.
+        if self.length_penalty == 1.0 {
+            length as f32
+        } else {
+            (length as f32).powf(self.length_penalty)
+        }
+    }
+
+    /// Tokens that may not follow `tokens`.
+    fn banned(&self, tokens: &[u32], vocab_size: usize) -> Vec<u32> {
+        ngram::banned(&self.prompt, tokens, self.no_repeat_ngram, vocab_size)
     }
 }
 

@@ -1,4 +1,6 @@
-//! One caption at a time: the most likely token, or a random one.
+//! One caption at a time: the most likely token, or a random one, of those that are not banned.
+
+use std::borrow::Cow;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -81,8 +83,9 @@ fn walk<S: Step>(
         let (mut parents, mut tokens, mut next) = (Vec::new(), Vec::new(), Vec::new());
         for (caption, row) in growing {
             let scores = logits.row(row);
-            let token = choose(caption, scores);
             let hypothesis = &mut captions[caption];
+            let banned = config.banned(&hypothesis.tokens, logits.vocab_size);
+            let token = choose(caption, &without(scores, &banned));
             hypothesis.tokens.push(token);
             hypothesis.log_prob += log_softmax(scores)[token as usize];
             hypothesis.finished = config.stop_tokens.contains(&token);
@@ -99,12 +102,21 @@ fn walk<S: Step>(
         logits = step.extend(&parents, &tokens)?;
     }
     for caption in &mut captions {
-        caption.score = caption.log_prob / caption.tokens.len() as f32;
+        caption.score = caption.log_prob / config.length_divisor(caption.tokens.len());
     }
     let mut captions = captions.into_iter();
     Ok((0..images)
         .map(|_| captions.by_ref().take(copies).collect())
         .collect())
+}
+
+/// The scores with those of the banned tokens at -inf.
+fn without<'a>(scores: &'a [f32], banned: &[u32]) -> Cow<'a, [f32]> {
+    let mut scores = Cow::Borrowed(scores);
+    for &token in banned {
+        scores.to_mut()[token as usize] = f32::NEG_INFINITY;
+    }
+    scores
 }
 
 impl Sampler {
@@ -127,6 +139,7 @@ impl Sampler {
         let weight = |logit: f32| f64::from((logit - max) / self.temperature).exp();
         let mut tokens: Vec<(u32, f64)> = (0..)
             .zip(logits.iter().map(|&logit| weight(logit)))
+            .filter(|&(_, weight)| weight != 0.0)
             .collect();
         let by_weight = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if let Some(k) = self.top_k
@@ -157,11 +170,7 @@ mod tests {
     use super::*;
 
     fn config(strategy: Strategy, max_length: usize) -> DecodeConfig {
-        DecodeConfig {
-            strategy,
-            max_length,
-            stop_tokens: vec![2],
-        }
+        DecodeConfig::new(strategy, max_length, vec![2])
     }
 
     fn sampling(seed: u64, num_captions: usize) -> Strategy {
@@ -197,6 +206,48 @@ mod tests {
             ended += usize::from(hypothesis.finished);
         }
         assert!(ended > 3 && ended < 20, "the toy has both kinds: {ended}");
+    }
+
+    #[test]
+    fn greedy_takes_the_best_token_that_repeats_nothing_and_scores_it_as_the_model_does() {
+        let images: Vec<u64> = (0..20).collect();
+        let config = DecodeConfig {
+            no_repeat_ngram: 1,
+            prompt: vec![4, 1],
+            length_penalty: 0.5,
+            ..config(Strategy::Greedy, 4)
+        };
+        let mut toy = Toy::new(7, &images, 4.0);
+        let found = decode(&mut toy, &config).unwrap();
+        for (image, hypotheses) in images.iter().zip(&found) {
+            let (mut expected, mut log_prob) = (Vec::new(), 0.0);
+            while expected.len() < 4 && expected.last() != Some(&2) {
+                let logits = toy.logits(*image, &expected);
+                let token = (0..7_u32)
+                    .filter(|token| ![4, 1].contains(token) && !expected.contains(token))
+                    .max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize]))
+                    .unwrap();
+                log_prob += log_softmax(&logits)[token as usize];
+                expected.push(token);
+            }
+            assert_eq!(hypotheses[0].tokens, expected);
+            assert!((hypotheses[0].log_prob - log_prob).abs() < 1e-5);
+            let score = log_prob / (expected.len() as f32).sqrt();
+            assert!((hypotheses[0].score - score).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn samples_never_repeat_a_sequence_that_may_not_repeat() {
+        let config = DecodeConfig {
+            no_repeat_ngram: 2,
+            ..config(sampling(3, 200), 9)
+        };
+        for hypothesis in &decode(&mut Toy::new(4, &[7], 2.0), &config).unwrap()[0] {
+            let mut pairs: Vec<_> = hypothesis.tokens.windows(2).collect();
+            pairs.sort();
+            assert!(pairs.is_sorted_by(|a, b| a < b), "{:?}", hypothesis.tokens);
+        }
     }
 
     #[test]
@@ -302,6 +353,14 @@ mod tests {
             decode(&mut Toy::new(4, &[1], 1.0), &config(strategy, max_length)).unwrap_err()
         };
         assert_eq!(refused(Strategy::Greedy, 0), DecodeError::NoLength);
+        let endless = DecodeConfig {
+            length_penalty: f32::INFINITY,
+            ..config(Strategy::Greedy, 5)
+        };
+        assert_eq!(
+            decode(&mut Toy::new(4, &[1], 1.0), &endless),
+            Err(DecodeError::LengthPenalty(f32::INFINITY))
+        );
         assert_eq!(
             refused(Strategy::Beam { beam_size: 0 }, 5),
             DecodeError::BeamSize(0, 4)

@@ -3,6 +3,7 @@
 use super::{DecodeError, Logits, Step};
 
 /// Remembers what each row has read.
+#[derive(Clone)]
 pub struct Toy {
     pub vocab_size: usize,
     pub images: Vec<u64>,

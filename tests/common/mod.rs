@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test file uses a part of it
 
 pub mod model;
+pub mod place;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,252 @@
+//! Where captions go, and how far along they are.
+
+use std::collections::HashSet;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use clap::error::ErrorKind;
+use clipcap::captioner::Caption;
+use clipcap::inputs::Input;
+use clipcap::results::{self, Layout, Place, ResultsFile, Sidecars};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+
+use crate::cli::common::usage;
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// File for the captions instead of standard output, continued when it is there; with --format sidecar a folder
+    #[arg(long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Begin --output anew, or caption pictures again that have a sidecar
+    #[arg(long)]
+    overwrite: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Format {
+    /// One line a caption
+    Text,
+    /// One JSON object a line
+    Jsonl,
+    /// A table with a header
+    Csv,
+    /// A .txt beside each picture, or in the --output folder
+    Sidecar,
+}
+
+impl OutputArgs {
+    /// Ends the program when flags contradict each other.
+    pub fn check(&self) {
+        if self.overwrite && self.output.is_none() && self.format != Format::Sidecar {
+            usage(
+                ErrorKind::ArgumentConflict,
+                "--overwrite needs --output or --format sidecar",
+            );
+        }
+    }
+
+    fn layout(&self, similarity: bool) -> Option<Layout> {
+        let format = match self.format {
+            Format::Text => results::Format::Text,
+            Format::Jsonl => results::Format::Jsonl,
+            Format::Csv => results::Format::Csv,
+            Format::Sidecar => return None,
+        };
+        Some(Layout { format, similarity })
+    }
+}
+
+/// Which pictures are to be captioned.
+pub enum Wanted {
+    /// Those whose names are not among these.
+    AllBut(HashSet<String>),
+    Sidecars(Sidecars),
+}
+
+/// What is to be done about one picture.
+pub enum Wish {
+    /// Caption it, into this file if into one of its own.
+    Caption(Option<PathBuf>),
+    /// It has its captions.
+    Keep,
+    Refuse(String),
+}
+
+impl Wanted {
+    pub fn wish(&mut self, input: &Input) -> Wish {
+        match self {
+            Self::AllBut(done) if done.contains(&input.path.display().to_string()) => Wish::Keep,
+            Self::AllBut(_) => Wish::Caption(None),
+            Self::Sidecars(sidecars) => match sidecars.place(input) {
+                Place::Write(path) => Wish::Caption(Some(path)),
+                Place::Kept => Wish::Keep,
+                Place::Refused(reason) => Wish::Refuse(reason),
+            },
+        }
+    }
+}
+
+/// Captions on their way out. Lines are kept back until [`Output::flush`].
+pub struct Output {
+    sink: Sink,
+    lines: String,
+    captioned: usize,
+    kept: usize,
+    failed: usize,
+}
+
+enum Sink {
+    Stdout(Layout),
+    File(Layout, ResultsFile),
+    Sidecars,
+}
+
+impl Output {
+    /// Opens the output, and tells which pictures it lacks.
+    pub fn open(
+        args: &OutputArgs,
+        num_captions: usize,
+        similarity: bool,
+    ) -> Result<(Self, Wanted)> {
+        let (sink, wanted) = match (args.layout(similarity), &args.output) {
+            (None, folder) => {
+                let sidecars = Sidecars::new(folder.clone(), args.overwrite);
+                (Sink::Sidecars, Wanted::Sidecars(sidecars))
+            }
+            (Some(layout), None) => (Sink::Stdout(layout), Wanted::AllBut(HashSet::new())),
+            (Some(layout), Some(path)) => {
+                if args.overwrite {
+                    remove(path)?;
+                }
+                let (file, done) = ResultsFile::open(path, layout, num_captions)?;
+                (Sink::File(layout, file), Wanted::AllBut(done))
+            }
+        };
+        let mut output = Self {
+            sink,
+            lines: String::new(),
+            captioned: 0,
+            kept: 0,
+            failed: 0,
+        };
+        if let Sink::Stdout(layout) = output.sink {
+            output.lines = layout.head()?;
+            output.flush(0)?;
+        }
+        Ok((output, wanted))
+    }
+
+    pub fn captions(
+        &mut self,
+        image: &Path,
+        target: Option<&Path>,
+        captions: &[Caption],
+    ) -> Result<()> {
+        self.captioned += 1;
+        match (&self.sink, target) {
+            (Sink::Stdout(layout) | Sink::File(layout, _), _) => {
+                self.lines += &layout.captions(&image.display().to_string(), captions)?;
+                Ok(())
+            }
+            (Sink::Sidecars, Some(path)) => Sidecars::write(path, captions),
+            (Sink::Sidecars, None) => Ok(()),
+        }
+    }
+
+    /// A picture without captions: a line of the output where that has a place for it, else one on standard error.
+    pub fn error(&mut self, image: &Path, reason: &str, bar: &ProgressBar) -> Result<()> {
+        self.failed += 1;
+        let line = match &self.sink {
+            Sink::Stdout(layout) | Sink::File(layout, _) => {
+                layout.error(&image.display().to_string(), reason)?
+            }
+            Sink::Sidecars => String::new(),
+        };
+        let told = matches!(self.sink, Sink::Stdout(_)) && !line.is_empty();
+        if !told {
+            bar.suspend(|| eprintln!("error: {reason}"));
+        }
+        self.lines += &line;
+        Ok(())
+    }
+
+    /// Writes the lines so far. `kept`: pictures passed over since the last time.
+    pub fn flush(&mut self, kept: usize) -> Result<()> {
+        self.kept += kept;
+        let lines = std::mem::take(&mut self.lines);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        match &mut self.sink {
+            Sink::Stdout(_) => {
+                let mut out = io::stdout().lock();
+                out.write_all(lines.as_bytes())
+                    .and_then(|()| out.flush())
+                    .context("writing to standard output")
+            }
+            Sink::File(_, file) => file.append(&lines),
+            Sink::Sidecars => Ok(()),
+        }
+    }
+
+    /// A progress bar on standard error, where that is a terminal without captions on it and there is more than one batch.
+    pub fn progress(&self, count: Option<usize>, batch_size: usize) -> ProgressBar {
+        let captions_on_screen = matches!(self.sink, Sink::Stdout(_)) && io::stdout().is_terminal();
+        let few = count.is_some_and(|count| count <= batch_size);
+        if captions_on_screen || few || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = match count {
+            Some(count) => (
+                ProgressBar::new(count as u64),
+                "{bar:30} {human_pos}/{human_len} pictures, {rate}, {eta} left",
+            ),
+            None => (
+                ProgressBar::new_spinner(),
+                "{spinner} {human_pos} pictures, {rate}",
+            ),
+        };
+        bar.with_style(style(template))
+    }
+
+    /// Says on standard error what was passed over, and chooses the exit code.
+    pub fn finish(self) -> ExitCode {
+        if self.kept > 0 {
+            eprintln!(
+                "{} pictures had their captions and were left alone (--overwrite captions them again)",
+                self.kept
+            );
+        }
+        if self.failed == 0 {
+            return ExitCode::SUCCESS;
+        }
+        let all = self.captioned + self.kept + self.failed;
+        eprintln!("{} of {all} pictures could not be captioned", self.failed);
+        ExitCode::FAILURE
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot overwrite {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // A failed write shows as a missing number, and is no reason to stop.
+        let _ = write!(out, "{:.1} pictures/s", state.per_sec());
+    };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", rate)
+}
