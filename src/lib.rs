@@ -35,6 +35,7 @@ pub mod decode;
 pub mod device;
 pub mod files;
 pub mod gpt2;
+pub mod hub;
 pub mod inputs;
 pub mod mapper;
 pub mod model_folder;
