@@ -1,0 +1,27 @@
+//! Any bytes are either a picture that can be cropped or refused with one line.
+
+#![no_main]
+#![allow(dead_code)] // parts of the program are included that are not all used here
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../src/picture.rs"]
+mod picture;
+
+#[path = "../../src/clip"]
+mod clip {
+    pub mod preprocess;
+    mod resample;
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    match picture::decode(bytes, Path::new("picture")) {
+        Ok(image) => {
+            let crop = clip::preprocess::Preprocessing::openai(32).crop(&image);
+            assert_eq!(crop.dimensions(), (32, 32));
+        }
+        Err(error) => assert!(!error.to_string().contains('\n')),
+    }
+});
