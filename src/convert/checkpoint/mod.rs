@@ -1,6 +1,8 @@
 //! Foreign checkpoints: names and tensors, whatever the file's format. Values stay in the file until they are asked for,
 //! and nothing in a file is ever run. No part of this module needs burn.
 
+mod globals;
+mod machine;
 mod pickle;
 mod safetensors;
 mod source;

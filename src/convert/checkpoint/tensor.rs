@@ -164,6 +164,22 @@ impl StoredTensor {
         self.shape.iter().product()
     }
 
+    /// The rows of one of three equal parts.
+    ///
+    /// # Errors
+    /// When the number of rows is no multiple of three.
+    pub fn third(&self, index: usize) -> Result<Self> {
+        let rows = self.shape.first().copied().unwrap_or(1);
+        ensure!(
+            index < 3 && rows.is_multiple_of(3),
+            "its {rows} rows are not three equal parts"
+        );
+        let mut part = self.clone();
+        part.shape[0] = rows / 3;
+        part.offset += index * part.shape[0] * part.strides[0];
+        Ok(part)
+    }
+
     /// Its bytes, row by row.
     ///
     /// # Errors
