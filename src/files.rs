@@ -190,12 +190,11 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("model");
         let fill = |folder: &Path| write_json(&folder.join("a.json"), &1);
-        write_folder(&path, |folder| {
+        let failing = |folder: &Path| -> Result<()> {
             fill(folder)?;
             anyhow::bail!("no more")
-        })
-        .map(|()| ())
-        .unwrap_err();
+        };
+        assert!(write_folder(&path, failing).is_err());
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
         fs::create_dir(&path).unwrap();
         write_folder(&path, fill).unwrap();

@@ -13,9 +13,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::store::ModuleRecord;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipConfig, ClipVisionConfig, Preprocessing, ResNetConfig, VisionConfig};
@@ -394,15 +394,28 @@ pub fn load_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<M> {
             one_line(&error.to_string())
         )
     })?;
-    module
-        .try_load_record(record.cast_to_module_dtype())
-        .map_err(|error| {
-            anyhow::anyhow!(
-                "{} does not fit config.json beside it: {}",
-                path.display(),
-                one_line(&error.to_string())
-            )
+    let module = module.try_load_record(record).map_err(|error| {
+        anyhow::anyhow!(
+            "{} does not fit config.json beside it: {}",
+            path.display(),
+            one_line(&error.to_string())
+        )
+    })?;
+    Ok(module.map(&mut ToDeviceType))
+}
+
+/// Casts what is stored in halves to the device's own type. Asking the record to do it would have every fresh weight drawn
+/// first, only to see its type.
+struct ToDeviceType;
+
+impl ModuleMapper for ToDeviceType {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let dtype = Tensor::<1>::empty([1], &param.lazy_device()).dtype();
+        param.map(|tensor| match tensor.dtype() == dtype {
+            true => tensor,
+            false => tensor.cast(dtype),
         })
+    }
 }
 
 /// Writes a module's weights into a folder.

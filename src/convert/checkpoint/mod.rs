@@ -74,7 +74,7 @@ impl Checkpoint {
 
     /// Reads a checkpoint of one file.
     pub fn read(section: &Section) -> Result<Self> {
-        let mut first = vec![0; section.len().min(16) as usize];
+        let mut first = vec![0; section.byte_len().min(16) as usize];
         section.read_at(0, &mut first)?;
         let mut checkpoint = if torch::is_zip(&first) {
             Self::from_torch(&TorchObject::from_zip(section)?)?

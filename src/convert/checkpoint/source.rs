@@ -50,7 +50,7 @@ impl Section {
     }
 
     /// Number of bytes.
-    pub fn len(&self) -> u64 {
+    pub fn byte_len(&self) -> u64 {
         self.len
     }
 
@@ -134,7 +134,7 @@ impl Cursor {
 
     /// Bytes after the position.
     pub fn remaining(&self) -> u64 {
-        self.section.len().saturating_sub(self.position)
+        self.section.byte_len().saturating_sub(self.position)
     }
 
     /// The next `N` bytes.
@@ -198,7 +198,7 @@ impl Seek for Cursor {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let position = match to {
             SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(by) => self.section.len().checked_add_signed(by),
+            SeekFrom::End(by) => self.section.byte_len().checked_add_signed(by),
             SeekFrom::Current(by) => self.position.checked_add_signed(by),
         };
         self.position = position.ok_or(io::ErrorKind::InvalidInput)?;

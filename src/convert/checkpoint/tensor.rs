@@ -107,9 +107,9 @@ impl StoredTensor {
     pub fn whole(dtype: DType, shape: Vec<usize>, storage: Section) -> Result<Self> {
         let bytes = element_count(&shape)?.checked_mul(dtype.size());
         ensure!(
-            bytes.is_some_and(|bytes| bytes as u64 == storage.len()),
+            bytes.is_some_and(|bytes| bytes as u64 == storage.byte_len()),
             "its shape {shape:?} of {dtype} does not go with {} bytes",
-            storage.len()
+            storage.byte_len()
         );
         let strides = row_major(&shape);
         Ok(Self {
@@ -145,7 +145,7 @@ impl StoredTensor {
             .try_fold(offset, |at, (&size, &stride)| {
                 size.saturating_sub(1).checked_mul(stride)?.checked_add(at)
             });
-        let held = storage.len() / dtype.size() as u64;
+        let held = storage.byte_len() / dtype.size() as u64;
         ensure!(
             count == 0 || last.is_some_and(|last| (last as u64) < held),
             "its shape {shape:?} with strides {strides:?} from element {offset} reaches outside its {held} elements"
@@ -196,7 +196,7 @@ impl StoredTensor {
             return part.read();
         }
         // A view cannot ask for more than what is stored, so that a small file does not become a large tensor.
-        let held = self.storage.len() / size as u64;
+        let held = self.storage.byte_len() / size as u64;
         ensure!(
             self.count() as u64 <= held,
             "it repeats {held} stored elements into {}",

@@ -77,7 +77,7 @@ impl TorchObject {
         if let Some(&entry) = entries.get(&format!("{root}byteorder")) {
             let order = open("byteorder", entry)?;
             ensure!(
-                order.len() > 16 || order.read()? == b"little",
+                order.byte_len() <= 16 && order.read()? == b"little",
                 "its numbers are big-endian: save it again on a little-endian machine"
             );
         }
@@ -203,7 +203,7 @@ impl TorchObject {
                 let size = reference.dtype.size() as u64;
                 let start = (reference.view_offset as u64).checked_mul(size);
                 let start = start.context("its storage begins outside of the file")?;
-                let len = bytes.len().checked_sub(start);
+                let len = bytes.byte_len().checked_sub(start);
                 let len = len.context("its storage begins outside of the file")?;
                 Ok(Storage {
                     dtype: reference.dtype,
