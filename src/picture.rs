@@ -123,7 +123,7 @@ fn to_rgb(image: DynamicImage) -> RgbImage {
 /// Formats that are recognised in order to be refused by name.
 fn unsupported(bytes: &[u8]) -> Option<&'static str> {
     let brand = bytes.get(8..12)?;
-    (bytes.get(4..8)? == b"ftyp").then(|| match brand {
+    (bytes.get(4..8)? == b"ftyp").then_some(match brand {
         b"avif" | b"avis" => "AVIF",
         b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1" => "HEIC",
         _ => "a video or HEIF container",

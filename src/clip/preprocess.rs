@@ -23,6 +23,7 @@ pub struct Preprocessing {
 
 impl Preprocessing {
     /// The constants of OpenAI's models.
+    #[expect(clippy::excessive_precision, reason = "the digits that OpenAI gives")]
     pub fn openai(image_size: u32) -> Self {
         Self {
             image_size,
