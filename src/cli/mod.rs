@@ -1,7 +1,9 @@
 //! The command line. Only here are arguments parsed, lines printed and exit codes chosen.
 
 mod common;
+mod convert;
 mod embed;
+mod export;
 mod infer;
 mod pretrain;
 mod train;
@@ -24,6 +26,8 @@ enum Command {
     Infer(infer::InferArgs),
     Embed(embed::EmbedArgs),
     Pretrain(pretrain::PretrainArgs),
+    Convert(convert::ConvertArgs),
+    Export(export::ExportArgs),
 }
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
@@ -33,6 +37,8 @@ pub fn run() -> ExitCode {
         Command::Infer(args) => infer::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Pretrain(args) => pretrain::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Export(args) => export::run(args),
     };
     match result {
         Ok(code) => code,
