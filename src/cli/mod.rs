@@ -4,6 +4,7 @@ mod common;
 mod convert;
 mod embed;
 mod export;
+mod fetch;
 mod infer;
 mod pretrain;
 mod train;
@@ -28,6 +29,7 @@ enum Command {
     Pretrain(pretrain::PretrainArgs),
     Convert(convert::ConvertArgs),
     Export(export::ExportArgs),
+    Fetch(fetch::FetchArgs),
 }
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
@@ -39,6 +41,7 @@ pub fn run() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),
+        Command::Fetch(args) => fetch::run(args),
     };
     match result {
         Ok(code) => code,

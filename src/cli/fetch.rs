@@ -1,0 +1,156 @@
+//! `clipcap fetch`
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use clap::error::ErrorKind;
+use clipcap::convert::{self, ConvertConfig};
+use clipcap::files;
+use clipcap::hub::{self, Fetched, Hub, HubConfig, Named, SETS, Watch};
+use clipcap::model_folder;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use super::common::usage;
+
+/// Where models go that are not told where.
+const MODELS: &str = "model";
+
+/// Download named models from the Hugging Face Hub and convert them
+#[derive(Args)]
+#[command(after_help = after_help())]
+pub struct FetchArgs {
+    /// Sets, short names or ids of the Hub (owner/name)
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    /// One model folder for everything named [default: model/NAME for each]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// ClipCap or CapDec checkpoint to use, a file or owner/name/file on the Hub
+    #[arg(long, value_name = "FILE")]
+    captioner: Option<String>,
+    /// Use only what was downloaded before
+    #[arg(long)]
+    offline: bool,
+}
+
+fn after_help() -> String {
+    let sets: String = SETS
+        .iter()
+        .map(|set| format!("  {:<20} {}\n", set.name, set.about))
+        .collect();
+    format!(
+        "Sets:\n{sets}\n\
+        Examples:\n  \
+        clipcap fetch clipcap-coco\n  \
+        clipcap fetch openai/clip-vit-base-patch32 gpt2 --output model/base\n\n\
+        HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are heeded. Downloads stay in HF_HOME, where other Hugging Face\n\
+        tools find them too; one that was interrupted is gone on with."
+    )
+}
+
+pub fn run(args: FetchArgs) -> Result<ExitCode> {
+    let named = args
+        .names
+        .iter()
+        .map(|name| hub::parse(name))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    if args.captioner.is_some() && args.output.is_none() && named.len() > 1 {
+        usage(
+            ErrorKind::ArgumentConflict,
+            "--captioner with several names needs --output: it is part of one model",
+        );
+    }
+    let mut config = HubConfig::from_env();
+    config.offline |= args.offline;
+    let hub = Hub::new(&config)?;
+    for (named, output) in models(named, args.output) {
+        files::check_free(&output)?;
+        let screen = Screen::default();
+        let fetched = hub::fetch(&hub, &named, args.captioner.as_deref(), &screen)?;
+        convert(fetched, &output)?;
+        println!("{}", output.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What goes into which folder.
+fn models(named: Vec<Named>, output: Option<PathBuf>) -> Vec<(Vec<Named>, PathBuf)> {
+    if let Some(output) = output {
+        return vec![(named, output)];
+    }
+    let folder = |named: &Named| {
+        let name = match named {
+            Named::Set(set) => set.name,
+            Named::Repo(id) => id.rsplit('/').next().unwrap_or(id),
+        };
+        Path::new(MODELS).join(name)
+    };
+    named
+        .into_iter()
+        .map(|named| (vec![named.clone()], folder(&named)))
+        .collect()
+}
+
+fn convert(fetched: Fetched, output: &Path) -> Result<()> {
+    let provenance = Value::Array(fetched.provenance);
+    let config = ConvertConfig {
+        clip: fetched.clip,
+        gpt2: fetched.gpt2,
+        captioner: fetched.captioner,
+        normalize_embedding: None,
+        output: output.to_path_buf(),
+    };
+    let report = convert::convert(&config)
+        .with_context(|| format!("cannot convert to {}", output.display()))?;
+    eprintln!("{report}");
+    model_folder::update_source(output, "hub", provenance)
+}
+
+/// Notes and a progress bar on standard error; without a terminal notes only, and a line a file.
+#[derive(Default)]
+struct Screen {
+    bar: RefCell<Option<ProgressBar>>,
+}
+
+impl Watch for Screen {
+    fn begin(&self, file: &str, size: u64) {
+        let mut bar = self.bar.borrow_mut();
+        if let Some(bar) = &*bar {
+            bar.set_position(0);
+            return;
+        }
+        if !io::stderr().is_terminal() {
+            eprintln!("downloading {file} ({size} bytes)");
+        }
+        let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        *bar = Some(
+            ProgressBar::new(size)
+                .with_style(
+                    ProgressStyle::with_template(style)
+                        .unwrap_or_else(|_| ProgressStyle::default_bar()),
+                )
+                .with_message(file.to_string()),
+        );
+    }
+
+    fn advance(&self, bytes: u64) {
+        if let Some(bar) = &*self.bar.borrow() {
+            bar.inc(bytes);
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&self, line: &str) {
+        eprintln!("{line}");
+    }
+}
