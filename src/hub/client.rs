@@ -205,11 +205,15 @@ impl HubRepo<'_> {
                 Err(error) => error,
             };
             watch.end();
-            if !error.is_cut() || retries == RETRIES {
-                return Err(error);
+            match &error {
+                HubError::Cut(file, reason) if retries < RETRIES => {
+                    retries += 1;
+                    watch.note(&format!(
+                        "{file}: the connection was lost: {reason}; trying again ({retries} of {RETRIES})"
+                    ));
+                }
+                _ => return Err(error),
             }
-            retries += 1;
-            watch.note(&format!("{error}; trying again ({retries} of {RETRIES})"));
             std::thread::sleep(self.hub.patience * 2_u32.pow(retries - 1));
         }
     }
