@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -52,6 +52,60 @@ pub fn write_atomic(
             path.display()
         )
     })
+}
+
+/// # Errors
+/// When a folder to be made is there already, with something in it.
+pub fn check_free(folder: &Path) -> Result<()> {
+    let is_free = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => !folder.exists(),
+    };
+    ensure!(
+        is_free,
+        "{} is there already: delete it, or name another folder",
+        folder.display()
+    );
+    Ok(())
+}
+
+/// Fills a folder beside `path` and renames it: it is there whole, or not at all.
+pub fn write_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    check_free(path)?;
+    let parent = parent(path);
+    create_dir(&parent)?;
+    let failed = || {
+        format!(
+            "cannot make the folder {}: check its permissions and free space",
+            path.display()
+        )
+    };
+    let temporary = tempfile::Builder::new()
+        .prefix(".")
+        .suffix(".partial")
+        .tempdir_in(&parent)
+        .with_context(failed)?;
+    let filled = fill(temporary.path())?;
+    allow_entering(temporary.path()).with_context(failed)?;
+    // An empty folder may be there; a full one makes the renaming fail.
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(failed)?,
+        _ => {}
+    }
+    fs::rename(temporary.path(), path).with_context(failed)?;
+    let _ = temporary.keep(); // it has another name now
+    Ok(filled)
+}
+
+#[cfg(unix)]
+fn allow_entering(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(not(unix))]
+fn allow_entering(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Temporary files are private; what is kept has the mode any other new file has here.
@@ -129,6 +183,24 @@ mod tests {
         assert!(format!("{error:#}").contains("a.json"), "{error:#}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_folder_leaves_nothing_and_a_full_one_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("model");
+        let fill = |folder: &Path| write_json(&folder.join("a.json"), &1);
+        let failing = |folder: &Path| -> Result<()> {
+            fill(folder)?;
+            anyhow::bail!("no more")
+        };
+        assert!(write_folder(&path, failing).is_err());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+        fs::create_dir(&path).unwrap();
+        write_folder(&path, fill).unwrap();
+        assert!(path.join("a.json").is_file());
+        let error = write_folder(&path, fill).unwrap_err();
+        assert!(error.to_string().contains("is there already"), "{error:#}");
     }
 
     #[test]

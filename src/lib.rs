@@ -30,6 +30,7 @@
 pub mod caption_model;
 pub mod captioner;
 pub mod clip;
+pub mod convert;
 pub mod data;
 pub mod decode;
 pub mod device;

@@ -13,12 +13,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::store::ModuleRecord;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::clip::{Clip, ClipConfig, Preprocessing};
+use crate::clip::{Clip, ClipConfig, ClipVisionConfig, Preprocessing, ResNetConfig, VisionConfig};
 use crate::files;
 use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::mapper::{Mapper, MapperConfig};
@@ -35,6 +35,27 @@ pub struct ModelConfig {
     pub gpt2: Option<Gpt2Config>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapper: Option<CaptionerConfig>,
+}
+
+impl ModelConfig {
+    /// Sizes that must agree before any tensor is made from them.
+    ///
+    /// # Errors
+    /// When they do not; the message names both.
+    pub fn check(&self) -> Result<()> {
+        let Self { clip, gpt2, mapper } = self;
+        if let Some(encoder) = clip {
+            encoder.check()?;
+        }
+        if let Some(gpt2) = gpt2 {
+            divides("gpt2.n_head", gpt2.n_head, "n_embd", gpt2.n_embd)?;
+            positive("gpt2.layer_norm_epsilon", gpt2.layer_norm_epsilon)?;
+        }
+        if let (Some(clip), Some(gpt2), Some(mapper)) = (clip, gpt2, mapper) {
+            mapper.sizes.check(clip.sizes.projection_dim, gpt2)?;
+        }
+        Ok(())
+    }
 }
 
 /// CLIP and what is done to a picture before CLIP sees it.
@@ -103,23 +124,9 @@ impl ModelFolder {
             path: path.to_path_buf(),
             config,
         };
-        folder.check().with_context(|| file.display().to_string())?;
+        let checked = folder.config.check();
+        checked.with_context(|| file.display().to_string())?;
         Ok(folder)
-    }
-
-    /// Sizes that must agree before any tensor is made from them.
-    fn check(&self) -> Result<()> {
-        let ModelConfig { clip, gpt2, mapper } = &self.config;
-        if let Some(encoder) = clip {
-            encoder.check()?;
-        }
-        if let Some(gpt2) = gpt2 {
-            divides("gpt2.n_head", gpt2.n_head, "n_embd", gpt2.n_embd)?;
-        }
-        if let (Some(clip), Some(gpt2), Some(mapper)) = (clip, gpt2, mapper) {
-            mapper.sizes.check(clip.sizes.projection_dim, gpt2)?;
-        }
-        Ok(())
     }
 
     /// CLIP with its weights.
@@ -185,11 +192,18 @@ impl ModelFolder {
     }
 
     /// The vocabulary of one of the two text models.
+    ///
+    /// # Errors
+    /// When the folder has none. A CLIP may come without: it can embed pictures, but no sentences.
     pub fn load_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
-        Ok(Tokenizer::from_file(
-            &self.path.join(tokenizer_file(kind)),
-            kind,
-        )?)
+        let file = self.path.join(tokenizer_file(kind));
+        if kind == TokenizerKind::Clip && !file.is_file() {
+            bail!(
+                "{} is missing, so sentences cannot be embedded: the CLIP came without its vocabulary; copy a CLIP's tokenizer.json there",
+                file.display()
+            );
+        }
+        Ok(Tokenizer::from_file(&file, kind)?)
     }
 
     /// Takes over a part and its tokenizer from another folder.
@@ -197,6 +211,15 @@ impl ModelFolder {
         let copy = |name: &str| files::link_or_copy(&self.path.join(name), &target.join(name));
         copy(part.file_name())?;
         match part {
+            // A CLIP may come without its vocabulary.
+            Part::Clip
+                if !self
+                    .path
+                    .join(tokenizer_file(TokenizerKind::Clip))
+                    .is_file() =>
+            {
+                Ok(())
+            }
             Part::Clip => copy(tokenizer_file(TokenizerKind::Clip)),
             Part::Gpt2 => copy(tokenizer_file(TokenizerKind::Gpt2)),
             Part::Mapper => Ok(()),
@@ -239,38 +262,86 @@ pub fn tokenizer_file(kind: TokenizerKind) -> &'static str {
 impl EncoderConfig {
     fn check(&self) -> Result<()> {
         let ClipConfig { vision, text, .. } = &self.sizes;
-        divides(
-            "clip.vision.patch_size",
-            vision.patch_size,
-            "image_size",
-            vision.image_size,
-        )?;
-        divides(
-            "clip.vision.num_attention_heads",
-            vision.num_attention_heads,
-            "hidden_size",
-            vision.hidden_size,
-        )?;
+        match vision {
+            VisionConfig::Vit(vit) => vit.check()?,
+            VisionConfig::ResNet(resnet) => resnet.check()?,
+        }
         divides(
             "clip.text.num_attention_heads",
             text.num_attention_heads,
             "hidden_size",
             text.hidden_size,
         )?;
-        if self.preprocessing.image_size as usize != vision.image_size {
+        positive("clip.text.layer_norm_eps", text.layer_norm_eps)?;
+        let image_size = vision.image_size();
+        if self.preprocessing.image_size as usize != image_size {
             bail!(
                 "preprocessing.image_size is {}, but clip.vision.image_size is {}: they must be equal",
                 self.preprocessing.image_size,
-                vision.image_size
+                image_size
             );
         }
         Ok(())
     }
 }
 
+impl ClipVisionConfig {
+    fn check(&self) -> Result<()> {
+        divides(
+            "clip.vision.patch_size",
+            self.patch_size,
+            "image_size",
+            self.image_size,
+        )?;
+        divides(
+            "clip.vision.num_attention_heads",
+            self.num_attention_heads,
+            "hidden_size",
+            self.hidden_size,
+        )?;
+        positive("clip.vision.layer_norm_eps", self.layer_norm_eps)
+    }
+}
+
+impl ResNetConfig {
+    fn check(&self) -> Result<()> {
+        if self.width == 0 || !self.width.is_multiple_of(2) {
+            bail!(
+                "clip.vision.width is {}, but must be even: the stem begins with half of it",
+                self.width
+            );
+        }
+        if self.layers.contains(&0) {
+            bail!(
+                "clip.vision.layers is {:?}: a stage cannot be empty",
+                self.layers
+            );
+        }
+        divides(
+            "32, by which the tower shrinks a picture,",
+            32,
+            "clip.vision.image_size",
+            self.image_size,
+        )?;
+        divides(
+            "clip.vision.attention_heads",
+            self.attention_heads,
+            "the last stage's width",
+            self.embed_dim(),
+        )
+    }
+}
+
 fn divides(name: &str, part: usize, whole_name: &str, whole: usize) -> Result<()> {
     if part == 0 || !whole.is_multiple_of(part) {
         bail!("{name} is {part}, which does not divide {whole_name}, {whole}");
+    }
+    Ok(())
+}
+
+fn positive(name: &str, value: f64) -> Result<()> {
+    if !(value.is_finite() && value > 0.0) {
+        bail!("{name} is {value}, but must be positive");
     }
     Ok(())
 }
@@ -323,15 +394,28 @@ pub fn load_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<M> {
             one_line(&error.to_string())
         )
     })?;
-    module
-        .try_load_record(record.cast_to_module_dtype())
-        .map_err(|error| {
-            anyhow::anyhow!(
-                "{} does not fit config.json beside it: {}",
-                path.display(),
-                one_line(&error.to_string())
-            )
+    let module = module.try_load_record(record).map_err(|error| {
+        anyhow::anyhow!(
+            "{} does not fit config.json beside it: {}",
+            path.display(),
+            one_line(&error.to_string())
+        )
+    })?;
+    Ok(module.map(&mut ToDeviceType))
+}
+
+/// Casts what is stored in halves to the device's own type. Asking the record to do it would have every fresh weight drawn
+/// first, only to see its type.
+struct ToDeviceType;
+
+impl ModuleMapper for ToDeviceType {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let dtype = Tensor::<1>::empty([1], &param.lazy_device()).dtype();
+        param.map(|tensor| match tensor.dtype() == dtype {
+            true => tensor,
+            false => tensor.cast(dtype),
         })
+    }
 }
 
 /// Writes a module's weights into a folder.

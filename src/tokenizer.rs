@@ -18,6 +18,9 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// What CLIP's sentences begin with.
 pub const START_OF_TEXT: &str = "<|startoftext|>";
 
+/// What ends a text in the vocabularies of GPT-2s for other languages.
+const OTHER_ENDS: [&str; 5] = ["<|end_of_text|>", "</s>", "<eos>", "[SEP]", "<pad>"];
+
 /// Which of the two text models a vocabulary is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenizerKind {
@@ -53,6 +56,13 @@ pub enum TokenizerError {
         "a vocabulary of {0} entries is too small: {1} are needed for single bytes and special tokens"
     )]
     TooSmall(usize, usize),
+}
+
+impl TokenizerError {
+    /// Whether there is no vocabulary at all, rather than a wrong one.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NotFound(_))
+    }
 }
 
 type Result<T> = std::result::Result<T, TokenizerError>;
@@ -196,7 +206,10 @@ impl Tokenizer {
                 TokenizerError::NoSpecialToken(source.to_path_buf(), token, kind.model())
             })
         };
-        let end_of_text = special(END_OF_TEXT)?;
+        let other_end = (OTHER_ENDS.iter())
+            .filter(|_| kind == TokenizerKind::Gpt2)
+            .find_map(|end| inner.token_to_id(end));
+        let end_of_text = special(END_OF_TEXT).or_else(|error| other_end.ok_or(error))?;
         let start_of_text = match kind {
             TokenizerKind::Gpt2 => None,
             TokenizerKind::Clip => Some(special(START_OF_TEXT)?),

@@ -46,7 +46,8 @@ fn clip_a() -> Clip {
             patch_size: 8,
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
-        },
+        }
+        .into(),
         text: ClipTextConfig {
             vocab_size: 99,
             hidden_size: 24,
@@ -73,7 +74,8 @@ fn clip_b() -> Clip {
             patch_size: 16,
             hidden_act: Activation::Gelu,
             layer_norm_eps: 1e-5,
-        },
+        }
+        .into(),
         text: ClipTextConfig {
             vocab_size: 99,
             hidden_size: 16,
@@ -99,6 +101,7 @@ fn gpt2_config() -> Gpt2Config {
         n_inner: None,
         activation_function: Activation::GeluNew,
         layer_norm_epsilon: 1e-5,
+        tie_word_embeddings: true,
     }
 }
 

@@ -5,10 +5,11 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::convert::{self, ConvertConfig};
+use clipcap::files;
 use clipcap::hub::{self, Fetched, Hub, HubConfig, Named, SETS, Watch};
 use clipcap::model_folder;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -68,12 +69,7 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
     config.offline |= args.offline;
     let hub = Hub::new(&config)?;
     for (named, output) in models(named, args.output) {
-        if output.join("config.json").exists() {
-            bail!(
-                "{} is a model already: name another --output, or remove it",
-                output.display()
-            );
-        }
+        files::check_free(&output)?;
         let screen = Screen::default();
         let fetched = hub::fetch(&hub, &named, args.captioner.as_deref(), &screen)?;
         convert(fetched, &output)?;

@@ -1,7 +1,10 @@
 //! The command line. Only here are arguments parsed, lines printed and exit codes chosen.
 
 mod common;
+mod convert;
 mod embed;
+mod export;
+mod fetch;
 mod gap;
 mod infer;
 mod pretrain;
@@ -28,6 +31,9 @@ enum Command {
     Gap(gap::GapArgs),
     Tune(Box<tune::TuneArgs>),
     Pretrain(pretrain::PretrainArgs),
+    Convert(convert::ConvertArgs),
+    Export(export::ExportArgs),
+    Fetch(fetch::FetchArgs),
 }
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
@@ -39,6 +45,9 @@ pub fn run() -> ExitCode {
         Command::Gap(args) => gap::run(args),
         Command::Tune(args) => tune::run(*args),
         Command::Pretrain(args) => pretrain::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Fetch(args) => fetch::run(args),
     };
     match result {
         Ok(code) => code,

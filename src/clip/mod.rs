@@ -4,16 +4,19 @@
 mod encoder;
 pub mod preprocess;
 mod resample;
+mod resnet;
 mod text;
 mod vision;
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use encoder::{Attention, EncoderConfig, EncoderLayer};
 pub use preprocess::Preprocessing;
+pub use resnet::{ModifiedResNet, ResNetConfig};
 pub use text::{ClipText, ClipTextConfig};
 pub use vision::{ClipVision, ClipVisionConfig};
 
@@ -22,22 +25,68 @@ pub use vision::{ClipVision, ClipVisionConfig};
 #[serde(deny_unknown_fields)]
 pub struct ClipConfig {
     /// The picture's tower.
-    pub vision: ClipVisionConfig,
+    pub vision: VisionConfig,
     /// The sentence's tower.
     pub text: ClipTextConfig,
     /// Width of the shared space, `clip_dim` elsewhere.
     pub projection_dim: usize,
 }
 
-/// Both towers with their projections and the learned temperature.
+/// The picture's tower: a vision transformer, or a ResNet. In a file the two are told apart by their keys.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum VisionConfig {
+    Vit(ClipVisionConfig),
+    ResNet(ResNetConfig),
+}
+
+/// Both towers with their projections and the learned temperature. The picture's tower is either `vision_model` with
+/// `visual_projection`, or `visual`, the names under which checkpoints know a vision transformer and a ResNet.
 #[derive(Module, Debug)]
 pub struct Clip {
-    pub vision_model: ClipVision,
+    pub vision_model: Option<ClipVision>,
+    pub visual_projection: Option<Linear>,
+    /// It ends in a projection of its own.
+    pub visual: Option<ModifiedResNet>,
     pub text_model: ClipText,
-    pub visual_projection: Linear,
     pub text_projection: Linear,
     /// Logarithm of the factor on the cosine similarities, `[1]`.
     pub logit_scale: Param<Tensor<1>>,
+}
+
+impl VisionConfig {
+    /// Side of the picture in pixels.
+    pub fn image_size(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.image_size,
+            Self::ResNet(resnet) => resnet.image_size,
+        }
+    }
+}
+
+impl From<ClipVisionConfig> for VisionConfig {
+    fn from(vit: ClipVisionConfig) -> Self {
+        Self::Vit(vit)
+    }
+}
+
+impl From<ResNetConfig> for VisionConfig {
+    fn from(resnet: ResNetConfig) -> Self {
+        Self::ResNet(resnet)
+    }
+}
+
+// By hand, so that a misspelt key is named: serde's own untagged enums only say that nothing matched.
+impl<'de> Deserialize<'de> for VisionConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let parsed = if value.get("layers").is_some() {
+            serde_json::from_value(value).map(Self::ResNet)
+        } else {
+            serde_json::from_value(value).map(Self::Vit)
+        };
+        parsed.map_err(D::Error::custom)
+    }
 }
 
 impl ClipConfig {
@@ -48,10 +97,19 @@ impl ClipConfig {
                 .with_bias(false)
                 .init(device)
         };
+        let (vision_model, visual_projection, visual) = match &self.vision {
+            VisionConfig::Vit(vit) => {
+                (Some(vit.init(device)), Some(project(vit.hidden_size)), None)
+            }
+            VisionConfig::ResNet(resnet) => {
+                (None, None, Some(resnet.init(self.projection_dim, device)))
+            }
+        };
         Clip {
-            vision_model: self.vision.init(device),
+            vision_model,
+            visual_projection,
+            visual,
             text_model: self.text.init(device),
-            visual_projection: project(self.vision.hidden_size),
             text_projection: project(self.text.hidden_size),
             // ln(1 / 0.07), the temperature that CLIP starts from
             logit_scale: Param::from_tensor(Tensor::from_floats([2.659_26], device)),
@@ -65,8 +123,14 @@ impl Clip {
     /// # Shapes
     /// - `pixel_values`: `[B, 3, image_size, image_size]`; returns `[B, projection_dim]`
     pub fn encode_image(&self, pixel_values: Tensor<4>) -> Tensor<2> {
-        self.visual_projection
-            .forward(self.vision_model.forward(pixel_values))
+        if let Some(resnet) = &self.visual {
+            return resnet.forward(pixel_values);
+        }
+        let vit = self.vision_model.as_ref();
+        let (vit, projection) = vit
+            .zip(self.visual_projection.as_ref())
+            .expect("a vision transformer where there is no ResNet");
+        projection.forward(vit.forward(pixel_values))
     }
 
     /// The projected sentence embedding, not normalised.

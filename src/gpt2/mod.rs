@@ -1,5 +1,5 @@
 //! GPT-2 (Radford et al. 2019), the language model that reads prefix and caption. Field names are the checkpoint's
-//! (`modeling_gpt2.py`, transformers 4.57); the head is tied to `wte`.
+//! (`modeling_gpt2.py`, transformers 4.57); the head is tied to `wte` unless the config says otherwise.
 
 mod cache;
 mod model;

@@ -24,15 +24,28 @@ pub struct Gpt2Config {
     pub n_inner: Option<usize>,
     pub activation_function: Activation,
     pub layer_norm_epsilon: f64,
+    /// Whether [`Gpt2::logits`] multiplies by `wte`, as all of OpenAI's do, or by a matrix of its own.
+    #[serde(default = "tied", skip_serializing_if = "is_tied")]
+    pub tie_word_embeddings: bool,
 }
 
-/// The transformer without a head of its own: [`Gpt2::logits`] multiplies by `wte`.
+fn tied() -> bool {
+    true
+}
+
+fn is_tied(tie_word_embeddings: &bool) -> bool {
+    *tie_word_embeddings
+}
+
+/// The transformer, and its head where that is not tied to `wte`.
 #[derive(Module, Debug)]
 pub struct Gpt2 {
     pub wte: Embedding,
     pub wpe: Embedding,
     pub h: Vec<Block>,
     pub ln_f: LayerNorm,
+    /// `[V, C]`, like `wte`.
+    pub lm_head: Option<Param<Tensor<2>>>,
 }
 
 /// `x += attn(ln_1(x)); x += mlp(ln_2(x))`
@@ -82,6 +95,7 @@ impl Gpt2Config {
             n_inner: None,
             activation_function: Activation::GeluNew,
             layer_norm_epsilon: 1e-5,
+            tie_word_embeddings: true,
         }
     }
 
@@ -98,6 +112,8 @@ impl Gpt2Config {
             wpe: embedding(self.n_positions, 0.01),
             h: (0..self.n_layer).map(|_| self.init_block(device)).collect(),
             ln_f: self.layer_norm(device),
+            lm_head: (!self.tie_word_embeddings)
+                .then(|| normal(0.02).init([self.vocab_size, self.n_embd], device)),
         }
     }
 
@@ -154,7 +170,8 @@ impl Gpt2 {
 
     /// Next-token scores of hidden states. `[B, C] -> [B, V]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        linear(hidden, self.wte.weight.val().transpose(), None)
+        let head = self.lm_head.as_ref().unwrap_or(&self.wte.weight);
+        linear(hidden, head.val().transpose(), None)
     }
 
     /// Reads the first positions into an empty cache and returns the last one's hidden state.

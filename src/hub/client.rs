@@ -3,6 +3,9 @@
 //! The crate asks, downloads, goes on with a part that an interruption left, and keeps files where every Hugging Face
 //! tool looks for them (`HF_HOME`). What it lacks is added here: `HF_TOKEN` and offline mode, checksums, going on by
 //! itself after a lost connection, refusing names that lead out of the cache, and errors that say what to do.
+//!
+//! It is the crate's 0.5, its last with a client that needs no asynchronous runtime: 1.0 brings one and some eighty crates
+//! more, a cryptographic library in C among them.
 
 use std::fs;
 use std::io;
@@ -202,11 +205,15 @@ impl HubRepo<'_> {
                 Err(error) => error,
             };
             watch.end();
-            if !error.is_cut() || retries == RETRIES {
-                return Err(error);
+            match &error {
+                HubError::Cut(file, reason) if retries < RETRIES => {
+                    retries += 1;
+                    watch.note(&format!(
+                        "{file}: the connection was lost: {reason}; trying again ({retries} of {RETRIES})"
+                    ));
+                }
+                _ => return Err(error),
             }
-            retries += 1;
-            watch.note(&format!("{error}; trying again ({retries} of {RETRIES})"));
             std::thread::sleep(self.hub.patience * 2_u32.pow(retries - 1));
         }
     }

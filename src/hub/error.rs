@@ -130,11 +130,6 @@ impl HubError {
             _ => Self::Disk(name, error),
         }
     }
-
-    /// Whether asking again may go on where this ended.
-    pub(super) fn is_cut(&self) -> bool {
-        matches!(self, Self::Cut(..))
-    }
 }
 
 #[cfg(test)]

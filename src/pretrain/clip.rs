@@ -31,7 +31,8 @@ pub fn sample_config(vocab_size: usize) -> ClipConfig {
             patch_size: 8,
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
-        },
+        }
+        .into(),
         text: ClipTextConfig {
             vocab_size,
             hidden_size: 64,

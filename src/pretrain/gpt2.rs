@@ -30,6 +30,7 @@ pub fn sample_config(vocab_size: usize) -> Gpt2Config {
         n_inner: None,
         activation_function: Activation::GeluNew,
         layer_norm_epsilon: 1e-5,
+        tie_word_embeddings: true,
     }
 }
 

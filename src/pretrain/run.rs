@@ -204,7 +204,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
     let texts = config.data.captions()?.into_iter().flatten();
     let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts, config.vocab_size)?;
     let sizes = clip::sample_config(tokenizer.vocab_size());
-    let preprocessing = Preprocessing::openai(sizes.vision.image_size as u32);
+    let preprocessing = Preprocessing::openai(sizes.vision.image_size() as u32);
     let (train, valid) = config.data.pairs()?;
     let loader = |pairs: Pairs, order| {
         let dataset = PairDataset {

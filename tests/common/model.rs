@@ -39,7 +39,8 @@ pub fn write_model_seeded(folder: &Path, seed: u64) {
             patch_size: 8,
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
-        },
+        }
+        .into(),
         text: ClipTextConfig {
             vocab_size: clip_tokenizer.vocab_size(),
             hidden_size: 16,
@@ -61,6 +62,7 @@ pub fn write_model_seeded(folder: &Path, seed: u64) {
         n_inner: None,
         activation_function: Activation::GeluNew,
         layer_norm_epsilon: 1e-5,
+        tie_word_embeddings: true,
     };
     let mapper = MapperConfig {
         kind: MapperKind::Transformer {

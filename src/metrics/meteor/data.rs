@@ -24,7 +24,9 @@ const PARAPHRASES: &str = "paraphrase-en.gz";
 /// Why METEOR's data could not be used. Each message is one line that names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    #[error("{0}: has neither {1} nor {JAR}: give a folder with METEOR 1.5's jar and {PARAPHRASES}")]
+    #[error(
+        "{0}: has neither {1} nor {JAR}: give a folder with METEOR 1.5's jar and {PARAPHRASES}"
+    )]
     Missing(PathBuf, &'static str),
     #[error("{0}: cannot be read: {1}")]
     Unreadable(PathBuf, io::Error),
@@ -37,7 +39,10 @@ type Result<T> = std::result::Result<T, DataError>;
 /// Reads everything; of the paraphrase table, which is large, what the corpus can use.
 pub(super) fn load(folder: &Path, corpus: &Corpus) -> Result<Meteor> {
     let (path, function_words) = text(folder, FUNCTION_WORDS)?;
-    let function_words = function_words.split_whitespace().map(String::from).collect();
+    let function_words = function_words
+        .split_whitespace()
+        .map(String::from)
+        .collect();
     drop(path);
     let (_, prefixes) = text(folder, PREFIXES)?;
     let (path, synsets) = text(folder, SYNSETS)?;
@@ -47,7 +52,8 @@ pub(super) fn load(folder: &Path, corpus: &Corpus) -> Result<Meteor> {
         function_words,
         prefixes: read_prefixes(&prefixes),
         synonyms: Some(
-            Synonyms::read(&synsets, &exceptions).map_err(|error| DataError::Damaged(path, error))?,
+            Synonyms::read(&synsets, &exceptions)
+                .map_err(|error| DataError::Damaged(path, error))?,
         ),
         paraphrases: None,
     };
@@ -112,10 +118,13 @@ fn vocabulary(meteor: &Meteor, corpus: &Corpus) -> FxHashSet<String> {
 }
 
 fn read_paraphrases(folder: &Path, vocabulary: &FxHashSet<String>) -> Result<Paraphrases> {
-    let path = [folder.join(PARAPHRASES), folder.join("data").join(PARAPHRASES)]
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or_else(|| DataError::Missing(folder.to_path_buf(), PARAPHRASES))?;
+    let path = [
+        folder.join(PARAPHRASES),
+        folder.join("data").join(PARAPHRASES),
+    ]
+    .into_iter()
+    .find(|path| path.is_file())
+    .ok_or_else(|| DataError::Missing(folder.to_path_buf(), PARAPHRASES))?;
     let read = || {
         let table = MultiGzDecoder::new(BufReader::new(File::open(&path)?));
         Paraphrases::read(BufReader::with_capacity(1 << 20, table), vocabulary)

@@ -59,7 +59,9 @@ impl Meteor {
         Self {
             name: "METEOR_exact_stem",
             function_words: words::FUNCTION_WORDS.split(' ').map(String::from).collect(),
-            prefixes: words::PREFIXES.map(|(word, number)| (word.to_string(), number)).to_vec(),
+            prefixes: words::PREFIXES
+                .map(|(word, number)| (word.to_string(), number))
+                .to_vec(),
             synonyms: None,
             paraphrases: None,
         }
@@ -83,7 +85,9 @@ impl Meteor {
     /// Scores a corpus.
     pub fn score(&self, corpus: &Corpus) -> Scores {
         let statistics = rows(&corpus.images, |image| self.statistics(image));
-        Scores::new(&[self.name], WIDTH, statistics, |sums, _| vec![finish(sums)])
+        Scores::new(&[self.name], WIDTH, statistics, |sums, _| {
+            vec![finish(sums)]
+        })
     }
 
     fn sentence(&self, text: &str) -> Sentence {
@@ -139,7 +143,8 @@ impl Meteor {
 }
 
 fn finish(sums: &[f64]) -> f64 {
-    let [test, reference, test_functions, reference_functions] = [sums[0], sums[1], sums[2], sums[3]];
+    let [test, reference, test_functions, reference_functions] =
+        [sums[0], sums[1], sums[2], sums[3]];
     let weighted = |all: f64, functions: f64| DELTA * (all - functions) + (1.0 - DELTA) * functions;
     let (mut in_test, mut in_reference) = (0.0, 0.0);
     for (module, weight) in sums[4..4 + 4 * MODULES].chunks_exact(4).zip(WEIGHTS) {
@@ -149,9 +154,14 @@ fn finish(sums: &[f64]) -> f64 {
     let precision = in_test / weighted(test, test_functions);
     let recall = in_reference / weighted(reference, reference_functions);
     let mean = 1.0 / ((1.0 - ALPHA) / precision + ALPHA / recall);
-    let [chunks, test_matched, reference_matched] = [sums[WIDTH - 3], sums[WIDTH - 2], sums[WIDTH - 1]];
+    let [chunks, test_matched, reference_matched] =
+        [sums[WIDTH - 3], sums[WIDTH - 2], sums[WIDTH - 1]];
     let whole = test_matched == test && reference_matched == reference && chunks == 1.0;
-    let fragmentation = if whole { 0.0 } else { chunks / ((test_matched + reference_matched) / 2.0) };
+    let fragmentation = if whole {
+        0.0
+    } else {
+        chunks / ((test_matched + reference_matched) / 2.0)
+    };
     let score = mean * (1.0 - GAMMA * fragmentation.powf(BETA));
     if score.is_finite() { score } else { 0.0 }
 }

@@ -148,7 +148,14 @@ fn mark(rest: &[char]) -> Match {
             1 => Match::new(1, Token::Dropped),
             length => Match::plain(length),
         },
-        '.' => Match::new(if run(&['.']) < 3 { 1 } else { run(&['.']).min(5) }, Token::Dropped),
+        '.' => Match::new(
+            if run(&['.']) < 3 {
+                1
+            } else {
+                run(&['.']).min(5)
+            },
+            Token::Dropped,
+        ),
         '_' => whole_run(1, Token::Plain),
         '*' | '#' | '@' => whole_run(2, Token::Plain),
         '<' | '>' if rest.get(1) == Some(&rest[0]) => Match::plain(2),
@@ -223,7 +230,10 @@ fn clean(caption: &str) -> Vec<char> {
         match c {
             '\u{ad}' => {}
             ' ' | '\u{a0}' | '\n' => text.push(' '),
-            c if class(c) == Class::Gap && !is_hyphen(c) && matches!(mark(&[c]).token, Token::Plain) => {
+            c if class(c) == Class::Gap
+                && !is_hyphen(c)
+                && matches!(mark(&[c]).token, Token::Plain) =>
+            {
                 text.push('\t');
             }
             c => text.push(c),
