@@ -554,7 +554,7 @@ fn a_training_pickle_gives_captions_and_an_embedding_a_picture() {
     assert_eq!(set.captions[1].caption, "Un café.");
     let written = set.write(&place.path("data")).unwrap();
     assert_eq!((written.images, written.captions), (2, 3));
-    let coco = clipcap::data::coco::CocoCaptions::load(&place.path("data/captions.json")).unwrap();
+    let coco = clipcap::data::source::load(&place.path("data/captions.json"), &[]).unwrap();
     assert_eq!(
         coco.images[0].captions,
         ["A red circle.", "A circle that is red."]

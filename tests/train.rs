@@ -296,8 +296,8 @@ fn settings_come_from_a_file_and_unknown_ones_are_refused() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let json = stderr(&output)
         .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .last()
+        .rev()
+        .find_map(|line| serde_json::from_str::<Value>(line).ok())
         .unwrap();
     assert_eq!(
         (json["epoch"].as_u64(), json["epochs"].as_u64()),
