@@ -3,9 +3,6 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use common::place::{Place, fails_with, picture, stderr, stdout};
 use serde_json::Value;
