@@ -36,7 +36,10 @@ struct TargetArgs {
     /// Model folder that gets the trained part
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Learn from this many generated scenes
+    /// Go on with the weights and vocabulary of this model folder
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// Learn from this many generated pictures
     #[arg(long, value_name = "N", conflicts_with = "data")]
     scenes: Option<usize>,
     /// Learn from captioned pictures, in any format that `train --data` reads
@@ -70,6 +73,7 @@ impl TargetArgs {
                 images: self.images.clone(),
             };
         }
+        config.from = self.from.clone();
         if let Some(count) = self.scenes {
             config.data = PretrainData::Scenes { count };
         }

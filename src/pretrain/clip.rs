@@ -14,7 +14,7 @@ use super::contrastive::contrastive_loss;
 use crate::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
 use crate::data::loader::SeededBatcher;
 use crate::data::picture_source::PictureSource;
-use crate::data::scenes;
+use crate::data::scenes::{self, Shape};
 use crate::nn::Activation;
 use crate::tokenizer::Tokenizer;
 use crate::train::fit::StepOutput;
@@ -47,10 +47,14 @@ pub fn sample_config(vocab_size: usize) -> ClipConfig {
     }
 }
 
+/// Pictures made of each scene, which differ in shapes alone and stand in the same batch. Without them a batch's pictures
+/// are told apart by colours and places, and shapes are hardly learnt.
+pub const TURNS: usize = 4;
+
 /// Pictures with captions.
 #[derive(Clone, Debug)]
 pub enum Pairs {
-    /// Scenes `first .. first + count` of the generator, drawn when they are asked for.
+    /// Scenes `first .. first + count` of the generator, each turned [`TURNS`] times, drawn when they are asked for.
     Scenes { seed: u64, first: u64, count: usize },
     /// Picture files, read when they are asked for.
     Files(Arc<Vec<(PictureSource, Vec<String>)>>),
@@ -65,35 +69,48 @@ pub struct PairDataset {
     pub context_length: usize,
 }
 
+/// Cropped pictures with their captions, to be told apart within one batch.
+pub type PairItem = Vec<CaptionedCrop>;
+
 /// A cropped picture and its captions.
 #[derive(Clone, Debug)]
-pub struct PairItem {
+pub struct CaptionedCrop {
     crop: RgbImage,
     /// Token ids with start and end, unpadded.
     captions: Vec<Vec<u32>>,
 }
 
-impl Dataset<PairItem> for PairDataset {
-    fn get(&self, index: usize) -> Result<PairItem, DatasetError> {
-        let (image, captions) = match &self.pairs {
-            Pairs::Scenes { seed, first, .. } => {
-                let scene = scenes::scene(*seed, first + index as u64);
-                (scenes::draw(&scene), scene.captions.to_vec())
-            }
-            Pairs::Files(files) => {
-                let (picture, captions) = &files[index];
-                (picture.open().map_err(DatasetError::new)?, captions.clone())
-            }
-        };
+impl PairDataset {
+    fn crop(&self, image: &RgbImage, captions: &[String]) -> Result<CaptionedCrop, DatasetError> {
         let captions = captions
             .iter()
             .map(|caption| self.tokenizer.encode_clip(caption, self.context_length))
             .collect::<Result<_, _>>()
             .map_err(DatasetError::new)?;
-        Ok(PairItem {
-            crop: self.preprocessing.crop(&image),
+        Ok(CaptionedCrop {
+            crop: self.preprocessing.crop(image),
             captions,
         })
+    }
+}
+
+impl Dataset<PairItem> for PairDataset {
+    fn get(&self, index: usize) -> Result<PairItem, DatasetError> {
+        match &self.pairs {
+            Pairs::Scenes { seed, first, .. } => (0..TURNS)
+                .map(|turn| {
+                    // Half of the shapes, by turns the one half and the other.
+                    let turn = turn * Shape::ALL.len() / TURNS + index % 2;
+                    let scene = scenes::turned(*seed, first + index as u64, turn);
+                    self.crop(&scenes::draw(&scene), &scene.captions)
+                })
+                .collect(),
+            Pairs::Files(files) => {
+                let (picture, captions) = &files[index];
+                let image = picture.open().map_err(DatasetError::new)?;
+                Ok(vec![self.crop(&image, captions)?])
+            }
+        }
     }
 
     fn len(&self) -> usize {
@@ -126,12 +143,17 @@ impl SeededBatcher for PairBatcher {
 
     fn batch(&self, items: Vec<PairItem>, rng: &mut ChaCha8Rng, device: &Device) -> PairBatch {
         let n = self.preprocessing.image_size as usize;
-        let mut pixel_values = Vec::with_capacity(items.len() * 3 * n * n);
-        let mut captions: Vec<&[u32]> = Vec::with_capacity(items.len());
+        let count = items.iter().map(Vec::len).sum();
+        let mut pixel_values = Vec::with_capacity(count * 3 * n * n);
+        let mut captions: Vec<&[u32]> = Vec::with_capacity(count);
         for item in &items {
-            self.preprocessing
-                .normalize(item.crop.as_raw(), &mut pixel_values);
-            captions.push(&item.captions[rng.random_range(0..item.captions.len())]);
+            // The same wording for all of an item.
+            let draw: usize = rng.random_range(0..usize::MAX);
+            for picture in item {
+                self.preprocessing
+                    .normalize(picture.crop.as_raw(), &mut pixel_values);
+                captions.push(&picture.captions[draw % picture.captions.len()]);
+            }
         }
         let ends: Vec<i32> = captions
             .iter()
@@ -139,7 +161,7 @@ impl SeededBatcher for PairBatcher {
             .collect();
         PairBatch {
             pixel_values: Tensor::from_data(
-                TensorData::new(pixel_values, [items.len(), 3, n, n]),
+                TensorData::new(pixel_values, [count, 3, n, n]),
                 device,
             ),
             tokens: crate::data::batcher::TokenBatch::new(&captions, device).tokens,

@@ -13,14 +13,14 @@ use burn::train::Interrupter;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
+use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs, TURNS};
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
 use crate::clip::Preprocessing;
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
 use crate::data::scenes;
 use crate::data::source;
 use crate::files;
-use crate::model_folder::{self, EncoderConfig, ModelConfig, Part, tokenizer_file};
+use crate::model_folder::{self, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file};
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::config::BestBy;
 use crate::train::dashboard::{Report, Ui};
@@ -38,6 +38,8 @@ const SCENE_SEED: u64 = 1_000_003;
 #[serde(deny_unknown_fields)]
 pub struct PretrainConfig {
     pub data: PretrainData,
+    /// The model folder whose weights and vocabulary are trained on; without one they begin anew.
+    pub from: Option<PathBuf>,
     pub epochs: usize,
     pub batch_size: usize,
     pub vocab_size: usize,
@@ -85,6 +87,7 @@ impl PretrainConfig {
     pub fn clip() -> Self {
         Self {
             data: PretrainData::Scenes { count: 24_000 },
+            from: None,
             epochs: 8,
             batch_size: 64,
             vocab_size: 640,
@@ -102,7 +105,8 @@ impl PretrainConfig {
     pub fn gpt2() -> Self {
         Self {
             data: PretrainData::Scenes { count: 20_000 },
-            epochs: 3,
+            from: None,
+            epochs: 1,
             batch_size: 32,
             vocab_size: 512,
             weight_decay: 0.01,
@@ -113,6 +117,10 @@ impl PretrainConfig {
             },
             seed: 1,
         }
+    }
+
+    fn begin_from(&self) -> Result<Option<ModelFolder>> {
+        self.from.as_deref().map(ModelFolder::open).transpose()
     }
 
     fn optimizer(&self) -> ModuleOptimizer {
@@ -127,17 +135,12 @@ impl PretrainConfig {
         &self,
         dataset: impl Dataset<B::Item> + 'static,
         batcher: B,
+        batch_size: usize,
         order: Order,
         device: &Device,
     ) -> Arc<dyn DataLoader<B::Batch>> {
         Arc::new(EpochLoader::new(
-            dataset,
-            batcher,
-            self.batch_size,
-            order,
-            self.seed,
-            1,
-            device,
+            dataset, batcher, batch_size, order, self.seed, 1, device,
         ))
     }
 
@@ -177,6 +180,7 @@ impl PretrainData {
     fn pairs(&self) -> Result<(Pairs, Pairs)> {
         match self {
             Self::Scenes { count } => {
+                let count = count / TURNS;
                 let valid = count / VALIDATION;
                 let scenes = |first: usize, count| Pairs::Scenes {
                     seed: SCENE_SEED,
@@ -201,10 +205,25 @@ impl PretrainData {
 /// Trains CLIP and puts it into the model folder.
 pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
     files::write_json(&context.folder.join("config.json"), config)?;
-    let texts = config.data.captions()?.into_iter().flatten();
-    let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts, config.vocab_size)?;
-    let sizes = clip::sample_config(tokenizer.vocab_size());
+    let from = config.begin_from()?;
+    let (tokenizer, sizes) = match &from {
+        Some(folder) => (
+            folder.load_tokenizer(TokenizerKind::Clip)?,
+            folder.encoder_config()?.sizes.clone(),
+        ),
+        None => {
+            let texts = config.data.captions()?.into_iter().flatten();
+            let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts, config.vocab_size)?;
+            let sizes = clip::sample_config(tokenizer.vocab_size());
+            (tokenizer, sizes)
+        }
+    };
     let preprocessing = Preprocessing::openai(sizes.vision.image_size() as u32);
+    // Pictures in a batch come in items of a few.
+    let items = match config.data {
+        PretrainData::Scenes { .. } => config.batch_size.div_ceil(TURNS),
+        PretrainData::Files { .. } => config.batch_size,
+    };
     let (train, valid) = config.data.pairs()?;
     let loader = |pairs: Pairs, order| {
         let dataset = PairDataset {
@@ -216,17 +235,20 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         let batcher = PairBatcher {
             preprocessing: preprocessing.clone(),
         };
-        config.loader(dataset, batcher, order, context.device)
+        config.loader(dataset, batcher, items, order, context.device)
     };
     let (train, valid) = (loader(train, Order::Shuffled), loader(valid, Order::Given));
-    check_size(train.num_items(), valid.num_items(), config.batch_size)?;
+    check_size(train.num_items(), valid.num_items(), items)?;
 
     context.device.seed(config.seed);
     let learner = ClipLearner {
-        clip: sizes.init(context.device),
+        clip: match &from {
+            Some(folder) => folder.load_clip(context.device)?,
+            None => sizes.init(context.device),
+        },
     };
     let parameters = learner.num_params();
-    let steps = train.num_items().div_ceil(config.batch_size);
+    let steps = train.num_items().div_ceil(items);
     let fitted = fit(
         config.fit_config(context, steps),
         learner,
@@ -258,9 +280,19 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
     files::write_json(&context.folder.join("config.json"), config)?;
     let mut captions = config.data.captions()?;
     let valid = captions.split_off(captions.len() - captions.len() / VALIDATION);
-    let texts = captions.clone().into_iter().flatten();
-    let tokenizer = Tokenizer::train(TokenizerKind::Gpt2, texts, config.vocab_size)?;
-    let sizes = gpt2::sample_config(tokenizer.vocab_size());
+    let from = config.begin_from()?;
+    let (tokenizer, sizes) = match &from {
+        Some(folder) => (
+            folder.load_tokenizer(TokenizerKind::Gpt2)?,
+            folder.gpt2_config()?.clone(),
+        ),
+        None => {
+            let texts = captions.clone().into_iter().flatten();
+            let tokenizer = Tokenizer::train(TokenizerKind::Gpt2, texts, config.vocab_size)?;
+            let sizes = gpt2::sample_config(tokenizer.vocab_size());
+            (tokenizer, sizes)
+        }
+    };
     let documents = |captions: Vec<Vec<String>>| -> Result<Vec<Document>> {
         let tokens = |captions: &Vec<String>| {
             captions
@@ -272,7 +304,8 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
     };
     let loader = |documents: Vec<Document>, order| {
         let batcher = DocumentBatcher::new(tokenizer.end_of_text(), sizes.n_positions);
-        config.loader(InMemDataset::new(documents), batcher, order, context.device)
+        let documents = InMemDataset::new(documents);
+        config.loader(documents, batcher, config.batch_size, order, context.device)
     };
     let (train, valid) = (
         loader(documents(captions)?, Order::Shuffled),
@@ -282,7 +315,10 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
 
     context.device.seed(config.seed);
     let learner = Gpt2Learner {
-        gpt2: sizes.init(context.device),
+        gpt2: match &from {
+            Some(folder) => folder.load_gpt2(context.device)?,
+            None => sizes.init(context.device),
+        },
     };
     let parameters = learner.num_params();
     let steps = train.num_items().div_ceil(config.batch_size);

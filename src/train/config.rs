@@ -301,10 +301,15 @@ impl TrainConfig {
     pub fn sample(model: PathBuf) -> Self {
         Self {
             trainable: Trainable::Mapper,
+            mapper: MapperKind::Transformer {
+                clip_length: 10,
+                layers: 8,
+                heads: 8,
+            },
             captions: CaptionChoice::One,
-            batch_size: 32,
+            batch_size: 16,
             schedule: ScheduleConfig {
-                learning_rate: 2e-3,
+                learning_rate: 4e-3,
                 warmup_steps: 20,
                 decay: Decay::Cosine,
             },

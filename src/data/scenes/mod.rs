@@ -27,7 +27,7 @@ pub const SAMPLE_SEED: u64 = 7;
 /// Pictures in the sample set.
 pub const SAMPLE_COUNT: usize = 1000;
 /// Changes whenever a scene of the same seed and index would come out differently.
-const GENERATOR_VERSION: u32 = 1;
+const GENERATOR_VERSION: u32 = 2;
 
 /// Outline of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +127,11 @@ impl Shape {
         Self::Ring,
         Self::Diamond,
     ];
+
+    /// The shape so many places further on.
+    fn turned(self, turn: usize) -> Self {
+        Self::ALL[(self as usize + turn) % Self::ALL.len()]
+    }
 }
 
 impl Color {
@@ -161,6 +166,12 @@ impl Scene {
 
 /// Scene `index` of the endless row that `seed` begins.
 pub fn scene(seed: u64, index: u64) -> Scene {
+    turned(seed, index, 0)
+}
+
+/// The same scene with other shapes: each object's is `turn` places further on in [`Shape::ALL`]. Colours, places and the
+/// wording of the captions stay, so that nothing but the shapes tells it from [`scene`].
+pub fn turned(seed: u64, index: u64, turn: usize) -> Scene {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(index);
     let rng = &mut rng;
@@ -183,8 +194,8 @@ pub fn scene(seed: u64, index: u64) -> Scene {
         0..30 => {
             scene.size = pick(rng, &[Size::Small, Size::Large]);
             let radius = match scene.size {
-                Size::Small => rng.random_range(12.0..14.0),
-                Size::Large => rng.random_range(22.0..27.0),
+                Size::Small => rng.random_range(15.0..18.0),
+                Size::Large => rng.random_range(27.0..33.0),
             };
             scene.main.push(anywhere(rng, kind, radius));
         }
@@ -193,13 +204,17 @@ pub fn scene(seed: u64, index: u64) -> Scene {
             scene.size = Size::Small;
             let count = rng.random_range(2..=3);
             while scene.main.len() < count {
-                let radius = rng.random_range(12.0..14.0);
+                let radius = rng.random_range(14.0..16.0);
                 let object = anywhere(rng, kind, radius);
                 if scene.main.iter().all(|other| apart(other, &object)) {
                     scene.main.push(object);
                 }
             }
         }
+    }
+    let second = scene.second.iter_mut().map(|(object, _)| object);
+    for object in scene.main.iter_mut().chain(second) {
+        object.kind.shape = object.kind.shape.turned(turn);
     }
     scene.captions = words::captions(&scene, rng);
     scene
@@ -251,9 +266,9 @@ fn add_pair(rng: &mut ChaCha8Rng, scene: &mut Scene, kind: Kind) {
     };
     scene.background = visible_background(rng, kind.color, Some(second.color));
     loop {
-        let radius = rng.random_range(19.0..22.0);
+        let radius = rng.random_range(22.0..25.0);
         let main = anywhere(rng, kind, radius);
-        let radius = rng.random_range(9.5..11.0);
+        let radius = rng.random_range(11.0..13.0);
         let other = anywhere(rng, second, radius);
         let (dx, dy) = (main.x - other.x, main.y - other.y);
         let relation = match (dx.abs() > dy.abs(), dx < 0.0, dy < 0.0) {
@@ -395,6 +410,26 @@ mod tests {
             assert!(holds, "{scene:?}");
         }
         assert!((190..290).contains(&seen), "{seen}");
+    }
+
+    #[test]
+    fn a_turned_scene_differs_in_its_shapes_alone() {
+        for index in 0..50 {
+            let (scene, turned) = (scene(SAMPLE_SEED, index), turned(SAMPLE_SEED, index, 3));
+            assert_ne!(scene.kind().shape, turned.kind().shape);
+            let places = |scene: &Scene| {
+                let second = scene.second.iter().map(|(object, _)| object);
+                let objects = scene.main.iter().chain(second);
+                objects
+                    .map(|o| (o.x, o.y, o.radius, o.kind.color))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(places(&scene), places(&turned));
+            for (a, b) in scene.captions.iter().zip(&turned.captions) {
+                assert_ne!(a, b);
+                assert_eq!(a.split(' ').count(), b.split(' ').count(), "{a} {b}");
+            }
+        }
     }
 
     #[test]
