@@ -36,6 +36,7 @@ pub mod device;
 pub mod files;
 pub mod gpt2;
 pub mod mapper;
+pub mod metrics;
 pub mod model_folder;
 pub mod nn;
 pub mod picture;

@@ -54,7 +54,11 @@ fn finish(sums: &[f64], _images: f64) -> Vec<f64> {
     let (correct, rest) = sums.split_at(ORDERS);
     let (guess, lengths) = rest.split_at(ORDERS);
     let ratio = (lengths[0] + TINY) / (lengths[1] + SMALL);
-    let penalty = if ratio < 1.0 { (1.0 - 1.0 / ratio).exp() } else { 1.0 };
+    let penalty = if ratio < 1.0 {
+        (1.0 - 1.0 / ratio).exp()
+    } else {
+        1.0
+    };
     let mut product = 1.0;
     (0..ORDERS)
         .map(|k| {

@@ -70,7 +70,10 @@ impl Frequencies {
     }
 
     fn weight(&self, ngram: Ngram, count: u32) -> f64 {
-        let images = self.several.get(&ngram).map_or(1.0, |&images| f64::from(images.max(1)));
+        let images = self
+            .several
+            .get(&ngram)
+            .map_or(1.0, |&images| f64::from(images.max(1)));
         f64::from(count) * (self.log_images - images.ln())
     }
 }

@@ -34,7 +34,11 @@ impl Lengths {
     fn of(lengths: &[usize]) -> Self {
         let n = lengths.len().max(1) as f64;
         let mean = lengths.iter().sum::<usize>() as f64 / n;
-        let variance = lengths.iter().map(|&l| (l as f64 - mean).powi(2)).sum::<f64>() / n;
+        let variance = lengths
+            .iter()
+            .map(|&l| (l as f64 - mean).powi(2))
+            .sum::<f64>()
+            / n;
         Self {
             mean,
             deviation: variance.sqrt(),
@@ -65,10 +69,16 @@ pub fn measure(corpus: &Corpus) -> Diversity {
     for &ngram in &distinct {
         found[order(ngram)] += 1;
     }
-    let candidates: Vec<usize> =
-        (corpus.images.iter()).map(|image| image.candidate.words.len()).collect();
+    let candidates: Vec<usize> = (corpus.images.iter())
+        .map(|image| image.candidate.words.len())
+        .collect();
     let references: Vec<usize> = (corpus.images.iter())
-        .flat_map(|image| image.references.iter().map(|reference| reference.words.len()))
+        .flat_map(|image| {
+            image
+                .references
+                .iter()
+                .map(|reference| reference.words.len())
+        })
         .collect();
     Diversity {
         distinct: std::array::from_fn(|n| found[n] as f64 / totals[n].max(1) as f64),
@@ -97,7 +107,10 @@ mod tests {
         assert_eq!(same.different_captions, 0.5);
         assert_eq!((same.length.mean, same.length.deviation), (3.0, 0.0));
         assert_eq!(same.reference_length.longest, 2);
-        let other = measure(&Corpus::new(&[sample("a dog runs"), sample("two cats sleep")]));
+        let other = measure(&Corpus::new(&[
+            sample("a dog runs"),
+            sample("two cats sleep"),
+        ]));
         assert_eq!(other.distinct[0], 1.0);
     }
 }

@@ -40,9 +40,12 @@ mod tests {
     #[test]
     fn every_run_of_up_to_four_words_is_counted_under_its_order() {
         let counts = count(&[1, 2, 1, 2, 1]);
-        let of_order = |n| counts.iter().filter(|(ngram, _)| order(*ngram) == n);
+        let of_order = |n| counts.iter().filter(move |(ngram, _)| order(*ngram) == n);
         assert_eq!(of_order(0).map(|(_, count)| count).sum::<u32>(), 5);
-        assert_eq!(of_order(1).map(|(_, count)| *count).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!(
+            of_order(1).map(|(_, count)| *count).collect::<Vec<_>>(),
+            [2, 2]
+        );
         assert_eq!(of_order(3).count(), 2);
         assert!(count(&[]).is_empty());
     }

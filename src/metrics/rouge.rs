@@ -36,7 +36,11 @@ fn common_subsequence(a: &[u32], b: &[u32]) -> usize {
         let mut diagonal = 0;
         for (j, y) in b.iter().enumerate() {
             let above = lengths[j + 1];
-            lengths[j + 1] = if x == y { diagonal + 1 } else { above.max(lengths[j]) };
+            lengths[j + 1] = if x == y {
+                diagonal + 1
+            } else {
+                above.max(lengths[j])
+            };
             diagonal = above;
         }
     }

@@ -80,5 +80,9 @@ pub(super) fn rows<const N: usize, T: Sync>(
     images: &[T],
     row: impl Fn(&T) -> [f64; N] + Sync + Send,
 ) -> Vec<f64> {
-    images.par_iter().map(row).collect::<Vec<_>>().into_flattened()
+    images
+        .par_iter()
+        .map(row)
+        .collect::<Vec<_>>()
+        .into_flattened()
 }

@@ -39,7 +39,11 @@ struct Partial {
 
 impl Partial {
     fn rank(&self) -> (Reverse<usize>, usize, Reverse<usize>) {
-        (Reverse(self.weight), self.chunks, Reverse(self.matches.len()))
+        (
+            Reverse(self.weight),
+            self.chunks,
+            Reverse(self.matches.len()),
+        )
     }
 
     fn is_free(&self, found: &Match) -> bool {
@@ -67,7 +71,9 @@ fn undisputed(matches: &[Vec<Match>], test_length: usize) -> Vec<Option<Match>> 
     let mut wanted = vec![0; matches.len()];
     let mut test_wanted = vec![0; test_length];
     for found in matches.iter().flatten() {
-        wanted[found.start..][..found.length].iter_mut().for_each(|count| *count += 1);
+        wanted[found.start..][..found.length]
+            .iter_mut()
+            .for_each(|count| *count += 1);
         let test = &mut test_wanted[found.test_start..][..found.test_length];
         test.iter_mut().for_each(|count| *count += 1);
     }
@@ -101,7 +107,10 @@ pub(super) fn align(matches: &[Vec<Match>], test_length: usize) -> (Vec<Match>, 
             } else {
                 let free = here.iter().filter(|found| partial.is_free(found));
                 longer.extend(free.map(|&found| partial.with(found)));
-                longer.push(Partial { next: place + 1, ..partial });
+                longer.push(Partial {
+                    next: place + 1,
+                    ..partial
+                });
             }
         }
         longer.sort_by_key(Partial::rank);
@@ -117,10 +126,20 @@ mod tests {
     use super::*;
 
     /// Matches of one word each: reference place, candidate place, kind.
-    fn aligned(length: usize, test_length: usize, pairs: &[(usize, usize, usize)]) -> (Vec<Match>, usize) {
+    fn aligned(
+        length: usize,
+        test_length: usize,
+        pairs: &[(usize, usize, usize)],
+    ) -> (Vec<Match>, usize) {
         let mut matches = vec![Vec::new(); length];
         for &(start, test_start, module) in pairs {
-            matches[start].push(Match { start, length: 1, test_start, test_length: 1, module });
+            matches[start].push(Match {
+                start,
+                length: 1,
+                test_start,
+                test_length: 1,
+                module,
+            });
         }
         align(&matches, test_length)
     }

@@ -4,7 +4,7 @@ use rust_stemmers::{Algorithm, Stemmer};
 
 use super::align::Match;
 use super::paraphrases::Paraphrases;
-use super::synonyms::{SynsetId, Synonyms};
+use super::synonyms::{Synonyms, SynsetId};
 
 /// Kinds of match: exact, stem, synonym, paraphrase.
 pub(super) const MODULES: usize = 4;
@@ -21,7 +21,10 @@ impl Sentence {
     pub(super) fn new(words: Vec<String>, synonyms: Option<&Synonyms>) -> Self {
         let stemmer = Stemmer::create(Algorithm::English);
         Self {
-            stems: words.iter().map(|word| stemmer.stem(word).into_owned()).collect(),
+            stems: words
+                .iter()
+                .map(|word| stemmer.stem(word).into_owned())
+                .collect(),
             synsets: synonyms.map_or_else(Vec::new, |synonyms| {
                 words.iter().map(|word| synonyms.synsets(word)).collect()
             }),
@@ -53,10 +56,14 @@ pub(super) fn matches(
         }
     };
     pair(0, &equal);
-    pair(1, &|r, t| !equal(r, t) && reference.stems[r] == test.stems[t]);
+    pair(1, &|r, t| {
+        !equal(r, t) && reference.stems[r] == test.stems[t]
+    });
     if !test.synsets.is_empty() && !reference.synsets.is_empty() {
         let shared = |r: usize, t: usize| {
-            reference.synsets[r].iter().any(|synset| test.synsets[t].contains(synset))
+            reference.synsets[r]
+                .iter()
+                .any(|synset| test.synsets[t].contains(synset))
         };
         pair(2, &|r, t| !equal(r, t) && shared(r, t));
     }

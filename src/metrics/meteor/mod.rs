@@ -26,7 +26,7 @@ use std::path::Path;
 use self::align::align;
 pub use self::data::DataError;
 use self::matchers::{MODULES, Sentence};
-use self::normalize::Next;
+use self::normalize::normalize;
 use self::paraphrases::Paraphrases;
 use self::synonyms::Synonyms;
 use super::corpus::{Corpus, Image};
@@ -46,9 +46,7 @@ const WIDTH: usize = 4 + 4 * MODULES + 3;
 /// A scorer with what it knows of English.
 pub struct Meteor {
     name: &'static str,
-    function_words: HashSet<String>,
-    /// Words whose full stop ends no sentence, and whether only before numbers.
-    prefixes: Vec<(String, bool)>,
+    function_words: HashSet<&'static str>,
     synonyms: Option<Synonyms>,
     paraphrases: Option<Paraphrases>,
 }
@@ -58,8 +56,7 @@ impl Meteor {
     pub fn exact_stem() -> Self {
         Self {
             name: "METEOR_exact_stem",
-            function_words: words::FUNCTION_WORDS.split(' ').map(String::from).collect(),
-            prefixes: words::PREFIXES.map(|(word, number)| (word.to_string(), number)).to_vec(),
+            function_words: words::FUNCTION_WORDS.split(' ').collect(),
             synonyms: None,
             paraphrases: None,
         }
@@ -83,17 +80,13 @@ impl Meteor {
     /// Scores a corpus.
     pub fn score(&self, corpus: &Corpus) -> Scores {
         let statistics = rows(&corpus.images, |image| self.statistics(image));
-        Scores::new(&[self.name], WIDTH, statistics, |sums, _| vec![finish(sums)])
+        Scores::new(&[self.name], WIDTH, statistics, |sums, _| {
+            vec![finish(sums)]
+        })
     }
 
     fn sentence(&self, text: &str) -> Sentence {
-        let words = normalize::normalize(text, |word, next| self.is_prefix(word, next));
-        Sentence::new(words, self.synonyms.as_ref())
-    }
-
-    fn is_prefix(&self, word: &str, next: Next) -> bool {
-        (self.prefixes.iter())
-            .any(|(prefix, number)| prefix == word && (!number || next == Next::Digit))
+        Sentence::new(normalize(text), self.synonyms.as_ref())
     }
 
     /// The statistics of the reference that scores best, the first of them on a tie.
@@ -111,7 +104,7 @@ impl Meteor {
     }
 
     fn pair(&self, test: &Sentence, reference: &Sentence) -> [f64; WIDTH] {
-        let is_function = |word: &String| self.function_words.contains(word);
+        let is_function = |word: &String| self.function_words.contains(word.as_str());
         let functions = |words: &[String]| words.iter().filter(|word| is_function(word)).count();
         let matches = matchers::matches(test, reference, self.paraphrases.as_ref());
         let (matches, chunks) = align(&matches, test.words.len());
@@ -139,7 +132,8 @@ impl Meteor {
 }
 
 fn finish(sums: &[f64]) -> f64 {
-    let [test, reference, test_functions, reference_functions] = [sums[0], sums[1], sums[2], sums[3]];
+    let [test, reference, test_functions, reference_functions] =
+        [sums[0], sums[1], sums[2], sums[3]];
     let weighted = |all: f64, functions: f64| DELTA * (all - functions) + (1.0 - DELTA) * functions;
     let (mut in_test, mut in_reference) = (0.0, 0.0);
     for (module, weight) in sums[4..4 + 4 * MODULES].chunks_exact(4).zip(WEIGHTS) {
@@ -149,9 +143,14 @@ fn finish(sums: &[f64]) -> f64 {
     let precision = in_test / weighted(test, test_functions);
     let recall = in_reference / weighted(reference, reference_functions);
     let mean = 1.0 / ((1.0 - ALPHA) / precision + ALPHA / recall);
-    let [chunks, test_matched, reference_matched] = [sums[WIDTH - 3], sums[WIDTH - 2], sums[WIDTH - 1]];
+    let [chunks, test_matched, reference_matched] =
+        [sums[WIDTH - 3], sums[WIDTH - 2], sums[WIDTH - 1]];
     let whole = test_matched == test && reference_matched == reference && chunks == 1.0;
-    let fragmentation = if whole { 0.0 } else { chunks / ((test_matched + reference_matched) / 2.0) };
+    let fragmentation = if whole {
+        0.0
+    } else {
+        chunks / ((test_matched + reference_matched) / 2.0)
+    };
     let score = mean * (1.0 - GAMMA * fragmentation.powf(BETA));
     if score.is_finite() { score } else { 0.0 }
 }

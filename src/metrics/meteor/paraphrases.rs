@@ -37,7 +37,9 @@ impl Paraphrases {
             }
             let [_, phrase, other] = &lines;
             let known = |phrase: &str| {
-                phrase.split_ascii_whitespace().all(|word| vocabulary.contains(word))
+                phrase
+                    .split_ascii_whitespace()
+                    .all(|word| vocabulary.contains(word))
             };
             // Both ways, and twice where the table has both: then it is no undisputed match.
             if known(phrase) && known(other) {

@@ -58,7 +58,10 @@ impl Synonyms {
         let mut bases: FxHashMap<String, Vec<String>> = FxHashMap::default();
         for (_, word, forms) in pairs(exceptions) {
             for form in forms.split_ascii_whitespace() {
-                bases.entry(form.to_string()).or_default().push(word.to_string());
+                bases
+                    .entry(form.to_string())
+                    .or_default()
+                    .push(word.to_string());
             }
         }
         if words.is_empty() {

@@ -54,7 +54,10 @@ pub(super) fn is_abbreviation(word: &[char]) -> bool {
 
 /// Whether `word` is an abbreviation before a number.
 pub(super) fn is_numbered(word: &[char]) -> bool {
-    holds(NUMBERED, &word.iter().collect::<String>().to_ascii_lowercase())
+    holds(
+        NUMBERED,
+        &word.iter().collect::<String>().to_ascii_lowercase(),
+    )
 }
 
 /// Whether `word` begins a sentence.

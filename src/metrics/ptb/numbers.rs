@@ -64,9 +64,7 @@ fn plain(text: &[char]) -> Option<usize> {
     let plus = run(text, |c| c == '+').min(2);
     let first = group(&text[plus..])?;
     let second = group(&text[plus + first..]).map(|second| first + second);
-    let with = |start: usize| {
-        subscriber(&text[plus + start..]).map(|length| plus + start + length)
-    };
+    let with = |start: usize| subscriber(&text[plus + start..]).map(|length| plus + start + length);
     second.and_then(with).or_else(|| with(first))
 }
 

@@ -63,9 +63,7 @@ fn hyphenated_length(text: &[char]) -> usize {
         true => run(text, |c| is_word(c) || c == '.' || c == ','),
         false => 0,
     };
-    let stops = joined(first, &|part| {
-        acronym_length(part).max(run(part, is_word))
-    });
+    let stops = joined(first, &|part| acronym_length(part).max(run(part, is_word)));
     things.max(stops)
 }
 
@@ -185,8 +183,8 @@ pub(super) fn abbreviation(text: &[char]) -> Option<Match> {
         return Some(stopped);
     }
     let space = usize::from(at(text, length + 1, is_space));
-    let numbered = lists::is_numbered(&text[..length])
-        && at(text, length + 1 + space, |c| c.is_ascii_digit());
+    let numbered =
+        lists::is_numbered(&text[..length]) && at(text, length + 1 + space, |c| c.is_ascii_digit());
     numbered.then_some(Match {
         seen: length + 2 + space,
         ..stopped
