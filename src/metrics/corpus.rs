@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
-use super::ptb::tokenize;
+use super::ptb::tokenize_before;
 
 /// What a model said of an image, and what people did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,15 +75,32 @@ impl Words {
 impl Corpus {
     /// Tokenises captions on all cores.
     ///
+    /// The order matters in one rare case, as it does to pycocoevalcap: see [`tokenize_before`].
+    ///
     /// # Panics
     /// When an image has no reference.
     pub fn new(samples: &[Sample]) -> Self {
-        let tokenized: Vec<(String, Vec<String>)> = samples
-            .par_iter()
-            .map(|sample| {
-                assert!(!sample.references.is_empty(), "an image has no reference");
-                let references = sample.references.iter().map(|text| tokenize(text));
-                (tokenize(&sample.candidate), references.collect())
+        let tokenized: Vec<(String, Vec<String>)> = (0..samples.len())
+            .into_par_iter()
+            .map(|i| {
+                let Sample {
+                    candidate,
+                    references,
+                } = &samples[i];
+                assert!(!references.is_empty(), "an image has no reference");
+                let next = samples.get(i + 1);
+                let next_candidate = next.map_or("", |next| &next.candidate);
+                let next_reference = next.map_or("", |next| &next.references[0]);
+                let following = references[1..]
+                    .iter()
+                    .map(String::as_str)
+                    .chain([next_reference]);
+                let references = (references.iter().zip(following))
+                    .map(|(reference, following)| tokenize_before(reference, following));
+                (
+                    tokenize_before(candidate, next_candidate),
+                    references.collect(),
+                )
             })
             .collect();
         let mut words = Words::default();

@@ -9,14 +9,13 @@ use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 use zip::ZipArchive;
 
+use super::Meteor;
+use super::normalize::normalize;
 use super::paraphrases::Paraphrases;
 use super::synonyms::Synonyms;
-use super::{Meteor, normalize};
 use crate::metrics::corpus::Corpus;
 
 const JAR: &str = "meteor-1.5.jar";
-const FUNCTION_WORDS: &str = "function/english.words";
-const PREFIXES: &str = "nonbreaking/english.prefixes";
 const SYNSETS: &str = "synonym/english.synsets";
 const EXCEPTIONS: &str = "synonym/english.exceptions";
 const PARAPHRASES: &str = "paraphrase-en.gz";
@@ -38,28 +37,15 @@ type Result<T> = std::result::Result<T, DataError>;
 
 /// Reads everything; of the paraphrase table, which is large, what the corpus can use.
 pub(super) fn load(folder: &Path, corpus: &Corpus) -> Result<Meteor> {
-    let (path, function_words) = text(folder, FUNCTION_WORDS)?;
-    let function_words = function_words
-        .split_whitespace()
-        .map(String::from)
-        .collect();
-    drop(path);
-    let (_, prefixes) = text(folder, PREFIXES)?;
     let (path, synsets) = text(folder, SYNSETS)?;
     let (_, exceptions) = text(folder, EXCEPTIONS)?;
-    let mut meteor = Meteor {
+    let synonyms = Synonyms::read(&synsets, &exceptions);
+    Ok(Meteor {
         name: "METEOR",
-        function_words,
-        prefixes: read_prefixes(&prefixes),
-        synonyms: Some(
-            Synonyms::read(&synsets, &exceptions)
-                .map_err(|error| DataError::Damaged(path, error))?,
-        ),
-        paraphrases: None,
-    };
-    let vocabulary = vocabulary(&meteor, corpus);
-    meteor.paraphrases = Some(read_paraphrases(folder, &vocabulary)?);
-    Ok(meteor)
+        synonyms: Some(synonyms.map_err(|error| DataError::Damaged(path, error))?),
+        paraphrases: Some(read_paraphrases(folder, &vocabulary(corpus))?),
+        ..Meteor::exact_stem()
+    })
 }
 
 /// A text of the folder, or of the jar in it, and the file it stands in.
@@ -88,26 +74,14 @@ fn text(folder: &Path, name: &'static str) -> Result<(PathBuf, String)> {
     }
 }
 
-/// A word a line; `#` begins a remark, and `#NUMERIC_ONLY#` says that the word is one before numbers only.
-fn read_prefixes(text: &str) -> Vec<(String, bool)> {
-    text.lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| {
-            let word = line.split_whitespace().next()?;
-            Some((word.to_string(), line.contains("#NUMERIC_ONLY#")))
-        })
-        .collect()
-}
-
 /// Every word that the corpus has after METEOR's normalisation.
-fn vocabulary(meteor: &Meteor, corpus: &Corpus) -> FxHashSet<String> {
+fn vocabulary(corpus: &Corpus) -> FxHashSet<String> {
     corpus
         .images
         .par_iter()
         .fold(FxHashSet::default, |mut words, image| {
             for caption in std::iter::once(&image.candidate).chain(&image.references) {
-                let is_prefix = |word: &str, next| meteor.is_prefix(word, next);
-                words.extend(normalize::normalize(&caption.text, is_prefix));
+                words.extend(normalize(&caption.text));
             }
             words
         })

@@ -26,7 +26,7 @@ use std::path::Path;
 use self::align::align;
 pub use self::data::DataError;
 use self::matchers::{MODULES, Sentence};
-use self::normalize::Next;
+use self::normalize::normalize;
 use self::paraphrases::Paraphrases;
 use self::synonyms::Synonyms;
 use super::corpus::{Corpus, Image};
@@ -46,9 +46,7 @@ const WIDTH: usize = 4 + 4 * MODULES + 3;
 /// A scorer with what it knows of English.
 pub struct Meteor {
     name: &'static str,
-    function_words: HashSet<String>,
-    /// Words whose full stop ends no sentence, and whether only before numbers.
-    prefixes: Vec<(String, bool)>,
+    function_words: HashSet<&'static str>,
     synonyms: Option<Synonyms>,
     paraphrases: Option<Paraphrases>,
 }
@@ -58,10 +56,7 @@ impl Meteor {
     pub fn exact_stem() -> Self {
         Self {
             name: "METEOR_exact_stem",
-            function_words: words::FUNCTION_WORDS.split(' ').map(String::from).collect(),
-            prefixes: words::PREFIXES
-                .map(|(word, number)| (word.to_string(), number))
-                .to_vec(),
+            function_words: words::FUNCTION_WORDS.split(' ').collect(),
             synonyms: None,
             paraphrases: None,
         }
@@ -91,13 +86,7 @@ impl Meteor {
     }
 
     fn sentence(&self, text: &str) -> Sentence {
-        let words = normalize::normalize(text, |word, next| self.is_prefix(word, next));
-        Sentence::new(words, self.synonyms.as_ref())
-    }
-
-    fn is_prefix(&self, word: &str, next: Next) -> bool {
-        (self.prefixes.iter())
-            .any(|(prefix, number)| prefix == word && (!number || next == Next::Digit))
+        Sentence::new(normalize(text), self.synonyms.as_ref())
     }
 
     /// The statistics of the reference that scores best, the first of them on a tie.
@@ -115,7 +104,7 @@ impl Meteor {
     }
 
     fn pair(&self, test: &Sentence, reference: &Sentence) -> [f64; WIDTH] {
-        let is_function = |word: &String| self.function_words.contains(word);
+        let is_function = |word: &String| self.function_words.contains(word.as_str());
         let functions = |words: &[String]| words.iter().filter(|word| is_function(word)).count();
         let matches = matchers::matches(test, reference, self.paraphrases.as_ref());
         let (matches, chunks) = align(&matches, test.words.len());

@@ -1,7 +1,9 @@
 //! METEOR's own normalisation, which comes after the PTB tokenizer (`-norm`): another cut of the same text.
 
-/// The words that METEOR compares. `is_prefix` knows the words whose full stop ends no sentence.
-pub(super) fn normalize(text: &str, is_prefix: impl Fn(&str, Next) -> bool) -> Vec<String> {
+use super::words::PREFIXES;
+
+/// The words that METEOR compares.
+pub(super) fn normalize(text: &str) -> Vec<String> {
     let text = part_dashes(part_apostrophes(part_commas(part_marks(text))));
     let text: String = text.into_iter().collect();
     let words: Vec<&str> = text
@@ -31,7 +33,7 @@ pub(super) fn normalize(text: &str, is_prefix: impl Fn(&str, Next) -> bool) -> V
 
 /// What the next word begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+enum Next {
     Small,
     Digit,
     Other,
@@ -45,6 +47,11 @@ impl Next {
             _ => Self::Other,
         }
     }
+}
+
+/// Whether a word's full stop ends no sentence.
+fn is_prefix(word: &str, next: Next) -> bool {
+    (PREFIXES.iter()).any(|&(prefix, number)| prefix == word && (!number || next == Next::Digit))
 }
 
 /// Latin and Cyrillic letters and digits: what is kept together.
@@ -148,10 +155,7 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> String {
-        normalize(text, |word, next| {
-            word == "vs" || (word == "pp" && next == Next::Digit)
-        })
-        .join(" ")
+        normalize(text).join(" ")
     }
 
     /// What the program `Meteor` 1.5 writes as the text it aligns.

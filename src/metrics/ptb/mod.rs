@@ -2,9 +2,9 @@
 //!
 //! pycocoevalcap sends captions through Stanford's `PTBTokenizer` 3.4.1 with `-preserveLines -lowerCase` and then leaves
 //! out 17 punctuation tokens. This is written from what that program gives out for some 600,000 probes, not from its
-//! source. Two of its habits are left out, as they come from its reading all captions as one file: a line separator other
-//! than `\n` in a caption shifts all later captions by one, and the line after a caption can decide about its last full
-//! stop.
+//! source. It reads all captions as one file, a line each, and looks past the end of a line: whether the last word of
+//! `Corner of Main St and Avenue A.` keeps its stop depends on the next caption's first word ([`tokenize_before`]). Its
+//! other such habit is left out: a line separator that is not `\n` shifts all later captions by one.
 //!
 //! A rule sees the text from where the last token ended. Each says how much it would take, and how much of the text it has
 //! looked at; the one that has looked at most wins, the first of them on a tie.
@@ -92,20 +92,38 @@ const RULES: [Rule; 24] = [
 
 /// A caption's tokens, lower-cased, without punctuation, joined by spaces: what the scorers see.
 pub fn tokenize(caption: &str) -> String {
-    let text = clean(caption);
+    tokenize_before(caption, "")
+}
+
+/// The same of a caption that another follows in the file.
+pub fn tokenize_before(caption: &str, next: &str) -> String {
+    let mut text = clean(caption);
+    let length = text.len();
+    if caption.trim_end().ends_with('.') {
+        let end = next
+            .char_indices()
+            .nth(LOOKAHEAD)
+            .map_or(next.len(), |(end, _)| end);
+        text.push('\t');
+        text.extend(clean(&next[..end]));
+    }
     let mut tokens = String::with_capacity(caption.len());
-    let mut rest = &text[..];
-    while let Some(&first) = rest.first() {
-        if is_space(first) {
-            rest = &rest[1..];
+    let mut place = 0;
+    while place < length {
+        let rest = &text[place..];
+        if is_space(rest[0]) {
+            place += 1;
             continue;
         }
         let found = plain_word(rest).unwrap_or_else(|| longest(rest));
         write(&mut tokens, &rest[..found.length], found.token);
-        rest = &rest[found.length..];
+        place += found.length;
     }
     tokens
 }
+
+/// Characters of the next caption that can matter: a word that begins sentences.
+const LOOKAHEAD: usize = 24;
 
 /// Most words: letters alone, then white space or a comma with white space after it. No rule takes more.
 fn plain_word(rest: &[char]) -> Option<Match> {
@@ -301,4 +319,40 @@ fn run(text: &[char], fits: impl Fn(char) -> bool) -> usize {
 /// The character at a place fits.
 fn at(text: &[char], place: usize, fits: impl Fn(char) -> bool) -> bool {
     text.get(place).is_some_and(|&c| fits(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_of_all_kinds_parts_words_and_emoji_are_deleted() {
+        assert_eq!(
+            tokenize("a\tdog\u{3000}runs\r\n\u{2028}fast"),
+            "a dog runs fast"
+        );
+        assert_eq!(tokenize("a😀b ❤️"), "a b ❤");
+        assert_eq!(tokenize("  \n "), "");
+        assert_eq!(tokenize("soft\u{ad}hyphen"), "softhyphen");
+    }
+
+    #[test]
+    fn the_next_caption_decides_about_a_last_letter_with_a_stop() {
+        assert_eq!(tokenize("Avenue A."), "avenue a.");
+        assert_eq!(tokenize_before("Avenue A.", "The corner"), "avenue a");
+        assert_eq!(tokenize_before("Avenue A.", "Dogs"), "avenue a.");
+        assert_eq!(tokenize_before("Gate no.", "5 dogs"), "gate no.");
+        assert_eq!(tokenize_before("Gate no.", "Five dogs"), "gate no");
+    }
+
+    #[test]
+    fn no_text_is_too_strange() {
+        for text in [
+            "<a b=\"", "((((((", "a@", "http://", "'", "1/2/3/4", "-", "n't", "&#", "&#39", "a-",
+            "犬",
+        ] {
+            tokenize(text);
+            tokenize(&text.repeat(500));
+        }
+    }
 }
