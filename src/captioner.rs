@@ -31,6 +31,15 @@ pub struct ImageEncoder {
     device: Device,
 }
 
+/// CLIP's other tower: sentences into the space that pictures are embedded in.
+#[derive(Debug)]
+pub struct TextEncoder {
+    clip: Clip,
+    tokenizer: Tokenizer,
+    context_length: usize,
+    device: Device,
+}
+
 /// The sentence's half: mapper, GPT-2 and vocabulary.
 #[derive(Debug)]
 pub struct CaptionReader {
@@ -124,6 +133,46 @@ impl ImageEncoder {
             .chunks(width)
             .map(<[f32]>::to_vec)
             .collect())
+    }
+}
+
+impl TextEncoder {
+    /// Sentences encoded together.
+    const BATCH: usize = 64;
+
+    /// Loads CLIP and its vocabulary from an opened folder.
+    pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
+        Ok(Self {
+            clip: folder.load_clip(device)?,
+            tokenizer: folder.load_tokenizer(TokenizerKind::Clip)?,
+            context_length: folder.encoder_config()?.sizes.text.max_position_embeddings,
+            device: device.clone(),
+        })
+    }
+
+    /// The projected embeddings of sentences, not normalised, `clip_dim` values each. What is too long is cut.
+    pub fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        let mut rows = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(Self::BATCH) {
+            let mut ids = batch
+                .iter()
+                .map(|text| Ok(self.tokenizer.encode_clip(text, self.context_length)?))
+                .collect::<Result<Vec<_>>>()?;
+            let ends: Vec<i32> = ids.iter().map(|ids| ids.len() as i32 - 1).collect();
+            let longest = ids.iter().map(Vec::len).max().unwrap_or_default();
+            for ids in &mut ids {
+                ids.resize(longest, self.tokenizer.end_of_text());
+            }
+            let tokens: Vec<i32> = ids.concat().into_iter().map(|id| id as i32).collect();
+            let tokens = TensorData::new(tokens, [batch.len(), longest]);
+            let embeddings = self.clip.encode_text(
+                Tensor::from_data(tokens, &self.device),          // [B, T]
+                Tensor::from_ints(ends.as_slice(), &self.device), // [B]
+            ); // [B, clip_dim]
+            let [_, width] = embeddings.dims();
+            rows.extend(read(embeddings)?.chunks(width).map(<[f32]>::to_vec));
+        }
+        Ok(rows)
     }
 }
 

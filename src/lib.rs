@@ -33,6 +33,7 @@ pub mod clip;
 pub mod data;
 pub mod decode;
 pub mod device;
+pub mod evaluate;
 pub mod files;
 pub mod gpt2;
 pub mod mapper;

@@ -2,6 +2,7 @@
 
 mod common;
 mod embed;
+mod evaluate;
 mod infer;
 mod pretrain;
 mod train;
@@ -23,6 +24,7 @@ enum Command {
     Train(train::TrainArgs),
     Infer(infer::InferArgs),
     Embed(embed::EmbedArgs),
+    Evaluate(evaluate::EvaluateArgs),
     Pretrain(pretrain::PretrainArgs),
 }
 
@@ -32,6 +34,7 @@ pub fn run() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Infer(args) => infer::run(args),
         Command::Embed(args) => embed::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
         Command::Pretrain(args) => pretrain::run(args),
     };
     match result {
