@@ -34,6 +34,7 @@ pub mod convert;
 pub mod data;
 pub mod decode;
 pub mod device;
+pub mod evaluate;
 pub mod files;
 pub mod gpt2;
 pub mod hub;

@@ -3,6 +3,7 @@
 mod common;
 mod convert;
 mod embed;
+mod evaluate;
 mod export;
 mod fetch;
 mod gap;
@@ -30,6 +31,7 @@ enum Command {
     Embed(embed::EmbedArgs),
     Gap(gap::GapArgs),
     Tune(Box<tune::TuneArgs>),
+    Evaluate(evaluate::EvaluateArgs),
     Pretrain(pretrain::PretrainArgs),
     Convert(convert::ConvertArgs),
     Export(export::ExportArgs),
@@ -44,6 +46,7 @@ pub fn run() -> ExitCode {
         Command::Embed(args) => embed::run(args),
         Command::Gap(args) => gap::run(args),
         Command::Tune(args) => tune::run(*args),
+        Command::Evaluate(args) => evaluate::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),

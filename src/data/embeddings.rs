@@ -63,6 +63,21 @@ pub fn cached(
     Ok(Embeddings { rows, unreadable })
 }
 
+/// Embeds pictures and keeps nothing.
+pub fn uncached(
+    encoder: &ImageEncoder,
+    pictures: &[PictureSource],
+    progress: &dyn Fn(usize),
+) -> Result<Embeddings> {
+    let mut found = Embeddings::default();
+    for chunk in pictures.chunks(BATCH) {
+        let rows = embed(encoder, chunk, &mut found.unreadable)?;
+        found.rows.extend(rows);
+        progress(found.rows.len());
+    }
+    Ok(found)
+}
+
 /// Embeds sentences, or reads what an earlier call kept in `folder`; see [`cached`].
 pub fn cached_texts(
     folder: &Path,

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
-use super::corpus::{Caption, Corpus, Image};
+use super::corpus::{Caption, Corpus, Image, Sample};
 use super::ngrams::{Ngram, ORDERS, count, order};
 use super::scores::{Scores, rows};
 
@@ -76,6 +76,25 @@ impl Frequencies {
             .map_or(1.0, |&images| f64::from(images.max(1)));
         f64::from(count) * (self.log_images - images.ln())
     }
+}
+
+/// Document frequencies to keep: n-grams as words joined by spaces, and the number of images counted.
+pub fn table(samples: &[Sample]) -> (HashMap<String, f64>, f64) {
+    let corpus = Corpus::new(samples);
+    let names = corpus.words().names();
+    let text = |ngram: Ngram| {
+        let words = (0..=order(ngram))
+            .rev()
+            .map(|place| (ngram >> (32 * place)) as u32);
+        words
+            .map(|word| names[word as usize - 1])
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let table = (Frequencies::of(&corpus).several.iter())
+        .map(|(&ngram, &images)| (text(ngram), f64::from(images)))
+        .collect();
+    (table, samples.len() as f64)
 }
 
 /// The n-grams of an image's references, each once.

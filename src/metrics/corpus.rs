@@ -61,6 +61,15 @@ impl Words {
         self.0.get(word).copied()
     }
 
+    /// The words by number, the first at 0.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let mut names = vec![""; self.0.len()];
+        for (word, &number) in &self.0 {
+            names[number as usize - 1] = word;
+        }
+        names
+    }
+
     fn caption(&mut self, text: String) -> Caption {
         let words = (text.split([' ', '\u{a0}']))
             .filter(|word| !word.is_empty())

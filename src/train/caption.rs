@@ -24,8 +24,10 @@ use crate::data::coco::{CaptionResult, write_results};
 use crate::data::loader::{EpochLoader, Order};
 use crate::data::scenes;
 use crate::decode::{DecodeConfig, Strategy};
+use crate::evaluate::score::validate;
 use crate::files;
 use crate::mapper::MapperConfig;
+use crate::metrics::Sample;
 use crate::model_folder::{self, CaptionerConfig, ModelFolder, Part};
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
@@ -378,8 +380,19 @@ fn write_test(
         })
         .collect();
     write_results(&folder.join("predictions-test.json"), &results)?;
+    let samples: Vec<Sample> = test
+        .iter()
+        .map(|captioned| Sample {
+            candidate: captioned.caption.clone(),
+            references: captioned.references.clone(),
+        })
+        .collect();
     files::write_json(
         &folder.join("metrics-test.json"),
-        &json!({"images": test.len(), "main_object_accuracy": accuracy}),
+        &json!({
+            "images": test.len(),
+            "main_object_accuracy": accuracy,
+            "overall": validate(&samples),
+        }),
     )
 }

@@ -63,7 +63,7 @@ impl Match {
 type Rule = fn(&[char]) -> Option<Match>;
 
 /// In the order in which they win ties.
-const RULES: [Rule; 24] = [
+const RULES: [Rule; 25] = [
     web::markup,
     web::url,
     web::email,
@@ -73,6 +73,7 @@ const RULES: [Rule; 24] = [
     numbers::phone,
     numbers::fraction,
     numbers::number,
+    rules::bracket,
     rules::joined,
     rules::sentence_end,
     rules::abbreviation,

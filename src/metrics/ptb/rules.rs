@@ -209,6 +209,17 @@ pub(super) fn sentence_end(text: &[char]) -> Option<Match> {
     })
 }
 
+/// `-LRB-`: the tokenizer's own names of brackets stay whole.
+pub(super) fn bracket(text: &[char]) -> Option<Match> {
+    let lower = |place: usize| text.get(place).map(char::to_ascii_lowercase);
+    let named = matches!(lower(1), Some('l' | 'r'))
+        && matches!(lower(2), Some('r' | 'c' | 's'))
+        && lower(3) == Some('b')
+        && text[0] == '-'
+        && at(text, 4, |c| c == '-');
+    named.then(|| Match::plain(5))
+}
+
 /// `U.S.`
 pub(super) fn acronym(text: &[char]) -> Option<Match> {
     found(acronym_length(text))

@@ -1,0 +1,312 @@
+//! `clipcap evaluate`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use clap::error::ErrorKind;
+use clipcap::data::scenes;
+use clipcap::data::split::Split;
+use clipcap::decode::Strategy;
+use clipcap::evaluate::clip_score;
+use clipcap::evaluate::compare::compare;
+use clipcap::evaluate::model::{CaptionSplit, Part, caption};
+use clipcap::evaluate::read::{Candidates, EvaluatedImage, References, join};
+use clipcap::evaluate::report::{self, ReportHead};
+use clipcap::evaluate::score::{Evaluation, ScoreOptions, score};
+use clipcap::evaluate::table::{self, Style};
+use clipcap::files;
+use clipcap::metrics::bootstrap::Bootstrap;
+use clipcap::train::caption::DATASET;
+
+use super::common::{DeviceArg, usage};
+
+/// Images listed by --compare.
+const MOVED: usize = 10;
+
+/// Score captions against what people said: a results file, or a model on a part of a data set
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    clipcap evaluate --candidates results.json --references captions_val2017.json\n  \
+    clipcap evaluate --model artifacts/train-1/best --split test --report report.html\n  \
+    clipcap evaluate --compare old.json new.json --references captions_val2017.json\n\n\
+    BLEU, ROUGE-L and CIDEr are pycocoevalcap's, to the last digits. METEOR needs its data (68 MB, LGPL), which does not come\n\
+    with this program: give --meteor-data the folder pycocoevalcap/meteor of its Python package. SPICE is not here: it needs a\n\
+    dependency parser with 400 MB of models.")]
+pub struct EvaluateArgs {
+    /// Captions to score: COCO results, JSON Lines or CSV with image_id and caption
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "compare"], requires = "references")]
+    candidates: Option<PathBuf>,
+    /// What people said: COCO annotations, JSON Lines or CSV
+    #[arg(long, value_name = "FILE")]
+    references: Option<PathBuf>,
+    /// Two files of captions of the same images, to be compared
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "model", requires = "references")]
+    compare: Option<Vec<PathBuf>>,
+    /// Model folder, to caption a part of a data set with first
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Captioned pictures to caption anew, in any format that `train --data` reads [default: the generated sample]
+    #[arg(long, value_name = "PATH", requires_all = ["model", "images"])]
+    data: Option<PathBuf>,
+    /// Folder of the pictures: to caption them, to show them in the report, for CLIPScore
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Part to caption: train, val, test or all
+    #[arg(long, value_name = "PART", default_value = "test", requires = "model")]
+    split: Part,
+    /// How the images were divided in training: shares in percent, `file`, or `auto`
+    #[arg(
+        long,
+        value_name = "A/B/C|file",
+        default_value = "auto",
+        requires = "model"
+    )]
+    shares: Split,
+    /// Seed that the model was trained with
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "model")]
+    split_seed: u64,
+    /// Beams to caption with [default: greedy]
+    #[arg(long, value_name = "N", requires = "model")]
+    beam_size: Option<usize>,
+    /// Folder for predictions-<part>.json and metrics-<part>.json [default: the model's run, else here]
+    #[arg(long, value_name = "DIR", requires = "model")]
+    output: Option<PathBuf>,
+    /// Folder with METEOR 1.5's jar and paraphrase table
+    #[arg(long, value_name = "DIR")]
+    meteor_data: Option<PathBuf>,
+    /// Count CIDEr's document frequencies in this file: references, or a JSON table
+    #[arg(long, value_name = "FILE")]
+    cider_df: Option<PathBuf>,
+    /// Model folder whose CLIP gives CLIPScore and RefCLIPScore
+    #[arg(long, value_name = "DIR")]
+    clip_score: Option<PathBuf>,
+    /// Resamples for the intervals; 0 leaves them out
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    resamples: usize,
+    /// What an interval holds of the resampled scores, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 95.0)]
+    confidence: f64,
+    /// Seed of the resamples
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Score that --compare orders images by
+    #[arg(long, value_name = "SCORE", default_value = "CIDEr")]
+    by: String,
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Write a page to look at: HTML, with everything in it
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Markdown,
+    /// Overall, and image by image
+    Json,
+}
+
+/// Images to score, and where they are from.
+struct Loaded {
+    images: Vec<EvaluatedImage>,
+    subtitle: String,
+    pictures: Option<PathBuf>,
+    /// Where a model's scores are kept.
+    metrics: Option<PathBuf>,
+}
+
+impl EvaluateArgs {
+    fn options(&self) -> ScoreOptions {
+        if !(self.confidence > 0.0 && self.confidence < 100.0) {
+            usage(
+                ErrorKind::ValueValidation,
+                &format!(
+                    "--confidence {} makes no sense: give a percentage such as 95",
+                    self.confidence
+                ),
+            );
+        }
+        ScoreOptions {
+            meteor_data: self.meteor_data.clone(),
+            cider_frequencies: self.cider_df.clone(),
+            bootstrap: Bootstrap {
+                resamples: self.resamples,
+                confidence: self.confidence / 100.0,
+                seed: self.seed,
+            },
+        }
+    }
+}
+
+pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
+    let options = args.options();
+    if let Some(files) = &args.compare {
+        return run_compare(&args, &options, &files[0], &files[1]);
+    }
+    let loaded = match (&args.candidates, &args.references, &args.model) {
+        (Some(candidates), Some(references), _) => from_file(&args, candidates, references)?,
+        (_, _, Some(model)) => from_model(&args, model)?,
+        _ => usage(
+            ErrorKind::MissingRequiredArgument,
+            "give --candidates and --references, or --model, or --compare and --references",
+        ),
+    };
+    let more = match &args.clip_score {
+        Some(model) => {
+            let Some(pictures) = &loaded.pictures else {
+                usage(
+                    ErrorKind::MissingRequiredArgument,
+                    "--clip-score looks at the pictures: give --images",
+                );
+            };
+            let progress = |done: usize| {
+                if done.is_multiple_of(1024) {
+                    eprintln!("CLIPScore: {done} pictures");
+                }
+            };
+            clip_score::score(
+                model,
+                &loaded.images,
+                pictures,
+                &args.device.resolve()?,
+                &progress,
+            )?
+        }
+        None => Vec::new(),
+    };
+    let evaluation = score(loaded.images, &options, more)?;
+    if let Some(path) = &loaded.metrics {
+        files::write_json(path, &evaluation.to_json())?;
+        eprintln!("scores: {}", path.display());
+    }
+    if let Some(path) = &args.report {
+        let head = ReportHead {
+            title: "Evaluation",
+            subtitle: &loaded.subtitle,
+            pictures: loaded.pictures.as_deref(),
+            seed: args.seed,
+        };
+        report::write(path, &evaluation, &head)?;
+        eprintln!("report: {}", path.display());
+    }
+    print(&args, &evaluation)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from_file(args: &EvaluateArgs, candidates: &Path, references: &Path) -> Result<Loaded> {
+    Ok(Loaded {
+        images: join(
+            &Candidates::load(candidates)?,
+            &References::load(references)?,
+        )?,
+        subtitle: format!("{} against {}", candidates.display(), references.display()),
+        pictures: args.images.clone(),
+        metrics: None,
+    })
+}
+
+/// The folder of a run whose model this is, or the current one.
+fn run_folder(model: &Path) -> PathBuf {
+    match model.parent() {
+        Some(run) if model.ends_with("best") && run.join("config.json").is_file() => {
+            run.to_path_buf()
+        }
+        _ => PathBuf::from("."),
+    }
+}
+
+fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
+    let dataset = Path::new(DATASET);
+    let (annotations, pictures) = match (&args.data, &args.images) {
+        (Some(data), Some(images)) => (data.clone(), images.clone()),
+        _ => {
+            let sample = dataset.join("sample");
+            let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
+            (annotations, sample.join("images"))
+        }
+    };
+    let output = args.output.clone().unwrap_or_else(|| run_folder(model));
+    files::create_dir(&output)?;
+    let split = CaptionSplit {
+        model,
+        data: &annotations,
+        pictures: std::slice::from_ref(&pictures),
+        part: args.split,
+        split: args.shares,
+        seed: args.split_seed,
+        strategy: match args.beam_size {
+            Some(beam_size) => Strategy::Beam { beam_size },
+            None => Strategy::Greedy,
+        },
+        dataset,
+        device: &args.device.resolve()?,
+    };
+    let (candidates, references, path) = caption(&split, &output, &|line| eprintln!("{line}"))?;
+    eprintln!("captions: {}", path.display());
+    Ok(Loaded {
+        images: join(&candidates, &references)?,
+        subtitle: format!(
+            "{} on the {} part of {}",
+            model.display(),
+            args.split,
+            annotations.display()
+        ),
+        pictures: Some(pictures),
+        metrics: Some(output.join(format!("metrics-{}.json", args.split))),
+    })
+}
+
+fn print(args: &EvaluateArgs, evaluation: &Evaluation) -> Result<()> {
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string(&evaluation.to_json())?),
+        Format::Text => print!("{}", table::scores(evaluation, Style::Text)),
+        Format::Markdown => print!("{}", table::scores(evaluation, Style::Markdown)),
+    }
+    Ok(())
+}
+
+fn run_compare(
+    args: &EvaluateArgs,
+    options: &ScoreOptions,
+    a: &Path,
+    b: &Path,
+) -> Result<ExitCode> {
+    let Some(references) = &args.references else {
+        usage(
+            ErrorKind::MissingRequiredArgument,
+            "--compare needs --references",
+        );
+    };
+    if options.bootstrap.resamples == 0 {
+        usage(
+            ErrorKind::ValueValidation,
+            "--compare needs --resamples of at least 1",
+        );
+    }
+    let references = References::load(references)?;
+    let evaluate = |path: &Path| -> Result<Evaluation> {
+        let images = join(&Candidates::load(path)?, &references)?;
+        // The differences get their own resamples.
+        let mut options = options.clone();
+        options.bootstrap.resamples = 0;
+        score(images, &options, Vec::new())
+    };
+    let found = compare(
+        &evaluate(a)?,
+        &evaluate(b)?,
+        &options.bootstrap,
+        &args.by,
+        MOVED,
+    )?;
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string(&found.to_json())?),
+        Format::Text => print!("{}", table::comparison(&found, Style::Text)),
+        Format::Markdown => print!("{}", table::comparison(&found, Style::Markdown)),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,111 @@
+//! CLIPScore and RefCLIPScore (Hessel et al. 2021, <https://arxiv.org/abs/2104.08718>): captions judged by CLIP.
+//!
+//! ```text
+//! CLIPScore(c, v)        = 2.5 * max(cos(c, v), 0)
+//! RefCLIPScore(c, R, v)  = harmonic mean of CLIPScore(c, v) and max over r in R of max(cos(c, r), 0)
+//! ```
+//! Sentences are read behind `A photo depicts`. The published figures are of CLIP ViT-B/32; another CLIP gives others.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+
+use super::read::EvaluatedImage;
+use crate::captioner::ImageEncoder;
+use crate::data::embeddings;
+use crate::data::noise::normalize;
+use crate::data::picture_source::PictureSource;
+use crate::metrics::Scores;
+use crate::model_folder::ModelFolder;
+
+const WEIGHT: f64 = 2.5;
+const PROMPT: &str = "A photo depicts ";
+
+/// Scores every image's candidate, in order. `pictures` is the folder that the images' file names are in.
+///
+/// # Errors
+/// When the folder has no CLIP, an image has no file name, or a picture cannot be read.
+pub fn score(
+    model: &Path,
+    images: &[EvaluatedImage],
+    pictures: &Path,
+    device: &Device,
+    progress: &dyn Fn(usize),
+) -> Result<Vec<Scores>> {
+    let folder = ModelFolder::open(model)?;
+    let sources = (images.iter())
+        .map(|image| {
+            let name = image.file_name.as_ref().with_context(|| {
+                format!("image {} has no `file_name` in the references: CLIPScore looks at the pictures", image.id)
+            })?;
+            Ok(PictureSource::File(pictures.join(name)))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let encoder = ImageEncoder::load(&folder, device)?;
+    let seen = embeddings::uncached(&encoder, &sources, progress)?;
+    if let Some(error) = seen.unreadable.first() {
+        bail!(
+            "{} of {} pictures cannot be read: {error}",
+            seen.unreadable.len(),
+            sources.len()
+        );
+    }
+    let read = |texts: &mut dyn Iterator<Item = &String>| -> Result<Vec<Vec<f32>>> {
+        let texts: Vec<String> = texts.map(|text| format!("{PROMPT}{text}")).collect();
+        Ok(encoder.embed_texts(&texts)?.into_iter().map(unit).collect())
+    };
+    let candidates = read(&mut images.iter().map(|image| &image.sample.candidate))?;
+    let references = read(&mut images.iter().flat_map(|image| &image.sample.references))?;
+    let mut rest = &references[..];
+    let (mut clip, mut with_references) = (Vec::new(), Vec::new());
+    for ((image, row), candidate) in images.iter().zip(seen.rows).zip(&candidates) {
+        let picture = unit(row.context("a picture has no embedding")?);
+        let (own, others) = rest.split_at(image.sample.references.len());
+        rest = others;
+        let score = WEIGHT * cosine(candidate, &picture).max(0.0);
+        let nearest = own
+            .iter()
+            .map(|other| cosine(candidate, other))
+            .fold(0.0, f64::max);
+        clip.push(score);
+        with_references.push(harmonic_mean(score, nearest));
+    }
+    Ok(vec![
+        Scores::mean("CLIPScore", clip),
+        Scores::mean("RefCLIPScore", with_references),
+    ])
+}
+
+fn unit(mut vector: Vec<f32>) -> Vec<f32> {
+    normalize(&mut vector);
+    vector
+}
+
+/// Of vectors of norm 1.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| f64::from(*a) * f64::from(*b))
+        .sum()
+}
+
+fn harmonic_mean(a: f64, b: f64) -> f64 {
+    if a + b == 0.0 {
+        0.0
+    } else {
+        2.0 * a * b / (a + b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_harmonic_mean_is_0_where_either_is() {
+        assert_eq!(harmonic_mean(0.0, 0.0), 0.0);
+        assert_eq!(harmonic_mean(0.0, 1.0), 0.0);
+        assert!((harmonic_mean(1.0, 0.5) - 2.0 / 3.0).abs() < 1e-12);
+    }
+}

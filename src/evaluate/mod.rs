@@ -1,0 +1,19 @@
+//! Scoring captions: files in, checked; scores, comparisons and a report out.
+//!
+//! ```text
+//! read ------> score ------> table, report
+//! candidates   metrics       text, Markdown, JSON, HTML
+//! references      \--------> compare
+//! ```
+//!
+//! SPICE is not here: it needs Stanford's dependency parser with some 400 MB of models. CLIPScore is in [`clip_score`],
+//! the only part that needs a network.
+
+mod chart;
+pub mod clip_score;
+pub mod compare;
+pub mod model;
+pub mod read;
+pub mod report;
+pub mod score;
+pub mod table;

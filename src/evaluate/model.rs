@@ -1,0 +1,164 @@
+//! Captions of one part of a data set, made by a model in order to be scored.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail};
+use burn::tensor::Device;
+
+use super::read::{Candidates, References};
+use crate::captioner::{CaptionReader, ImageEncoder};
+use crate::data::coco::{CaptionResult, write_results};
+use crate::data::embeddings;
+use crate::data::picture_source::PictureSource;
+use crate::data::source::{self, CaptionedImage};
+use crate::data::split::Split;
+use crate::decode::Strategy;
+use crate::model_folder::ModelFolder;
+
+/// Captions decoded together.
+const BATCH: usize = 64;
+
+/// The part of the data that is captioned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Train,
+    Val,
+    Test,
+    All,
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "train" => Ok(Self::Train),
+            "val" => Ok(Self::Val),
+            "test" => Ok(Self::Test),
+            "all" => Ok(Self::All),
+            other => Err(format!("`{other}` is no part: use train, val, test or all")),
+        }
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+            Self::All => "all",
+        })
+    }
+}
+
+/// What is captioned, and how.
+pub struct CaptionSplit<'a> {
+    pub model: &'a Path,
+    /// A data set in any of the formats of [`crate::data::source`], and the folders of its pictures.
+    pub data: &'a Path,
+    pub pictures: &'a [PathBuf],
+    pub part: Part,
+    /// As in training, for the parts to be the same.
+    pub split: Split,
+    pub seed: u64,
+    pub strategy: Strategy,
+    /// The folder for cached embeddings.
+    pub dataset: &'a Path,
+    pub device: &'a Device,
+}
+
+/// Captions the part and writes `predictions-<part>.json` into `output`.
+///
+/// # Errors
+/// When data or model cannot be read, or a picture cannot.
+pub fn caption(
+    split: &CaptionSplit,
+    output: &Path,
+    report: &dyn Fn(&str),
+) -> Result<(Candidates, References, PathBuf)> {
+    let folder = ModelFolder::open(split.model)?;
+    let images = choose(split)?;
+    if images.is_empty() {
+        bail!(
+            "the {} part of {} is empty",
+            split.part,
+            split.data.display()
+        );
+    }
+    let pictures = images
+        .iter()
+        .map(|image| {
+            let what = || {
+                format!(
+                    "{} has no picture of {}",
+                    split.data.display(),
+                    image.file_name
+                )
+            };
+            image.picture.clone().with_context(what)
+        })
+        .collect::<Result<Vec<PictureSource>>>()?;
+    let encoder = ImageEncoder::load(&folder, split.device)?;
+    let cache = split.dataset.join("embeddings");
+    let total = pictures.len();
+    let seen = embeddings::cached(&cache, &folder, &encoder, &pictures, &|done| {
+        if done == total || done % 1024 == 0 {
+            report(&format!("embedded {done}/{total} images"));
+        }
+    })?;
+    if let Some(error) = seen.unreadable.first() {
+        bail!(
+            "{} of {total} pictures cannot be read: {error}",
+            seen.unreadable.len()
+        );
+    }
+    let rows: Vec<Vec<f32>> = seen.rows.into_iter().flatten().collect();
+    let reader = CaptionReader::load(&folder, split.device)?;
+    let decode = reader.decode_config(split.strategy.clone());
+    let mut results = Vec::with_capacity(total);
+    for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {
+        for (image, captions) in images.iter().zip(reader.caption(rows, &decode)?) {
+            let best = captions
+                .into_iter()
+                .next()
+                .context("decoding gave no caption")?;
+            results.push(CaptionResult {
+                image_id: image.id.clone(),
+                caption: best.caption,
+            });
+        }
+        report(&format!("captioned {}/{total} images", results.len()));
+    }
+    let path = output.join(format!("predictions-{}.json", split.part));
+    write_results(&path, &results)?;
+    let captions = results
+        .into_iter()
+        .map(|result| (result.image_id.to_string(), result.caption));
+    let described = images
+        .into_iter()
+        .map(|image| (image.id.to_string(), Some(image.file_name), image.captions));
+    let candidates = Candidates::new(&path, captions.collect());
+    Ok((
+        candidates,
+        References::new(split.data, described.collect()),
+        path,
+    ))
+}
+
+fn choose(split: &CaptionSplit) -> Result<Vec<CaptionedImage>> {
+    let images = source::load(split.data, split.pictures)?.images;
+    let parts = (split.split.split(&images, split.seed)).map_err(|error| anyhow!(error))?;
+    let mut chosen = match split.part {
+        Part::Train => parts.train,
+        Part::Val => parts.val,
+        Part::Test => parts.test,
+        Part::All => return Ok(images),
+    };
+    chosen.sort_unstable();
+    Ok(chosen
+        .into_iter()
+        .map(|place| images[place].clone())
+        .collect())
+}

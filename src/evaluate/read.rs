@@ -1,0 +1,519 @@
+//! Candidates and references from files: COCO's formats, JSON Lines, CSV.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::metrics::Sample;
+
+/// An image with what is known of it. The id is a text: `42` and `"42"` are one image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvaluatedImage {
+    pub id: String,
+    /// Its picture, where the references name one.
+    pub file_name: Option<String>,
+    pub sample: Sample,
+}
+
+/// What a model said, an image each, in the file's order.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    path: PathBuf,
+    captions: Vec<(String, String)>,
+}
+
+/// What people said, in the file's order.
+#[derive(Clone, Debug, Default)]
+pub struct References {
+    path: PathBuf,
+    images: Vec<Described>,
+    index: HashMap<String, usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Described {
+    id: String,
+    file_name: Option<String>,
+    captions: Vec<String>,
+}
+
+/// One caption of a file, with its place in it for messages.
+struct Item {
+    place: String,
+    id: String,
+    file_name: Option<String>,
+    captions: Vec<String>,
+}
+
+impl Candidates {
+    /// Reads COCO's results format (a list of `image_id` and `caption`), JSON Lines or CSV with the same names, or what
+    /// `infer` prints.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is empty, or an entry has no id or caption or is the second of its image.
+    pub fn load(path: &Path) -> Result<Self> {
+        let items = match contents(path)? {
+            Contents::Json(Value::Array(entries)) => items(entries.iter(), "entry"),
+            Contents::Json(_) => bail!(
+                "{} is not a list of results: `[{{\"image_id\": 1, \"caption\": \"..\"}}]` is expected",
+                path.display()
+            ),
+            Contents::Lines(lines) => items(lines.iter(), "line"),
+            Contents::Table(rows) => items(rows.iter(), "row"),
+        }
+        .with_context(|| path.display().to_string())?;
+        let mut first: HashMap<&str, &str> = HashMap::with_capacity(items.len());
+        for item in &items {
+            if let Some(earlier) = first.insert(&item.id, &item.place) {
+                bail!(
+                    "{}: {} is the second caption of image {} (after {earlier}): give one for each image",
+                    path.display(),
+                    item.place,
+                    item.id
+                );
+            }
+            if item.captions.len() != 1 {
+                bail!(
+                    "{}: {} (image {}) has {} captions: give one",
+                    path.display(),
+                    item.place,
+                    item.id,
+                    item.captions.len()
+                );
+            }
+        }
+        if items.is_empty() {
+            bail!("{} holds no caption", path.display());
+        }
+        let captions = items
+            .into_iter()
+            .flat_map(|item| {
+                item.captions
+                    .into_iter()
+                    .map(move |caption| (item.id.clone(), caption))
+            })
+            .collect();
+        Ok(Self {
+            path: path.to_path_buf(),
+            captions,
+        })
+    }
+
+    /// Captions that were made just now; `path` is what errors call them.
+    pub fn new(path: &Path, captions: Vec<(String, String)>) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            captions,
+        }
+    }
+}
+
+impl References {
+    /// Reads COCO's annotation format, or JSON Lines or CSV with `image_id` and `caption` (or a list, `captions`), and
+    /// `file_name` if they have it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is empty, or an entry has no id or caption.
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut references = Self {
+            path: path.to_path_buf(),
+            ..Self::default()
+        };
+        let read = match contents(path)? {
+            Contents::Json(Value::Object(file)) => references.add_coco(&file),
+            Contents::Json(Value::Array(entries)) => references.add_all(entries.iter(), "entry"),
+            Contents::Json(_) => bail!("it is neither an annotation file nor a list"),
+            Contents::Lines(lines) => references.add_all(lines.iter(), "line"),
+            Contents::Table(rows) => references.add_all(rows.iter(), "row"),
+        };
+        read.with_context(|| path.display().to_string())?;
+        if references
+            .images
+            .iter()
+            .all(|image| image.captions.is_empty())
+        {
+            bail!("{} holds no caption", path.display());
+        }
+        Ok(references)
+    }
+
+    /// References that are at hand: id, picture and captions of each image.
+    pub fn new(path: &Path, images: Vec<(String, Option<String>, Vec<String>)>) -> Self {
+        let mut references = Self {
+            path: path.to_path_buf(),
+            ..Self::default()
+        };
+        for (id, file_name, captions) in images {
+            references.image(&id, file_name).captions.extend(captions);
+        }
+        references
+    }
+
+    fn image(&mut self, id: &str, file_name: Option<String>) -> &mut Described {
+        let place = match self.index.entry(id.to_string()) {
+            Entry::Occupied(place) => *place.get(),
+            Entry::Vacant(vacant) => {
+                self.images.push(Described {
+                    id: id.to_string(),
+                    file_name: None,
+                    captions: Vec::new(),
+                });
+                *vacant.insert(self.images.len() - 1)
+            }
+        };
+        let image = &mut self.images[place];
+        image.file_name = image.file_name.take().or(file_name);
+        image
+    }
+
+    fn add_coco(&mut self, file: &serde_json::Map<String, Value>) -> Result<()> {
+        let list = |name: &str| {
+            (file.get(name).and_then(Value::as_array)).with_context(|| {
+                format!("it is not a COCO annotation file: it has no list `{name}`")
+            })
+        };
+        for (i, image) in list("images")?.iter().enumerate() {
+            let id = id(image, &["id"]).with_context(|| format!("image {} of `images`", i + 1))?;
+            if self.index.contains_key(&id) {
+                bail!("image {} of `images` has the id {id} a second time", i + 1);
+            }
+            self.image(&id, text(image, "file_name"));
+        }
+        for item in items(list("annotations")?.iter(), "annotation")? {
+            self.image(&item.id, None).captions.extend(item.captions);
+        }
+        Ok(())
+    }
+
+    fn add_all<'a>(&mut self, entries: impl Iterator<Item = &'a Value>, kind: &str) -> Result<()> {
+        for item in items(entries, kind)? {
+            self.image(&item.id, item.file_name)
+                .captions
+                .extend(item.captions);
+        }
+        Ok(())
+    }
+
+    /// Every image that has captions, as samples without a candidate: to count n-grams in.
+    pub fn samples(&self) -> Vec<Sample> {
+        (self.images.iter())
+            .filter(|image| !image.captions.is_empty())
+            .map(|image| Sample {
+                candidate: String::new(),
+                references: image.captions.clone(),
+            })
+            .collect()
+    }
+}
+
+/// Puts candidates beside their references, in the references' order. Images without a candidate are left out.
+///
+/// # Errors
+/// When a candidate's image is unknown or has no reference.
+pub fn join(candidates: &Candidates, references: &References) -> Result<Vec<EvaluatedImage>> {
+    let mut said: HashMap<usize, &str> = HashMap::with_capacity(candidates.captions.len());
+    for (id, caption) in &candidates.captions {
+        let Some(&place) = references.index.get(id) else {
+            bail!(
+                "{}: image {id} is not in {}: the results are of other images, or the ids are written otherwise",
+                candidates.path.display(),
+                references.path.display()
+            );
+        };
+        if references.images[place].captions.is_empty() {
+            bail!(
+                "{}: image {id} has no caption in {} to compare with",
+                candidates.path.display(),
+                references.path.display()
+            );
+        }
+        said.insert(place, caption);
+    }
+    let joined = references
+        .images
+        .iter()
+        .enumerate()
+        .filter_map(|(place, image)| {
+            Some(EvaluatedImage {
+                id: image.id.clone(),
+                file_name: image.file_name.clone(),
+                sample: Sample {
+                    candidate: said.get(&place)?.to_string(),
+                    references: image.captions.clone(),
+                },
+            })
+        });
+    Ok(joined.collect())
+}
+
+/// A file by its form.
+enum Contents {
+    Json(Value),
+    Lines(Vec<Value>),
+    Table(Vec<Value>),
+}
+
+/// Reads a file; the name's ending says whether it is CSV, the first line whether it is JSON Lines.
+fn contents(path: &Path) -> Result<Contents> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    if text.trim().is_empty() {
+        bail!("{} is empty", path.display());
+    }
+    let has_ending = |ending: &str| {
+        path.extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case(ending))
+    };
+    if has_ending("csv") {
+        return table(text).with_context(|| path.display().to_string());
+    }
+    let first = text.trim_start().lines().next().unwrap_or_default();
+    let is_object = |line: &str| serde_json::from_str::<Value>(line).is_ok_and(|v| v.is_object());
+    let more = text.trim().lines().count() > 1;
+    if has_ending("jsonl") || (first.starts_with('{') && more && is_object(first)) {
+        let mut lines = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            if !line.trim().is_empty() {
+                let line = serde_json::from_str(line).with_context(|| {
+                    format!("{}: line {} is not JSON", path.display(), number + 1)
+                })?;
+                lines.push(line);
+            }
+        }
+        return Ok(Contents::Lines(lines));
+    }
+    serde_json::from_str(text)
+        .map(Contents::Json)
+        .with_context(|| format!("{} is not JSON", path.display()))
+}
+
+fn table(text: &str) -> Result<Contents> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers()?.clone();
+    let mut rows = Vec::new();
+    for row in reader.records() {
+        let row = row?;
+        let cells = header
+            .iter()
+            .zip(row.iter())
+            .filter(|(_, cell)| !cell.is_empty());
+        rows.push(
+            cells
+                .map(|(name, cell)| (name.trim().to_string(), Value::from(cell)))
+                .collect(),
+        );
+    }
+    Ok(Contents::Table(rows))
+}
+
+/// Reads entries that have an id and one or more captions.
+fn items<'a>(entries: impl Iterator<Item = &'a Value>, kind: &str) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for (number, entry) in entries.enumerate() {
+        let place = format!("{kind} {}", number + 1);
+        if !entry.is_object() {
+            bail!("{place} is not an object with `image_id` and `caption`");
+        }
+        if let Some(error) = text(entry, "error") {
+            bail!("{place} is not a caption but an error: {error}");
+        }
+        // `infer` gives several captions an image if asked to, the best with rank 0.
+        if entry
+            .get("rank")
+            .and_then(number_of)
+            .is_some_and(|rank| rank > 0)
+        {
+            continue;
+        }
+        let id = id(entry, &["image_id", "id", "image"]).with_context(|| place.clone())?;
+        let captions = captions(entry).with_context(|| format!("{place} (image {id})"))?;
+        items.push(Item {
+            place,
+            id,
+            file_name: text(entry, "file_name").or_else(|| text(entry, "image")),
+            captions,
+        });
+    }
+    Ok(items)
+}
+
+fn number_of(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+fn text(entry: &Value, name: &str) -> Option<String> {
+    entry.get(name)?.as_str().map(String::from)
+}
+
+/// An id under the first of these names: a number or a text.
+fn id(entry: &Value, names: &[&str]) -> Result<String> {
+    let value = names.iter().find_map(|&name| entry.get(name));
+    match value {
+        Some(Value::String(id)) if !id.trim().is_empty() => Ok(id.trim().to_string()),
+        Some(Value::Number(id)) if id.is_u64() || id.is_i64() => Ok(id.to_string()),
+        Some(other) => bail!("has the id {other}: a whole number or a text is expected"),
+        None => bail!("has no `{}`", names[0]),
+    }
+}
+
+fn captions(entry: &Value) -> Result<Vec<String>> {
+    match (entry.get("caption"), entry.get("captions")) {
+        (Some(Value::String(caption)), _) => Ok(vec![caption.clone()]),
+        (_, Some(Value::Array(captions))) => captions
+            .iter()
+            .map(|caption| {
+                caption
+                    .as_str()
+                    .map(String::from)
+                    .context("has a caption that is no text")
+            })
+            .collect(),
+        (None | Some(Value::Null), None | Some(Value::Null)) => bail!("has no `caption`"),
+        (Some(other), _) | (_, Some(other)) => bail!("has the caption {other}, which is no text"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        }
+
+        fn candidates(&self, name: &str, text: &str) -> Result<Candidates> {
+            Candidates::load(&self.file(name, text))
+        }
+
+        fn references(&self) -> References {
+            let coco = r#"{"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}, {"id": 9}],
+                "annotations": [{"image_id": 8, "caption": "A cat."}, {"image_id": 7, "caption": "A dog."},
+                                {"image_id": 7, "caption": "One dog."}]}"#;
+            References::load(&self.file("references.json", coco)).unwrap()
+        }
+    }
+
+    #[test]
+    fn every_form_gives_the_same_captions() {
+        let place = Place::new();
+        let references = place.references();
+        let forms = [
+            (
+                "a.json",
+                r#"[{"image_id": 8, "caption": "two"}, {"image_id": "7", "caption": "one"}]"#,
+            ),
+            (
+                "a.jsonl",
+                "{\"image_id\": 8, \"caption\": \"two\"}\n\n{\"image_id\": 7, \"caption\": \"one\"}\n",
+            ),
+            (
+                "b.txt",
+                "{\"image\": \"8\", \"rank\": 0, \"caption\": \"two\"}\n{\"image\": \"8\", \"rank\": 1, \"caption\": \"no\"}\n{\"id\": 7, \"caption\": \"one\"}",
+            ),
+            ("a.csv", "image_id,caption\n8,two\n7,one\n"),
+        ];
+        for (name, text) in forms {
+            let joined = join(&place.candidates(name, text).unwrap(), &references).unwrap();
+            let said: Vec<_> = joined
+                .iter()
+                .map(|i| (i.id.as_str(), i.sample.candidate.as_str()))
+                .collect();
+            assert_eq!(
+                said,
+                [("7", "one"), ("8", "two")],
+                "{name}: the references' order"
+            );
+            assert_eq!(joined[0].sample.references, ["A dog.", "One dog."]);
+            assert_eq!(joined[1].file_name.as_deref(), Some("b.jpg"));
+        }
+    }
+
+    #[test]
+    fn references_come_as_lines_and_tables_too() {
+        let place = Place::new();
+        let lines = "{\"image_id\": 1, \"captions\": [\"a\", \"b\"], \"file_name\": \"x.png\"}\n{\"image_id\": 2, \"caption\": \"c\"}\n";
+        let lines = References::load(&place.file("r.jsonl", lines)).unwrap();
+        let table = "image_id,file_name,caption\n1,x.png,a\n1,x.png,b\n2,,c\n";
+        let table = References::load(&place.file("r.csv", table)).unwrap();
+        for references in [lines, table] {
+            assert_eq!(references.images[0].captions, ["a", "b"]);
+            assert_eq!(references.images[0].file_name.as_deref(), Some("x.png"));
+            assert_eq!(references.images[1].captions, ["c"]);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_with_the_entry() {
+        let place = Place::new();
+        let cases = [
+            ("", "results.json is empty"),
+            ("[]", "results.json holds no caption"),
+            ("[{\"image_id\": 7, \"caption\": \"a\"", "line 1"),
+            ("{\"a\": 1}", "not a list of results"),
+            (
+                r#"[{"image_id": 7, "caption": "a"}, {"image_id": "7", "caption": "b"}]"#,
+                "entry 2 is the second caption of image 7 (after entry 1)",
+            ),
+            (
+                r#"[{"image_id": 7, "caption": "a"}, {"image_id": 8}]"#,
+                "entry 2 (image 8): has no `caption`",
+            ),
+            (
+                r#"[{"image_id": 7, "caption": null}]"#,
+                "entry 1 (image 7): has no `caption`",
+            ),
+            (
+                r#"[{"image_id": 7, "caption": 3}]"#,
+                "entry 1 (image 7): has the caption 3",
+            ),
+            (r#"[{"caption": "a"}]"#, "entry 1: has no `image_id`"),
+            (
+                r#"[{"image_id": 1.5, "caption": "a"}]"#,
+                "entry 1: has the id 1.5",
+            ),
+            (r#"["a"]"#, "entry 1 is not an object"),
+            (
+                r#"[{"image": "a.jpg", "error": "gone"}]"#,
+                "entry 1 is not a caption but an error: gone",
+            ),
+        ];
+        for (text, expected) in cases {
+            let error = format!("{:#}", place.candidates("results.json", text).unwrap_err());
+            assert!(
+                error.contains(expected) && error.contains("results.json"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn candidates_without_references_are_refused_by_id() {
+        let place = Place::new();
+        let references = place.references();
+        for (id, expected) in [
+            ("5", "image 5 is not in"),
+            ("9", "image 9 has no caption in"),
+        ] {
+            let text = format!("[{{\"image_id\": {id}, \"caption\": \"a\"}}]");
+            let candidates = place.candidates("results.json", &text).unwrap();
+            let error = format!("{:#}", join(&candidates, &references).unwrap_err());
+            assert!(
+                error.contains(expected) && error.contains("references.json"),
+                "{error}"
+            );
+        }
+    }
+}
