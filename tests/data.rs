@@ -60,7 +60,8 @@ fn expect(data: &CaptionData, format: Format) {
 
 #[test]
 fn coco_annotations_are_read() {
-    let data = Place::new()
+    let place = Place::new();
+    let data = place
         .load(
             "captions.json",
             r#"{"info": {}, "images": [{"id": 9, "file_name": "a.png"}, {"id": "x", "file_name": "b.png"}, {"id": 3, "file_name": "c.png"}],
@@ -156,7 +157,8 @@ fn tables_are_read_with_commas_tabs_and_bars() {
 fn flickrs_token_files_are_read() {
     let text =
         "a.png#0\tA dog, running.\na.png#1\tOne \"dog\".\nb.png#0\tA café.\nb.png#1\tTwo cups.\n";
-    let data = Place::new().load("Flickr8k.token.txt", text).unwrap();
+    let place = Place::new();
+    let data = place.load("Flickr8k.token.txt", text).unwrap();
     expect(&data, Format::FlickrTokens);
 }
 
@@ -209,7 +211,8 @@ fn shards_are_read_where_they_lie() {
 
 #[test]
 fn captions_alone_are_read() {
-    let data = Place::new()
+    let place = Place::new();
+    let data = place
         .load("captions.txt", "A dog.\n\n  Two   cups. \n")
         .unwrap();
     assert_eq!(data.format, Format::Captions);

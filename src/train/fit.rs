@@ -140,7 +140,10 @@ where
         + TrainStep<Input = T, Output = StepOutput>
         + InferenceStep<Input = V, Output = StepOutput>,
 {
-    let logger = JsonLinesLogger::new(&config.folder.join("metrics.jsonl"), config.resume)?;
+    let logger = JsonLinesLogger::new(
+        &config.folder.join("metrics.jsonl"),
+        config.resume.unwrap_or(0),
+    )?;
     let history = logger.history();
     let checkpoints = checkpoint_folder(config.folder);
     files::create_dir(&checkpoints)?;

@@ -68,13 +68,10 @@ pub struct JsonLinesLogger {
 }
 
 impl JsonLinesLogger {
-    /// Starts a file, or goes on with the one of a run that is resumed after `epoch`: what it says of later epochs, which
-    /// are run again, is dropped.
-    pub fn new(path: &Path, resume: Option<usize>) -> Result<Self> {
-        let history = match resume {
-            Some(epoch) => rewind(path, epoch)?,
-            None => History::default(),
-        };
+    /// Starts a file, or goes on with the one of a run that is resumed after epoch `last`: what it says of later epochs,
+    /// which are run again, is dropped.
+    pub fn new(path: &Path, last: usize) -> Result<Self> {
+        let history = rewind(path, last)?;
         let file = File::options()
             .create(true)
             .append(true)
@@ -222,7 +219,7 @@ mod tests {
             r#"{"epoch":4,"spl"#,
         ];
         fs::write(&path, lines.join("\n")).unwrap();
-        let logger = JsonLinesLogger::new(&path, Some(2)).unwrap();
+        let logger = JsonLinesLogger::new(&path, 2).unwrap();
         assert_eq!(logger.history().best(BestBy::Loss), Some((2, 1.5)));
         assert_eq!(
             fs::read_to_string(&path).unwrap(),

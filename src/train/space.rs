@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(config.noise.mode, NoiseMode::Ball);
         assert_eq!(
             settings[3].to_string(),
-            "learning_rate=5e-5 mode=\"ball\" layers=2"
+            "learning_rate=0.00005 mode=\"ball\" layers=2"
         );
     }
 
