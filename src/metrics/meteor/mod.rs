@@ -126,7 +126,11 @@ impl Meteor {
             statistics[WIDTH - 2] += in_test.len() as f64;
             statistics[WIDTH - 1] += in_reference.len() as f64;
         }
-        statistics[WIDTH - 3] = chunks as f64;
+        // A sentence that matches as a whole is not fragmented at all.
+        let whole = chunks == 1
+            && statistics[WIDTH - 2] == statistics[0]
+            && statistics[WIDTH - 1] == statistics[1];
+        statistics[WIDTH - 3] = if whole { 0.0 } else { chunks as f64 };
         statistics
     }
 }
@@ -145,12 +149,7 @@ fn finish(sums: &[f64]) -> f64 {
     let mean = 1.0 / ((1.0 - ALPHA) / precision + ALPHA / recall);
     let [chunks, test_matched, reference_matched] =
         [sums[WIDTH - 3], sums[WIDTH - 2], sums[WIDTH - 1]];
-    let whole = test_matched == test && reference_matched == reference && chunks == 1.0;
-    let fragmentation = if whole {
-        0.0
-    } else {
-        chunks / ((test_matched + reference_matched) / 2.0)
-    };
+    let fragmentation = chunks / ((test_matched + reference_matched) / 2.0);
     let score = mean * (1.0 - GAMMA * fragmentation.powf(BETA));
     if score.is_finite() { score } else { 0.0 }
 }

@@ -71,7 +71,6 @@ fn part_marks(text: &str) -> Vec<char> {
     let plain = |c: char| match c {
         '‘' | '’' | '`' => '\'',
         '“' | '”' => '"',
-        '–' => '-',
         c => c,
     };
     let mut rest = text.chars().map(plain).peekable();
@@ -86,12 +85,13 @@ fn part_marks(text: &str) -> Vec<char> {
                 parted.extend(std::iter::repeat_n('.', more));
                 parted.push(' ');
             }
-            '-' if more > 1 => parted.extend([' ', '-', ' ']),
+            '–' => parted.extend([' ', '-', ' ']),
+            '-' => parted.extend(std::iter::repeat_n('-', more.div_ceil(2))),
             '\'' if more > 1 => {
                 parted.extend(std::iter::repeat_n([' ', '"', ' '], more / 2).flatten());
                 parted.extend((more % 2 == 1).then_some('\''));
             }
-            '.' | '\'' | ',' | '-' | ' ' | '\u{a0}' => parted.push(c),
+            '.' | '\'' | ',' | ' ' | '\u{a0}' => parted.push(c),
             c if is_alphanumeric(c) => parted.push(c),
             c => parted.extend([' ', c, ' ']),
         }
@@ -172,6 +172,7 @@ mod tests {
                 "well known a b-c x 1,000 -5 a- -",
             ),
             ("-lrb-650-rrb- 723-0293", "-lrb 650 rrb- 723 0293"),
+            (";--rrb- a--b ----- é–é", "; -rrb- a b --- é - é"),
             (
                 "u.s.-based ph.d. e.g. e.g 3.5. x",
                 "us based phd eg e.g 3.5. x",
