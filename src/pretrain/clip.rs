@@ -47,9 +47,9 @@ pub fn sample_config(vocab_size: usize) -> ClipConfig {
     }
 }
 
-/// Pictures made of each scene, which differ in shapes alone and stand in the same batch. Without them a batch's pictures
-/// are told apart by colours and places, and shapes are hardly learnt.
-pub const TURNS: usize = 4;
+/// Pictures made of each scene, which differ in shapes alone and stand in the same batch: one a shape. Without them a
+/// batch's pictures are told apart by colours and places, and shapes are hardly learnt.
+pub const TURNS: usize = Shape::ALL.len();
 
 /// Pictures with captions.
 #[derive(Clone, Debug)]
@@ -99,8 +99,6 @@ impl Dataset<PairItem> for PairDataset {
         match &self.pairs {
             Pairs::Scenes { seed, first, .. } => (0..TURNS)
                 .map(|turn| {
-                    // Half of the shapes, by turns the one half and the other.
-                    let turn = turn * Shape::ALL.len() / TURNS + index % 2;
                     let scene = scenes::turned(*seed, first + index as u64, turn);
                     self.crop(&scenes::draw(&scene), &scene.captions)
                 })
