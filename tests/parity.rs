@@ -15,7 +15,7 @@ use clipcap::decode::{DecodeConfig, Strategy, decode};
 use clipcap::gpt2::{Gpt2, Gpt2Config, KvCache};
 use clipcap::mapper::{Mapper, MapperConfig, MapperKind};
 use clipcap::nn::Activation;
-use clipcap::pretrain::contrastive::contrastive_loss;
+use clipcap::pretrain::contrastive::{CLIP_MAX_FACTOR, contrastive_loss};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
 use clipcap::train::schedule::{Decay, ScheduleConfig};
@@ -143,7 +143,12 @@ fn check_clip(clip: &Clip, name: &str) {
         case.int_tensor("tokens", &device),
         case.int_tensor("eos_positions", &device),
     );
-    let loss = contrastive_loss(image.clone(), text.clone(), clip.logit_scale.val());
+    let loss = contrastive_loss(
+        image.clone(),
+        text.clone(),
+        clip.logit_scale.val(),
+        CLIP_MAX_FACTOR,
+    );
     assert_close(
         &values(image),
         &case.floats("image"),

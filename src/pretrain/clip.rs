@@ -172,6 +172,8 @@ impl SeededBatcher for PairBatcher {
 #[derive(Module, Debug)]
 pub struct ClipLearner {
     pub clip: Clip,
+    /// See [`contrastive_loss`].
+    pub max_factor: f64,
 }
 
 impl ClipLearner {
@@ -180,6 +182,7 @@ impl ClipLearner {
             self.clip.encode_image(batch.pixel_values),
             self.clip.encode_text(batch.tokens, batch.eos_positions),
             self.clip.logit_scale.val(),
+            self.max_factor,
         )
     }
 }

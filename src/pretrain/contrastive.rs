@@ -5,17 +5,22 @@ use burn::tensor::{Int, Tensor};
 
 use crate::nn::normalize;
 
-/// Largest factor on the similarities that CLIP allows, 100 (section 2.5 of the paper).
-const MAX_LOGIT_SCALE: f64 = 4.605_170_185_988_092; // ln 100
+/// Largest factor on the similarities that CLIP allows (section 2.5 of the paper).
+pub const CLIP_MAX_FACTOR: f64 = 100.0;
 
 /// Symmetric cross-entropy over the batch: each picture must find its own sentence, and each sentence its picture.
 ///
 /// # Shapes
 /// - `image`, `text`: `[B, projection_dim]`, not normalised; row `i` of one belongs to row `i` of the other
-/// - `logit_scale`: `[1]`, the logarithm of the factor on the cosine similarities; returns `[1]`
-pub fn contrastive_loss(image: Tensor<2>, text: Tensor<2>, logit_scale: Tensor<1>) -> Tensor<1> {
+/// - `logit_scale`: `[1]`, the logarithm of the factor on the cosine similarities, held at `max_factor`; returns `[1]`
+pub fn contrastive_loss(
+    image: Tensor<2>,
+    text: Tensor<2>,
+    logit_scale: Tensor<1>,
+    max_factor: f64,
+) -> Tensor<1> {
     let scale = logit_scale
-        .clamp_max(MAX_LOGIT_SCALE)
+        .clamp_max(max_factor.ln())
         .exp()
         .unsqueeze::<2>(); // [1, 1]
     let similarity = normalize(image).matmul(normalize(text).transpose()); // [B, B]
@@ -41,6 +46,7 @@ mod tests {
             Tensor::from_floats(image, &device),
             Tensor::from_floats(text, &device),
             Tensor::from_floats([logit_scale], &device),
+            CLIP_MAX_FACTOR,
         )
         .into_scalar()
     }

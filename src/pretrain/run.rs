@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs, TURNS};
+use super::contrastive::CLIP_MAX_FACTOR;
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
 use crate::clip::Preprocessing;
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
@@ -43,6 +44,10 @@ pub struct PretrainConfig {
     pub epochs: usize,
     pub batch_size: usize,
     pub vocab_size: usize,
+    /// Largest factor on the similarities in CLIP's loss. A smaller one makes what tells pictures apart a larger part of
+    /// their embeddings; GPT-2 has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_factor: Option<f64>,
     pub weight_decay: f64,
     pub schedule: ScheduleConfig,
     pub seed: u64,
@@ -91,6 +96,7 @@ impl PretrainConfig {
             epochs: 8,
             batch_size: 64,
             vocab_size: 640,
+            max_factor: Some(14.0),
             weight_decay: 0.05,
             schedule: ScheduleConfig {
                 learning_rate: 1e-3,
@@ -109,6 +115,7 @@ impl PretrainConfig {
             epochs: 1,
             batch_size: 32,
             vocab_size: 512,
+            max_factor: None,
             weight_decay: 0.01,
             schedule: ScheduleConfig {
                 learning_rate: 2e-3,
@@ -246,6 +253,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
             Some(folder) => folder.load_clip(context.device)?,
             None => sizes.init(context.device),
         },
+        max_factor: config.max_factor.unwrap_or(CLIP_MAX_FACTOR),
     };
     let parameters = learner.num_params();
     let steps = train.num_items().div_ceil(items);

@@ -25,7 +25,7 @@ pub const SIDE: u32 = 96;
 /// Seed of the sample set.
 pub const SAMPLE_SEED: u64 = 7;
 /// Pictures in the sample set.
-pub const SAMPLE_COUNT: usize = 1000;
+pub const SAMPLE_COUNT: usize = 5000;
 /// Changes whenever a scene of the same seed and index would come out differently.
 const GENERATOR_VERSION: u32 = 2;
 
