@@ -10,6 +10,8 @@
 //! source.json           where each part came from
 //! ```
 
+mod check;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +20,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::clip::{Clip, ClipConfig, ClipVisionConfig, Preprocessing, ResNetConfig, VisionConfig};
+use crate::clip::{Clip, ClipConfig, Preprocessing};
 use crate::files;
 use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::mapper::{Mapper, MapperConfig};
@@ -35,27 +37,6 @@ pub struct ModelConfig {
     pub gpt2: Option<Gpt2Config>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapper: Option<CaptionerConfig>,
-}
-
-impl ModelConfig {
-    /// Sizes that must agree before any tensor is made from them.
-    ///
-    /// # Errors
-    /// When they do not; the message names both.
-    pub fn check(&self) -> Result<()> {
-        let Self { clip, gpt2, mapper } = self;
-        if let Some(encoder) = clip {
-            encoder.check()?;
-        }
-        if let Some(gpt2) = gpt2 {
-            divides("gpt2.n_head", gpt2.n_head, "n_embd", gpt2.n_embd)?;
-            positive("gpt2.layer_norm_epsilon", gpt2.layer_norm_epsilon)?;
-        }
-        if let (Some(clip), Some(gpt2), Some(mapper)) = (clip, gpt2, mapper) {
-            mapper.sizes.check(clip.sizes.projection_dim, gpt2)?;
-        }
-        Ok(())
-    }
 }
 
 /// CLIP and what is done to a picture before CLIP sees it.
@@ -256,125 +237,6 @@ pub fn tokenizer_file(kind: TokenizerKind) -> &'static str {
     match kind {
         TokenizerKind::Clip => "clip-tokenizer.json",
         TokenizerKind::Gpt2 => "gpt2-tokenizer.json",
-    }
-}
-
-impl EncoderConfig {
-    fn check(&self) -> Result<()> {
-        let ClipConfig { vision, text, .. } = &self.sizes;
-        match vision {
-            VisionConfig::Vit(vit) => vit.check()?,
-            VisionConfig::ResNet(resnet) => resnet.check()?,
-        }
-        divides(
-            "clip.text.num_attention_heads",
-            text.num_attention_heads,
-            "hidden_size",
-            text.hidden_size,
-        )?;
-        positive("clip.text.layer_norm_eps", text.layer_norm_eps)?;
-        let image_size = vision.image_size();
-        if self.preprocessing.image_size as usize != image_size {
-            bail!(
-                "preprocessing.image_size is {}, but clip.vision.image_size is {}: they must be equal",
-                self.preprocessing.image_size,
-                image_size
-            );
-        }
-        Ok(())
-    }
-}
-
-impl ClipVisionConfig {
-    fn check(&self) -> Result<()> {
-        divides(
-            "clip.vision.patch_size",
-            self.patch_size,
-            "image_size",
-            self.image_size,
-        )?;
-        divides(
-            "clip.vision.num_attention_heads",
-            self.num_attention_heads,
-            "hidden_size",
-            self.hidden_size,
-        )?;
-        positive("clip.vision.layer_norm_eps", self.layer_norm_eps)
-    }
-}
-
-impl ResNetConfig {
-    fn check(&self) -> Result<()> {
-        if self.width == 0 || !self.width.is_multiple_of(2) {
-            bail!(
-                "clip.vision.width is {}, but must be even: the stem begins with half of it",
-                self.width
-            );
-        }
-        if self.layers.contains(&0) {
-            bail!(
-                "clip.vision.layers is {:?}: a stage cannot be empty",
-                self.layers
-            );
-        }
-        divides(
-            "32, by which the tower shrinks a picture,",
-            32,
-            "clip.vision.image_size",
-            self.image_size,
-        )?;
-        divides(
-            "clip.vision.attention_heads",
-            self.attention_heads,
-            "the last stage's width",
-            self.embed_dim(),
-        )
-    }
-}
-
-fn divides(name: &str, part: usize, whole_name: &str, whole: usize) -> Result<()> {
-    if part == 0 || !whole.is_multiple_of(part) {
-        bail!("{name} is {part}, which does not divide {whole_name}, {whole}");
-    }
-    Ok(())
-}
-
-fn positive(name: &str, value: f64) -> Result<()> {
-    if !(value.is_finite() && value > 0.0) {
-        bail!("{name} is {value}, but must be positive");
-    }
-    Ok(())
-}
-
-impl MapperConfig {
-    /// # Errors
-    /// When the mapper does not fit the networks on either side of it.
-    pub fn check(&self, clip_dim: usize, gpt2: &Gpt2Config) -> Result<()> {
-        if self.clip_dim != clip_dim {
-            bail!(
-                "the mapper reads embeddings of {} values, but this CLIP gives {clip_dim}",
-                self.clip_dim
-            );
-        }
-        if self.n_embd != gpt2.n_embd {
-            bail!(
-                "the mapper writes vectors of {} values, but this GPT-2 reads {}",
-                self.n_embd,
-                gpt2.n_embd
-            );
-        }
-        if self.prefix_length == 0 || self.prefix_length >= gpt2.n_positions {
-            bail!(
-                "prefix_length is {}, but must be between 1 and {}, for GPT-2's {} positions",
-                self.prefix_length,
-                gpt2.n_positions - 1,
-                gpt2.n_positions
-            );
-        }
-        if let crate::mapper::MapperKind::Transformer { heads, .. } = self.kind {
-            divides("the mapper's heads", heads, "n_embd", self.n_embd)?;
-        }
-        Ok(())
     }
 }
 

@@ -425,6 +425,24 @@ mod tests {
     }
 
     #[test]
+    fn vocabularies_of_other_languages_end_a_text_in_their_own_way() {
+        let pipeline = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "[SEP]": 1, "犬": 2, "。": 3}},
+        });
+        let load = |kind| Tokenizer::from_pipeline(&pipeline, kind, Path::new("tokenizer.json"));
+        let tokenizer = load(TokenizerKind::Gpt2).unwrap();
+        assert_eq!(tokenizer.end_of_text(), 1);
+        assert_eq!(tokenizer.encode("犬 。").unwrap(), [2, 3]);
+        let error = load(TokenizerKind::Clip).unwrap_err();
+        assert!(
+            !error.is_absence() && error.to_string().contains("CLIP"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_saved_vocabulary_is_the_same_and_learning_repeats_itself() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");

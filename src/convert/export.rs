@@ -238,8 +238,8 @@ fn open_clip_config(encoder: &EncoderConfig, resnet: &ResNetConfig) -> Result<Va
 
 /// The vocabulary in the format of the `tokenizers` library, and the little that transformers wants beside it.
 fn copy_vocabulary(model: &ModelFolder, kind: TokenizerKind, folder: &Path) -> Result<()> {
-    let source = model.path.join(tokenizer_file(kind));
-    files::link_or_copy(&source, &folder.join("tokenizer.json"))?;
+    let tokenizer = model.load_tokenizer(kind)?;
+    tokenizer.save(&folder.join("tokenizer.json"))?;
     let settings = match kind {
         TokenizerKind::Clip => json!({
             "tokenizer_class": "CLIPTokenizer", "bos_token": START_OF_TEXT, "eos_token": END_OF_TEXT,

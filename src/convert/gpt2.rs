@@ -37,7 +37,13 @@ pub fn read_from(
     captioner: &Path,
     origin: &Origin,
 ) -> Result<Converted<Gpt2Config>> {
-    let (config, weights) = find(checkpoint, captioner, origin)?;
+    let (config, weights) = find(checkpoint, captioner, origin).with_context(|| {
+        format!(
+            "the GPT-2 in {} with the settings of {}",
+            captioner.display(),
+            origin.path.display()
+        )
+    })?;
     let mut found = finish(origin, checkpoint, config, weights, Vec::new())?;
     found.notes.push(format!(
         "the captioner holds a GPT-2 of its own: of {} only settings and vocabulary are taken",
