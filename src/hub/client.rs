@@ -186,6 +186,14 @@ impl HubRepo<'_> {
         }
     }
 
+    /// What to say of a repository that lacks what a model needs: offline, it may only not have been fetched.
+    pub(super) fn lacks(&self, reason: &str) -> HubError {
+        match self.files {
+            Some(_) => HubError::NotAModel(self.id.clone(), reason.to_string()),
+            None => HubError::NotCached(self.id.clone()),
+        }
+    }
+
     /// The path of a file, downloaded unless the cache has it. Its bytes are checked in either case.
     ///
     /// # Errors

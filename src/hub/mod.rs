@@ -194,8 +194,8 @@ fn take(
         Part::Clip => &mut fetched.clip,
         Part::Gpt2 => &mut fetched.gpt2,
     };
-    let nothing = || HubError::NotAModel(repo.id.clone(), "it has no config.json".into());
-    set_once(slot, source.ok_or_else(nothing)?, part.name())
+    let source = source.ok_or_else(|| repo.lacks("it has no config.json"))?;
+    set_once(slot, source, part.name())
 }
 
 fn set_once(slot: &mut Option<PathBuf>, path: PathBuf, what: &'static str) -> Result<()> {
@@ -233,10 +233,8 @@ fn part_of(repo: &HubRepo, watch: &dyn Watch) -> Result<Part> {
             repo.id.clone(),
             format!("its config.json says model_type `{other}`, not clip or gpt2"),
         )),
-        None => Err(HubError::NotAModel(
-            repo.id.clone(),
-            "it has neither a config.json with a model_type nor an open_clip_config.json".into(),
-        )),
+        None => Err(repo
+            .lacks("it has neither a config.json with a model_type nor an open_clip_config.json")),
     }
 }
 
@@ -294,7 +292,7 @@ fn weights(repo: &HubRepo, watch: &dyn Watch) -> Result<Weights> {
         return Err(HubError::NotCached(format!("{} with its weights", repo.id)));
     }
     let missing = "it has neither model.safetensors nor pytorch_model.bin, whole or in shards";
-    Err(HubError::NotAModel(repo.id.clone(), missing.into()))
+    Err(repo.lacks(missing))
 }
 
 /// The files that an index names, each once.
