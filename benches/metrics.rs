@@ -28,7 +28,14 @@ fn main() {
     println!("{IMAGES} images, {REFERENCES} references each");
     let ours = measure(
         Command::new(env!("CARGO_BIN_EXE_clipcap"))
-            .args(["evaluate", "--format", "json", "--resamples", "0", "--candidates"])
+            .args([
+                "evaluate",
+                "--format",
+                "json",
+                "--resamples",
+                "0",
+                "--candidates",
+            ])
             .arg(&results)
             .arg("--references")
             .arg(&references),
@@ -37,7 +44,10 @@ fn main() {
         println!("clipcap failed");
         return;
     };
-    println!("clipcap        {:>7.2} s  {:>5.0} MB (METEOR_exact_stem and JSON output too)", ours.seconds, ours.megabytes);
+    println!(
+        "clipcap        {:>7.2} s  {:>5.0} MB (METEOR_exact_stem and JSON output too)",
+        ours.seconds, ours.megabytes
+    );
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_string());
     let peer = measure(
         Command::new(&python)
@@ -49,8 +59,15 @@ fn main() {
         println!("pycocoevalcap was not run: `{python}` has none of it");
         return;
     };
-    println!("pycocoevalcap  {:>7.2} s  {:>5.0} MB", peer.seconds, peer.megabytes);
-    println!("               {:>6.1}x  {:>5.1}x", peer.seconds / ours.seconds, peer.megabytes / ours.megabytes);
+    println!(
+        "pycocoevalcap  {:>7.2} s  {:>5.0} MB",
+        peer.seconds, peer.megabytes
+    );
+    println!(
+        "               {:>6.1}x  {:>5.1}x",
+        peer.seconds / ours.seconds,
+        peer.megabytes / ours.megabytes
+    );
     let difference = ["Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr"]
         .map(|name| (number(&ours.output, name) - number(&peer.output, name)).abs())
         .into_iter()
@@ -71,7 +88,10 @@ fn number(output: &Value, name: &str) -> f64 {
 /// Runs a command under `time`, which reports its peak memory.
 fn measure(command: &mut Command) -> Option<Measured> {
     let mut timed = Command::new("time");
-    timed.args(["-f", "%M"]).arg(command.get_program()).args(command.get_args());
+    timed
+        .args(["-f", "%M"])
+        .arg(command.get_program())
+        .args(command.get_args());
     let started = Instant::now();
     let output = timed.stdin(Stdio::null()).output().ok()?;
     let seconds = started.elapsed().as_secs_f64();
@@ -92,7 +112,7 @@ fn write_captions(folder: &Path) -> (PathBuf, PathBuf) {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let words = words(&mut random);
     // Zipf's law: the rank is log-uniform.
-    let mut word = |random: &mut ChaCha8Rng| {
+    let word = |random: &mut ChaCha8Rng| {
         let rank = (VOCABULARY as f64).powf(random.random_range(0.0..1.0_f64)) as usize - 1;
         words[rank.min(VOCABULARY - 1)].clone()
     };
@@ -104,7 +124,13 @@ fn write_captions(folder: &Path) -> (PathBuf, PathBuf) {
         for caption in 0..=REFERENCES {
             let mut said: Vec<String> = theme
                 .iter()
-                .map(|own| if random.random_range(0.0..1.0) < 0.6 { own.clone() } else { word(&mut random) })
+                .map(|own| {
+                    if random.random_range(0.0..1.0) < 0.6 {
+                        own.clone()
+                    } else {
+                        word(&mut random)
+                    }
+                })
                 .collect();
             said.truncate(random.random_range(7..=length));
             let text = format!("A {}.", said.join(" "));
@@ -121,19 +147,25 @@ fn write_captions(folder: &Path) -> (PathBuf, PathBuf) {
         path
     };
     let file = json!({"info": {}, "type": "captions", "licenses": [], "images": images, "annotations": annotations});
-    (write("references.json", file), write("results.json", results.into()))
+    (
+        write("references.json", file),
+        write("results.json", results.into()),
+    )
 }
 
 /// Different words of two to four syllables.
 fn words(random: &mut ChaCha8Rng) -> Vec<String> {
     const SYLLABLES: [&str; 16] = [
-        "ba", "do", "ki", "lu", "me", "na", "po", "ri", "sa", "te", "vo", "wi", "zu", "shi", "tra", "plo",
+        "ba", "do", "ki", "lu", "me", "na", "po", "ri", "sa", "te", "vo", "wi", "zu", "shi", "tra",
+        "plo",
     ];
     let mut known = HashSet::new();
     let mut words = Vec::with_capacity(VOCABULARY);
     while words.len() < VOCABULARY {
         let length = random.random_range(2..=4);
-        let word: String = (0..length).map(|_| SYLLABLES[random.random_range(0..SYLLABLES.len())]).collect();
+        let word: String = (0..length)
+            .map(|_| SYLLABLES[random.random_range(0..SYLLABLES.len())])
+            .collect();
         if known.insert(word.clone()) {
             words.push(word);
         }
