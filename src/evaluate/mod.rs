@@ -12,6 +12,7 @@
 mod chart;
 pub mod clip_score;
 pub mod compare;
+mod entries;
 pub mod model;
 pub mod read;
 pub mod report;

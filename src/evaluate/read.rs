@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::entries::{Contents, contents, id, items, text};
 use crate::metrics::Sample;
 
 /// An image with what is known of it. The id is a text: `42` and `"42"` are one image.
@@ -35,14 +36,6 @@ pub struct References {
 
 #[derive(Clone, Debug)]
 struct Described {
-    id: String,
-    file_name: Option<String>,
-    captions: Vec<String>,
-}
-
-/// One caption of a file, with its place in it for messages.
-struct Item {
-    place: String,
     id: String,
     file_name: Option<String>,
     captions: Vec<String>,
@@ -247,134 +240,6 @@ pub fn join(candidates: &Candidates, references: &References) -> Result<Vec<Eval
             })
         });
     Ok(joined.collect())
-}
-
-/// A file by its form.
-enum Contents {
-    Json(Value),
-    Lines(Vec<Value>),
-    Table(Vec<Value>),
-}
-
-/// Reads a file; the name's ending says whether it is CSV, the first line whether it is JSON Lines.
-fn contents(path: &Path) -> Result<Contents> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    if text.trim().is_empty() {
-        bail!("{} is empty", path.display());
-    }
-    let has_ending = |ending: &str| {
-        path.extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case(ending))
-    };
-    if has_ending("csv") {
-        return table(text).with_context(|| path.display().to_string());
-    }
-    let first = text.trim_start().lines().next().unwrap_or_default();
-    let is_object = |line: &str| serde_json::from_str::<Value>(line).is_ok_and(|v| v.is_object());
-    let more = text.trim().lines().count() > 1;
-    if has_ending("jsonl") || (first.starts_with('{') && more && is_object(first)) {
-        let mut lines = Vec::new();
-        for (number, line) in text.lines().enumerate() {
-            if !line.trim().is_empty() {
-                let line = serde_json::from_str(line).with_context(|| {
-                    format!("{}: line {} is not JSON", path.display(), number + 1)
-                })?;
-                lines.push(line);
-            }
-        }
-        return Ok(Contents::Lines(lines));
-    }
-    serde_json::from_str(text)
-        .map(Contents::Json)
-        .with_context(|| format!("{} is not JSON", path.display()))
-}
-
-fn table(text: &str) -> Result<Contents> {
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let header = reader.headers()?.clone();
-    let mut rows = Vec::new();
-    for row in reader.records() {
-        let row = row?;
-        let cells = header
-            .iter()
-            .zip(row.iter())
-            .filter(|(_, cell)| !cell.is_empty());
-        rows.push(
-            cells
-                .map(|(name, cell)| (name.trim().to_string(), Value::from(cell)))
-                .collect(),
-        );
-    }
-    Ok(Contents::Table(rows))
-}
-
-/// Reads entries that have an id and one or more captions.
-fn items<'a>(entries: impl Iterator<Item = &'a Value>, kind: &str) -> Result<Vec<Item>> {
-    let mut items = Vec::new();
-    for (number, entry) in entries.enumerate() {
-        let place = format!("{kind} {}", number + 1);
-        if !entry.is_object() {
-            bail!("{place} is not an object with `image_id` and `caption`");
-        }
-        if let Some(error) = text(entry, "error") {
-            bail!("{place} is not a caption but an error: {error}");
-        }
-        // `infer` gives several captions an image if asked to, the best with rank 0.
-        if entry
-            .get("rank")
-            .and_then(number_of)
-            .is_some_and(|rank| rank > 0)
-        {
-            continue;
-        }
-        let id = id(entry, &["image_id", "id", "image"]).with_context(|| place.clone())?;
-        let captions = captions(entry).with_context(|| format!("{place} (image {id})"))?;
-        items.push(Item {
-            place,
-            id,
-            file_name: text(entry, "file_name").or_else(|| text(entry, "image")),
-            captions,
-        });
-    }
-    Ok(items)
-}
-
-fn number_of(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
-}
-
-fn text(entry: &Value, name: &str) -> Option<String> {
-    entry.get(name)?.as_str().map(String::from)
-}
-
-/// An id under the first of these names: a number or a text.
-fn id(entry: &Value, names: &[&str]) -> Result<String> {
-    let value = names.iter().find_map(|&name| entry.get(name));
-    match value {
-        Some(Value::String(id)) if !id.trim().is_empty() => Ok(id.trim().to_string()),
-        Some(Value::Number(id)) if id.is_u64() || id.is_i64() => Ok(id.to_string()),
-        Some(other) => bail!("has the id {other}: a whole number or a text is expected"),
-        None => bail!("has no `{}`", names[0]),
-    }
-}
-
-fn captions(entry: &Value) -> Result<Vec<String>> {
-    match (entry.get("caption"), entry.get("captions")) {
-        (Some(Value::String(caption)), _) => Ok(vec![caption.clone()]),
-        (_, Some(Value::Array(captions))) => captions
-            .iter()
-            .map(|caption| {
-                caption
-                    .as_str()
-                    .map(String::from)
-                    .context("has a caption that is no text")
-            })
-            .collect(),
-        (None | Some(Value::Null), None | Some(Value::Null)) => bail!("has no `caption`"),
-        (Some(other), _) | (_, Some(other)) => bail!("has the caption {other}, which is no text"),
-    }
 }
 
 #[cfg(test)]

@@ -173,11 +173,6 @@ pub struct HubRepo<'a> {
 }
 
 impl HubRepo<'_> {
-    /// Whether only the cache is asked.
-    pub fn is_offline(&self) -> bool {
-        self.hub.offline
-    }
-
     /// Whether it has this file; offline, whether the cache has it.
     pub fn has(&self, file: &str) -> bool {
         match &self.files {

@@ -288,9 +288,6 @@ fn weights(repo: &HubRepo, watch: &dyn Watch) -> Result<Weights> {
             return Ok(Weights::HuggingFace(files));
         }
     }
-    if repo.is_offline() {
-        return Err(HubError::NotCached(format!("{} with its weights", repo.id)));
-    }
     let missing = "it has neither model.safetensors nor pytorch_model.bin, whole or in shards";
     Err(repo.lacks(missing))
 }
