@@ -60,7 +60,7 @@ pub struct SettingArgs {
     /// Batches whose mean gradient makes one step
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
-    /// Peak learning rate [default: 2e-3 on the sample, 5e-5 elsewhere]
+    /// Peak learning rate [default: 4e-3 on the sample, 5e-5 elsewhere]
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
     /// Optimiser steps of linear rise to the peak
