@@ -104,7 +104,8 @@ pub fn caption(
     let cache = split.dataset.join("embeddings");
     let total = pictures.len();
     let seen = embeddings::cached(&cache, &folder, &encoder, &pictures, &|done| {
-        if done == total || done % 1024 == 0 {
+        // A few are embedded before a line can be read.
+        if done % 1024 == 0 {
             report(&format!("embedded {done}/{total} images"));
         }
     })?;
