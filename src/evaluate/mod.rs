@@ -6,8 +6,8 @@
 //! references      \--------> compare
 //! ```
 //!
-//! SPICE is not here: it needs Stanford's dependency parser with some 400 MB of models. CLIPScore is in [`clip_score`],
-//! the only part that needs a network.
+//! Two parts need a model: [`model`] captions what is then scored, and [`clip_score`] lets CLIP judge. SPICE is not here:
+//! it needs Stanford's dependency parser with some 400 MB of models.
 
 mod chart;
 pub mod clip_score;

@@ -27,8 +27,6 @@ pub struct ScoreOptions {
 /// Scored images.
 pub struct Evaluation {
     pub images: Vec<EvaluatedImage>,
-    /// The candidates as they were scored.
-    pub tokens: Vec<String>,
     pub scores: Vec<Scores>,
     /// For every name of every score, in order.
     pub intervals: Option<Vec<Interval>>,
@@ -71,9 +69,6 @@ pub fn score(
     let mut scores = standard(&corpus, &meteor, &frequencies);
     scores.extend(more);
     Ok(Evaluation {
-        tokens: (0..corpus.len())
-            .map(|image| corpus.candidate(image).to_string())
-            .collect(),
         intervals: options.bootstrap.intervals(&scores),
         confidence: options.bootstrap.confidence,
         diversity: diversity::measure(&corpus),

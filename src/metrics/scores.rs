@@ -80,9 +80,17 @@ pub(super) fn rows<const N: usize, T: Sync>(
     images: &[T],
     row: impl Fn(&T) -> [f64; N] + Sync + Send,
 ) -> Vec<f64> {
-    images
-        .par_iter()
-        .map(row)
+    rows_with(images, || (), |(), image| row(image))
+}
+
+/// The same with something that is kept from image to image.
+pub(super) fn rows_with<const N: usize, T: Sync, K>(
+    images: &[T],
+    kept: impl Fn() -> K + Sync + Send,
+    row: impl Fn(&mut K, &T) -> [f64; N] + Sync + Send,
+) -> Vec<f64> {
+    (images.par_iter().with_min_len(256))
+        .map_init(kept, row)
         .collect::<Vec<_>>()
         .into_flattened()
 }

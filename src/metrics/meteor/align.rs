@@ -3,7 +3,7 @@
 //! A match whose words no other match wants is taken. The others are chosen by a beam search over the reference's words
 //! that prefers, in this order: more weight, where a match's weight times its length loses what is behind the point; fewer
 //! chunks; more matches; what was found first. On the 20,014 pairs of a caption and a reference that COCO's validation set
-//! of 2017 gives, this leads to the program's statistics for all but 3 with equal words and stems, and for 99 in 100 with
+//! of 2017 gives, this leads to the program's statistics for all but 2 with equal words and stems, and for 99 in 100 with
 //! synonyms and paraphrases: how the program decides the last ties is not known.
 
 use std::cmp::Reverse;

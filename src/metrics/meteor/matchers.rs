@@ -1,6 +1,9 @@
 //! Everything that could be aligned, by the four kinds of match.
 
+use std::rc::Rc;
+
 use rust_stemmers::{Algorithm, Stemmer};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::align::Match;
 use super::paraphrases::Paraphrases;
@@ -9,27 +12,65 @@ use super::synonyms::{Synonyms, SynsetId};
 /// Kinds of match: exact, stem, synonym, paraphrase.
 pub(super) const MODULES: usize = 4;
 
+/// Stems that were found before: a corpus has far fewer words than places for them.
+pub(super) struct Stems {
+    stemmer: Stemmer,
+    known: FxHashMap<String, Rc<str>>,
+}
+
+impl Default for Stems {
+    fn default() -> Self {
+        Self {
+            stemmer: Stemmer::create(Algorithm::English),
+            known: FxHashMap::default(),
+        }
+    }
+}
+
+impl Stems {
+    fn stem(&mut self, word: &str) -> Rc<str> {
+        if let Some(stem) = self.known.get(word) {
+            return stem.clone();
+        }
+        let stem: Rc<str> = self.stemmer.stem(word).into();
+        self.known.insert(word.to_string(), stem.clone());
+        stem
+    }
+}
+
 /// A sentence's words with what is compared of them.
 pub(super) struct Sentence {
     pub(super) words: Vec<String>,
-    stems: Vec<String>,
+    /// Whether each is a function word.
+    functions: Vec<bool>,
+    stems: Vec<Rc<str>>,
     /// The synsets of each word; empty without synonyms.
     synsets: Vec<Vec<SynsetId>>,
 }
 
 impl Sentence {
-    pub(super) fn new(words: Vec<String>, synonyms: Option<&Synonyms>) -> Self {
-        let stemmer = Stemmer::create(Algorithm::English);
+    pub(super) fn new(
+        words: Vec<String>,
+        function_words: &FxHashSet<&str>,
+        stems: &mut Stems,
+        synonyms: Option<&Synonyms>,
+    ) -> Self {
         Self {
-            stems: words
-                .iter()
-                .map(|word| stemmer.stem(word).into_owned())
+            functions: (words.iter())
+                .map(|word| function_words.contains(word.as_str()))
                 .collect(),
+            stems: words.iter().map(|word| stems.stem(word)).collect(),
             synsets: synonyms.map_or_else(Vec::new, |synonyms| {
                 words.iter().map(|word| synonyms.synsets(word)).collect()
             }),
             words,
         }
+    }
+
+    /// Function words among `length` words from `start`.
+    pub(super) fn functions(&self, start: usize, length: usize) -> usize {
+        let of = &self.functions[start..][..length];
+        of.iter().filter(|&&function| function).count()
     }
 }
 

@@ -20,17 +20,18 @@ mod paraphrases;
 mod synonyms;
 mod words;
 
-use std::collections::HashSet;
 use std::path::Path;
+
+use rustc_hash::FxHashSet;
 
 use self::align::align;
 pub use self::data::DataError;
-use self::matchers::{MODULES, Sentence};
+use self::matchers::{MODULES, Sentence, Stems};
 use self::normalize::normalize;
 use self::paraphrases::Paraphrases;
 use self::synonyms::Synonyms;
 use super::corpus::{Corpus, Image};
-use super::scores::{Scores, rows};
+use super::scores::{Scores, rows_with};
 
 const ALPHA: f64 = 0.85;
 const BETA: f64 = 0.2;
@@ -46,7 +47,7 @@ const WIDTH: usize = 4 + 4 * MODULES + 3;
 /// A scorer with what it knows of English.
 pub struct Meteor {
     name: &'static str,
-    function_words: HashSet<&'static str>,
+    function_words: FxHashSet<&'static str>,
     synonyms: Option<Synonyms>,
     paraphrases: Option<Paraphrases>,
 }
@@ -79,22 +80,29 @@ impl Meteor {
 
     /// Scores a corpus.
     pub fn score(&self, corpus: &Corpus) -> Scores {
-        let statistics = rows(&corpus.images, |image| self.statistics(image));
+        let statistics = rows_with(&corpus.images, Stems::default, |stems, image| {
+            self.statistics(stems, image)
+        });
         Scores::new(&[self.name], WIDTH, statistics, |sums, _| {
             vec![finish(sums)]
         })
     }
 
-    fn sentence(&self, text: &str) -> Sentence {
-        Sentence::new(normalize(text), self.synonyms.as_ref())
+    fn sentence(&self, stems: &mut Stems, text: &str) -> Sentence {
+        Sentence::new(
+            normalize(text),
+            &self.function_words,
+            stems,
+            self.synonyms.as_ref(),
+        )
     }
 
     /// The statistics of the reference that scores best, the first of them on a tie.
-    fn statistics(&self, image: &Image) -> [f64; WIDTH] {
-        let test = self.sentence(&image.candidate.text);
+    fn statistics(&self, stems: &mut Stems, image: &Image) -> [f64; WIDTH] {
+        let test = self.sentence(stems, &image.candidate.text);
         let mut best: Option<([f64; WIDTH], f64)> = None;
         for reference in &image.references {
-            let statistics = self.pair(&test, &self.sentence(&reference.text));
+            let statistics = self.pair(&test, &self.sentence(stems, &reference.text));
             let score = finish(&statistics);
             if best.is_none_or(|(_, best)| score > best) {
                 best = Some((statistics, score));
@@ -104,27 +112,23 @@ impl Meteor {
     }
 
     fn pair(&self, test: &Sentence, reference: &Sentence) -> [f64; WIDTH] {
-        let is_function = |word: &String| self.function_words.contains(word.as_str());
-        let functions = |words: &[String]| words.iter().filter(|word| is_function(word)).count();
         let matches = matchers::matches(test, reference, self.paraphrases.as_ref());
         let (matches, chunks) = align(&matches, test.words.len());
         let mut statistics = [0.0; WIDTH];
         statistics[0] = test.words.len() as f64;
         statistics[1] = reference.words.len() as f64;
-        statistics[2] = functions(&test.words) as f64;
-        statistics[3] = functions(&reference.words) as f64;
+        statistics[2] = test.functions(0, test.words.len()) as f64;
+        statistics[3] = reference.functions(0, reference.words.len()) as f64;
         for found in &matches {
-            let in_test = &test.words[found.test_start..][..found.test_length];
-            let in_reference = &reference.words[found.start..][..found.length];
-            let (test_functions, reference_functions) =
-                (functions(in_test), functions(in_reference));
+            let test_functions = test.functions(found.test_start, found.test_length);
+            let reference_functions = reference.functions(found.start, found.length);
             let module = &mut statistics[4 + 4 * found.module..][..4];
-            module[0] += (in_test.len() - test_functions) as f64;
-            module[1] += (in_reference.len() - reference_functions) as f64;
+            module[0] += (found.test_length - test_functions) as f64;
+            module[1] += (found.length - reference_functions) as f64;
             module[2] += test_functions as f64;
             module[3] += reference_functions as f64;
-            statistics[WIDTH - 2] += in_test.len() as f64;
-            statistics[WIDTH - 1] += in_reference.len() as f64;
+            statistics[WIDTH - 2] += found.test_length as f64;
+            statistics[WIDTH - 1] += found.length as f64;
         }
         // A sentence that matches as a whole is not fragmented at all.
         let whole = chunks == 1

@@ -4,6 +4,10 @@ use super::words::PREFIXES;
 
 /// The words that METEOR compares.
 pub(super) fn normalize(text: &str) -> Vec<String> {
+    // Most captions are words of small letters, and are left as they are.
+    if text.bytes().all(|b| b.is_ascii_lowercase() || b == b' ') {
+        return text.split_ascii_whitespace().map(String::from).collect();
+    }
     let text = part_dashes(part_apostrophes(part_commas(part_marks(text))));
     let text: String = text.into_iter().collect();
     let words: Vec<&str> = text
