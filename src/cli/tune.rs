@@ -1,6 +1,6 @@
 //! `clipcap tune`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -40,19 +40,6 @@ pub struct TuneArgs {
     device: DeviceArg,
 }
 
-impl TuneArgs {
-    /// A named search's folder is taken up again, whether it is new or not.
-    fn folder(&self) -> Result<PathBuf> {
-        let artifacts = Path::new(run::ARTIFACTS);
-        match &self.run {
-            Some(name) if artifacts.join(name).join("tune.json").is_file() => {
-                Ok(artifacts.join(name))
-            }
-            name => run::create(artifacts, "tune", name.as_deref()),
-        }
-    }
-}
-
 pub fn run(args: TuneArgs) -> Result<ExitCode> {
     let config = TuneConfig {
         base: args.base.config()?,
@@ -61,8 +48,9 @@ pub fn run(args: TuneArgs) -> Result<ExitCode> {
         folds: args.folds,
     };
     let count = config.settings()?.len();
-    let device = args.device.resolve()?;
-    let folder = args.folder()?;
+    let devices = args.device.or_several(&[])?;
+    let artifacts = Path::new(run::ARTIFACTS);
+    let folder = run::open(artifacts, "tune", args.run.as_deref(), "tune.json")?;
     eprintln!(
         "{count} settings x {} folds in {}",
         config.folds,
@@ -73,7 +61,7 @@ pub fn run(args: TuneArgs) -> Result<ExitCode> {
         &TrainContext {
             folder: &folder,
             dataset: Path::new(DATASET),
-            device: &device,
+            devices: &devices,
             ui: Ui::Quiet,
             report: report(),
             interrupter: interruptible()?,

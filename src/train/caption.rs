@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::InMemDataset;
-use burn::tensor::Device;
 use burn::train::Interrupter;
 use serde::Serialize;
 use serde_json::json;
@@ -24,6 +23,7 @@ use crate::data::coco::{CaptionResult, write_results};
 use crate::data::loader::{EpochLoader, Order};
 use crate::data::scenes;
 use crate::decode::{DecodeConfig, Strategy};
+use crate::device::Devices;
 use crate::evaluate::score::validate;
 use crate::files;
 use crate::mapper::MapperConfig;
@@ -45,7 +45,7 @@ pub struct TrainContext<'a> {
     pub folder: &'a Path,
     /// The folder for the sample and cached embeddings.
     pub dataset: &'a Path,
-    pub device: &'a Device,
+    pub devices: &'a Devices,
     pub ui: Ui,
     pub report: Report,
     pub interrupter: Interrupter,
@@ -137,6 +137,7 @@ impl Prepared {
 /// When the data or the model cannot be read, too many pictures are unreadable, or the run fails. What was learnt up to
 /// the last whole epoch stays in the run's `checkpoint` folder.
 pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
+    check_devices(config, context.devices)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     run::check_inputs(context.folder, &ModelFolder::open(&config.model)?)?;
     let prepared = Prepared::new(config, context)?;
@@ -178,7 +179,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         ..
     } = prepared;
     let gpt2 = folder.gpt2_config()?;
-    let reader = CaptionReader::new(model, tokenizer, captioner, gpt2, context.device);
+    let reader = CaptionReader::new(model, tokenizer, captioner, gpt2, context.devices.main());
     let test = caption_test(&reader, &dataset)?;
     let accuracy = main_object_accuracy(&dataset, &test);
     write_test(context.folder, &dataset, &test, accuracy)?;
@@ -190,6 +191,21 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         interrupted: fitted.interrupted,
         diverged: fitted.diverged,
     })
+}
+
+/// # Errors
+/// When the devices cannot do what the configuration asks for.
+fn check_devices(config: &TrainConfig, devices: &Devices) -> Result<()> {
+    let precision = config.precision;
+    devices.check_precision(precision.dtype(), precision.name())?;
+    if config.batch_size < devices.count() {
+        bail!(
+            "a batch of {} cannot be shared by {} devices: give a larger --batch-size",
+            config.batch_size,
+            devices.count()
+        );
+    }
+    Ok(())
 }
 
 /// Trains on some of the images, with the loss on others choosing the best epoch.
@@ -208,21 +224,23 @@ pub fn fit_parts(
     let captioned = config.validation_captions;
     let valid = dataset.valid_items(valid, tokenized, config.captions, captioned);
     let batches = train.len().div_ceil(config.batch_size);
-    context.device.seed(config.seed);
+    let device = context.devices.main();
+    device.seed(config.seed);
     let model = CaptionModel {
-        prefix_mapper: prepared.mapper.init(context.device),
-        gpt2: prepared.folder.load_gpt2(context.device)?,
+        prefix_mapper: prepared.mapper.init(device),
+        gpt2: prepared.folder.load_gpt2(device)?,
     };
     let loader = |items, batcher, order| -> Arc<dyn DataLoader<CaptionBatch>> {
-        Arc::new(EpochLoader::new(
+        let loader = EpochLoader::new(
             InMemDataset::new(items),
             batcher,
             config.batch_size,
             order,
             config.seed,
             resume.unwrap_or(0) + 1,
-            context.device,
-        ))
+            device,
+        );
+        Arc::new(loader.shared_by(context.devices.count()))
     };
     let offset: Option<Arc<[f32]>> = prepared.dataset.offset.clone().map(Into::into);
     let batcher = |training| CaptionBatcher {
@@ -235,6 +253,7 @@ pub fn fit_parts(
         accumulation: config.optimizer.accumulation,
         clip_norm: config.optimizer.clip_norm,
         label_smoothing: config.label_smoothing,
+        precision: config.precision,
     };
     fit(
         FitConfig {
@@ -244,6 +263,8 @@ pub fn fit_parts(
             captions: captioned > 0,
             best_by: config.best_by,
             accumulation: config.optimizer.accumulation,
+            activation_checkpointing: config.activation_checkpointing,
+            strategy: context.devices.strategy(),
             early_stopping: config.early_stopping,
             resume,
             schedule: &config.schedule,

@@ -9,19 +9,14 @@ use burn::tensor::Device;
 use super::caption::TrainContext;
 use super::config::{CaptionChoice, Ending, LearnFrom, TrainConfig, TrainData};
 use super::dashboard::Report;
-use crate::captioner::ImageEncoder;
+use super::embedder::Embedder;
 use crate::data::batcher::{CaptionItem, Pair};
-use crate::data::embeddings::{self, Embeddings};
 use crate::data::gap::{self, Gap};
-use crate::data::picture_source::PictureSource;
 use crate::data::scenes;
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Splits;
 use crate::model_folder::ModelFolder;
 use crate::tokenizer::Tokenizer;
-
-/// Above this share of unreadable pictures a run does not begin.
-const MAX_UNREADABLE: f64 = 0.1;
 
 /// An embedding, shared by all who look at it.
 pub type Embedding = Arc<[f32]>;
@@ -166,12 +161,7 @@ pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) 
     for line in &found.left_out.named {
         report(&format!("left out: {line}"));
     }
-    let embedder = Embedder {
-        cache: context.dataset.join("embeddings"),
-        encoder: ImageEncoder::load(folder, context.device)?,
-        folder,
-        report,
-    };
+    let embedder = Embedder::new(folder, context.dataset, context.devices.main(), report)?;
     let mut dataset = match config.learn_from {
         LearnFrom::Images => learn_from_images(config, &embedder, found.images, &data)?,
         LearnFrom::Captions => learn_from_captions(config, &embedder, found.images, &data)?,
@@ -203,12 +193,7 @@ pub fn embed_pairs(
     let mut images = source::load(&data, &folders)?.images;
     images.truncate(gap::CENTER_IMAGES);
     let folder = ModelFolder::open(model)?;
-    let embedder = Embedder {
-        cache: dataset.join("embeddings"),
-        encoder: ImageEncoder::load(&folder, device)?,
-        folder: &folder,
-        report,
-    };
+    let embedder = Embedder::new(&folder, dataset, device, report)?;
     let all: Vec<usize> = (0..images.len()).collect();
     let rows = embedder.pictures(&images, &all, &data)?;
     let (images, rows): (Vec<_>, Vec<_>) = (images.into_iter().zip(rows))
@@ -316,102 +301,6 @@ impl Dataset {
 
 fn split(config: &TrainConfig, images: &[CaptionedImage]) -> Result<Splits> {
     (config.split.split(images, config.seed)).map_err(|error| anyhow!(error))
-}
-
-/// CLIP with a cache.
-struct Embedder<'a> {
-    cache: PathBuf,
-    encoder: ImageEncoder,
-    folder: &'a ModelFolder,
-    report: &'a Report,
-}
-
-impl Embedder<'_> {
-    fn progress(&self, total: usize, what: &'static str) -> impl Fn(usize) {
-        let report = self.report.clone();
-        move |done| {
-            if done == total || done % 1024 == 0 {
-                report(&format!("embedded {done}/{total} {what}"));
-            }
-        }
-    }
-
-    /// The embeddings of some of the images; `None` of those that cannot be read.
-    fn pictures(
-        &self,
-        images: &[CaptionedImage],
-        which: &[usize],
-        data: &Path,
-    ) -> Result<Vec<Option<Embedding>>> {
-        if which.is_empty() {
-            return Ok(Vec::new());
-        }
-        let chosen: Vec<&CaptionedImage> = which.iter().map(|&index| &images[index]).collect();
-        let pictures = pictures(&chosen).with_context(|| data.display().to_string())?;
-        let progress = self.progress(pictures.len(), "images");
-        let found = embeddings::cached(
-            &self.cache,
-            self.folder,
-            &self.encoder,
-            &pictures,
-            &progress,
-        )?;
-        check_readable(&found, data, self.report)?;
-        Ok(found
-            .rows
-            .into_iter()
-            .map(|row| row.map(Embedding::from))
-            .collect())
-    }
-
-    /// The embeddings of all captions, by image.
-    fn captions(&self, images: &[CaptionedImage]) -> Result<Vec<Vec<Embedding>>> {
-        let texts: Vec<String> = images
-            .iter()
-            .flat_map(|image| image.captions.clone())
-            .collect();
-        let progress = self.progress(texts.len(), "captions");
-        let rows =
-            embeddings::cached_texts(&self.cache, self.folder, &self.encoder, &texts, &progress)?;
-        let mut rows = rows.into_iter().map(Embedding::from);
-        let of = |image: &CaptionedImage| rows.by_ref().take(image.captions.len()).collect();
-        Ok(images.iter().map(of).collect())
-    }
-}
-
-/// Where the pictures are.
-///
-/// # Errors
-/// When an image has none: the data set is captions alone.
-fn pictures(images: &[&CaptionedImage]) -> Result<Vec<PictureSource>> {
-    let picture = |image: &&CaptionedImage| {
-        image
-            .picture
-            .clone()
-            .context("is captions without pictures: give pictures too, or learn from the captions alone with --learn-from captions")
-    };
-    images.iter().map(picture).collect()
-}
-
-/// Names the first unreadable pictures.
-///
-/// # Errors
-/// When there are too many of them.
-fn check_readable(embedded: &Embeddings, data: &Path, report: &Report) -> Result<()> {
-    let (unreadable, total) = (&embedded.unreadable, embedded.rows.len());
-    for error in unreadable.iter().take(10) {
-        report(&format!("skipped {error}"));
-    }
-    if unreadable.len() as f64 > MAX_UNREADABLE * total as f64 {
-        bail!(
-            "{} of {total} images of {} cannot be read, more than {:.0}% (the first: {}): check --images",
-            unreadable.len(),
-            data.display(),
-            100.0 * MAX_UNREADABLE,
-            unreadable[0]
-        );
-    }
-    Ok(())
 }
 
 /// A caption's tokens, none left out.
