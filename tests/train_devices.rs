@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::process::Output;
+
 use clipcap::train::config::TrainConfig;
 use common::place::{Place, fails_with, stderr};
 use common::run::{losses, validation_losses, weights};
@@ -27,17 +29,13 @@ fn assert_near(found: &[f64], expected: &[f64], tolerance: f64) {
     }
 }
 
-/// The arguments of a run on these devices: `train_command` names the CPU.
-fn on_devices(place: &Place, run: &str, devices: &str, more: &[&str]) -> std::process::Output {
-    let mut command = place.train_command(run, &[&SHORT[..], more].concat());
-    let args: Vec<_> = command.get_args().map(|arg| arg.to_os_string()).collect();
-    let at = args.iter().position(|arg| arg == "--device").unwrap();
-    command = place.command(&[]);
-    command
-        .args(&args[..at])
-        .args(["--devices", devices])
-        .args(&args[at + 2..]);
-    command.output().unwrap()
+/// Trains on these devices, the GPU-less names of `--devices`.
+fn on_devices(place: &Place, run: &str, devices: &str, batch_size: &str, more: &[&str]) -> Output {
+    let args = format!(
+        "train --model model/tiny --data data/captions.json --images data/images --prefix-length 4 --clip-length 3 --layers 1 --learning-rate 1e-3 --ui plain --run {run} --devices {devices} --batch-size {batch_size}"
+    );
+    let args: Vec<&str> = args.split(' ').collect();
+    place.run(&[&args[..], &SHORT, more].concat())
 }
 
 #[test]
@@ -47,28 +45,25 @@ fn devices_that_share_a_batch_learn_what_one_learns_from_the_whole() {
     let path = |run: &str| place.path("artifacts").join(run);
     // Captions differ in length, and with seven rows a batch neither two nor three devices get the same number of them.
     for trainable in ["mapper", "mapper-and-gpt2"] {
-        let more = [
-            "--trainable",
-            trainable,
-            "--batch-size",
-            "7",
-            "--clip-norm",
-            "1",
-        ];
-        let one = train(&place, &format!("one-{trainable}"), &more).to_string();
-        for devices in ["cpu,cpu", "cpu,cpu,cpu"] {
-            let run = format!("{}-{trainable}", devices.replace(',', "-"));
-            let output = on_devices(&place, &run, devices, &more);
+        let more = ["--trainable", trainable, "--clip-norm", "1"];
+        let name = |devices: &str| format!("{}-{trainable}", devices.replace(',', "-"));
+        for devices in ["cpu", "cpu,cpu", "cpu,cpu,cpu"] {
+            let run = name(devices);
+            let output = on_devices(&place, &run, devices, "7", &more);
             assert_eq!(output.status.code(), Some(0), "{run}: {}", stderr(&output));
-            assert_near(
-                &validation_losses(&path(&run)),
-                &validation_losses(&path(&one)),
-                1e-5,
+            let found = validation_losses(&path(&run));
+            assert_eq!(found.len(), 2);
+            // Every device's part of a step is a line of the log.
+            let steps = losses(&path(&name("cpu"))).len();
+            assert_eq!(
+                losses(&path(&run)).len(),
+                steps * devices.split(',').count()
             );
+            assert_near(&found, &validation_losses(&path(&name("cpu"))), 1e-5);
         }
     }
     let (one, two) = (
-        weights(&path("one-mapper")),
+        weights(&path("cpu-mapper")),
         weights(&path("cpu-cpu-mapper")),
     );
     let worst = one
@@ -84,13 +79,13 @@ fn devices_that_cannot_be_had_or_shared_are_refused() {
     let place = Place::new();
     place.write_data();
     fails_with(
-        &on_devices(&place, "few", "cpu,cpu,cpu", &["--batch-size", "2"]),
+        &on_devices(&place, "few", "cpu,cpu,cpu", "2", &[]),
         &["batch of 2", "3 devices", "--batch-size"],
     );
-    let output = on_devices(&place, "twice", "rocm:0,rocm:0", &[]);
+    let output = on_devices(&place, "twice", "rocm:0,rocm:0", "4", &[]);
     fails_with(&output, &["`rocm:0` is named twice"]);
     if cfg!(not(feature = "cuda")) {
-        let output = on_devices(&place, "cards", "cuda:0,cuda:1", &[]);
+        let output = on_devices(&place, "cards", "cuda:0,cuda:1", "4", &[]);
         fails_with(
             &output,
             &["`cuda:0` is not in this build", "--features cuda"],
