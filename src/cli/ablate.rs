@@ -1,18 +1,14 @@
 //! `clipcap ablate`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use clipcap::files;
 use clipcap::train::ablate::{Ablation, ablate, table};
-use clipcap::train::caption::{DATASET, TrainContext};
-use clipcap::train::dashboard::Ui;
-use clipcap::train::run;
 
-use super::common::{DeviceArg, interruptible, report};
-use super::train::BaseArgs;
+use super::search::SearchArgs;
 
 /// Train named settings one by one and compare them in a table
 #[derive(Args)]
@@ -25,17 +21,12 @@ pub struct AblateArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
-    base: BaseArgs,
-    /// Name of the comparison's folder in artifacts/ [default: ablate-1, ablate-2, ...]
-    #[arg(long, value_name = "NAME")]
-    run: Option<String>,
-    #[command(flatten)]
-    device: DeviceArg,
+    search: SearchArgs,
 }
 
 pub fn run(args: AblateArgs) -> Result<ExitCode> {
     let ablation = Ablation {
-        base: args.base.config()?,
+        base: args.search.config()?,
         variants: files::read_json(&args.file)?,
     };
     if ablation.variants.is_empty() {
@@ -44,26 +35,10 @@ pub fn run(args: AblateArgs) -> Result<ExitCode> {
             args.file.display()
         );
     }
-    let devices = args.device.or_several(&[])?;
-    let artifacts = Path::new(run::ARTIFACTS);
-    let folder = run::open(artifacts, "ablate", args.run.as_deref(), "ablation.json")?;
-    eprintln!(
-        "{} settings in {}",
-        ablation.variants.len(),
-        folder.display()
-    );
-    let outcomes = ablate(
-        &ablation,
-        &TrainContext {
-            folder: &folder,
-            dataset: Path::new(DATASET),
-            devices: &devices,
-            ui: Ui::Quiet,
-            report: report(),
-            interrupter: interruptible()?,
-            resume: false,
-        },
-    )?;
+    let size = format!("{} settings", ablation.variants.len());
+    let outcomes = (args.search).within("ablate", "ablation.json", &size, |context| {
+        ablate(&ablation, context)
+    })?;
     print!("{}", table(&outcomes));
     Ok(ExitCode::SUCCESS)
 }

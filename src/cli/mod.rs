@@ -10,6 +10,7 @@ mod fetch;
 mod gap;
 mod infer;
 mod pretrain;
+mod search;
 mod train;
 mod tune;
 

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use burn::data::dataloader::DataLoader;
-use burn::data::dataset::InMemDataset;
+use burn::data::dataset::Dataset as _;
 use burn::train::Interrupter;
 use serde::Serialize;
 use serde_json::json;
 
 use super::config::TrainConfig;
 use super::dashboard::{Report, Ui};
-use super::dataset::{self, Dataset, TokenizedCaptions};
+use super::dataset::{self, Dataset};
 use super::fit::{FitConfig, Fitted, checkpoint_folder, fit};
 use super::learner::{CaptionLearner, Decoding, StepConfig};
+use super::part::{PartItems, TokenizedCaptions};
 use super::{checkpoints, curves, run};
 use crate::caption_model::{CaptionModel, Trainable};
 use crate::captioner::CaptionReader;
@@ -83,7 +84,7 @@ pub struct Prepared {
     pub tokenizer: Tokenizer,
     pub mapper: MapperConfig,
     pub dataset: Dataset,
-    pub tokenized: TokenizedCaptions,
+    pub tokenized: Arc<TokenizedCaptions>,
 }
 
 impl Prepared {
@@ -120,13 +121,14 @@ impl Prepared {
         mapper.check(mapper.clip_dim, gpt2)?;
         let dataset = dataset::load(config, context, &folder)?;
         let longest = gpt2.n_positions - config.prefix_length;
-        let tokenized = dataset.tokenize(&tokenizer, config.ending, longest)?;
+        let images = &dataset.images;
+        let tokenized = TokenizedCaptions::new(images, &tokenizer, config.ending, longest)?;
         Ok(Self {
             folder,
             tokenizer,
             mapper,
             dataset,
-            tokenized,
+            tokenized: Arc::new(tokenized),
         })
     }
 }
@@ -219,10 +221,14 @@ pub fn fit_parts(
     valid: &[usize],
     resume: Option<usize>,
 ) -> Result<Fitted<CaptionLearner>> {
-    let (dataset, tokenized) = (&prepared.dataset, &prepared.tokenized);
-    let train = dataset.items(train, tokenized, config.captions);
+    let dataset = &prepared.dataset;
+    let items = |part| {
+        let from = dataset.learned_from();
+        PartItems::new(part, &prepared.tokenized, from, config.captions)
+    };
     let captioned = config.validation_captions;
-    let valid = dataset.valid_items(valid, tokenized, config.captions, captioned);
+    let train = items(train);
+    let valid = items(valid).with_references(&dataset.images, captioned);
     let batches = train.len().div_ceil(config.batch_size);
     let device = context.devices.main();
     device.seed(config.seed);
@@ -230,9 +236,9 @@ pub fn fit_parts(
         prefix_mapper: prepared.mapper.init(device),
         gpt2: prepared.folder.load_gpt2(device)?,
     };
-    let loader = |items, batcher, order| -> Arc<dyn DataLoader<CaptionBatch>> {
+    let loader = |items: PartItems, batcher, order| -> Arc<dyn DataLoader<CaptionBatch>> {
         let loader = EpochLoader::new(
-            InMemDataset::new(items),
+            items,
             batcher,
             config.batch_size,
             order,
@@ -345,7 +351,7 @@ fn caption_test(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Caption
             .iter()
             .map(|&index| {
                 let embedding = dataset.embeddings[index].as_ref();
-                Ok(embedding.context("a test image was not embedded")?.to_vec())
+                embedding.context("a test image was not embedded")?.read()
             })
             .collect::<Result<_>>()?;
         for (&index, captions) in chunk.iter().zip(reader.caption(&embeddings, &decode)?) {

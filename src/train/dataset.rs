@@ -7,27 +7,24 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Device;
 
 use super::caption::TrainContext;
-use super::config::{CaptionChoice, Ending, LearnFrom, TrainConfig, TrainData};
+use super::config::{LearnFrom, TrainConfig, TrainData};
 use super::dashboard::Report;
 use super::embedder::Embedder;
-use crate::data::batcher::{CaptionItem, Pair};
+use super::part::{LearnedFrom, TokenizedCaptions};
+use crate::data::embedding_file::Embedding;
 use crate::data::gap::{self, Gap};
 use crate::data::scenes;
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Splits;
 use crate::model_folder::ModelFolder;
-use crate::tokenizer::Tokenizer;
-
-/// An embedding, shared by all who look at it.
-pub type Embedding = Arc<[f32]>;
 
 /// Captioned images with their embeddings, in three parts.
 pub struct Dataset {
     pub images: Vec<CaptionedImage>,
     /// The images' embeddings as CLIP gave them; `None` of those that are not needed.
-    pub embeddings: Vec<Option<Embedding>>,
+    pub embeddings: Arc<Vec<Option<Embedding>>>,
     /// The captions' embeddings as CLIP gave them, by image, where they are learnt from.
-    captions: Option<Vec<Vec<Embedding>>>,
+    captions: Option<Arc<Vec<Vec<Embedding>>>>,
     /// The mean way from the captions' embeddings to the images', where it is asked for.
     pub offset: Option<Vec<f32>>,
     pub splits: Splits,
@@ -35,50 +32,10 @@ pub struct Dataset {
     dropped: usize,
 }
 
-/// The captions of a data set as token ids.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TokenizedCaptions {
-    /// By image.
-    pub captions: Vec<Vec<Vec<u32>>>,
-    /// Tokens in all, before any was cut.
-    pub tokens: usize,
-    /// Tokens of the longest caption, before it was cut.
-    pub longest: usize,
-    /// Captions that were cut to fit.
-    pub cut: usize,
-}
-
 impl Dataset {
-    /// Tokenises all captions, once.
-    ///
-    /// `longest` is what fits GPT-2 after the prefix; longer captions lose their end.
-    pub fn tokenize(
-        &self,
-        tokenizer: &Tokenizer,
-        ending: Ending,
-        longest: usize,
-    ) -> Result<TokenizedCaptions> {
-        let mut found = TokenizedCaptions::default();
-        for image in &self.images {
-            let mut captions = Vec::with_capacity(image.captions.len());
-            for caption in &image.captions {
-                let mut tokens = caption_tokens(tokenizer, caption, ending)?;
-                found.tokens += tokens.len();
-                found.longest = found.longest.max(tokens.len());
-                if tokens.len() > longest {
-                    found.cut += 1;
-                    tokens.truncate(longest);
-                }
-                captions.push(tokens);
-            }
-            found.captions.push(captions);
-        }
-        Ok(found)
-    }
-
     /// What the data set holds, in a line.
     pub fn summary(&self, tokenized: &TokenizedCaptions) -> String {
-        let captions: usize = tokenized.captions.iter().map(Vec::len).sum();
+        let captions = tokenized.count();
         let note = |count: usize, what: &str| match count {
             0 => String::new(),
             count => format!(", {count} {what}"),
@@ -96,56 +53,11 @@ impl Dataset {
         )
     }
 
-    /// A part as it is trained on.
-    pub fn items(
-        &self,
-        part: &[usize],
-        tokenized: &TokenizedCaptions,
-        choice: CaptionChoice,
-    ) -> Vec<CaptionItem> {
-        let item = |pairs| CaptionItem {
-            pairs,
-            references: None,
-        };
-        let pairs = part.iter().map(|&index| self.pairs(index, tokenized));
-        match choice {
-            CaptionChoice::One => pairs.map(item).collect(),
-            CaptionChoice::All => pairs.flatten().map(|pair| item(vec![pair])).collect(),
-        }
-    }
-
-    /// A part as it is validated on: `captioned` of its images are also to be captioned.
-    pub fn valid_items(
-        &self,
-        part: &[usize],
-        tokenized: &TokenizedCaptions,
-        choice: CaptionChoice,
-        captioned: usize,
-    ) -> Vec<CaptionItem> {
-        let mut items = Vec::new();
-        for (place, &index) in part.iter().enumerate() {
-            let first = items.len();
-            items.extend(self.items(&[index], tokenized, choice));
-            if place < captioned
-                && let Some(item) = items.get_mut(first)
-            {
-                item.references = Some(self.images[index].captions.clone().into());
-            }
-        }
-        items
-    }
-
-    /// An image's captions, each with the embedding it is learnt from.
-    fn pairs(&self, image: usize, tokenized: &TokenizedCaptions) -> Vec<Pair> {
-        let captions = tokenized.captions[image].iter().cloned();
-        let pair = |(caption, clip_embedding): (_, &Arc<[f32]>)| Pair {
-            clip_embedding: clip_embedding.clone(),
-            caption,
-        };
-        match (&self.captions, &self.embeddings[image]) {
-            (Some(own), _) => captions.zip(&own[image]).map(pair).collect(),
-            (None, Some(shared)) => captions.map(|caption| pair((caption, shared))).collect(),
-            (None, None) => Vec::new(),
+    /// What is learnt from.
+    pub fn learned_from(&self) -> LearnedFrom {
+        match &self.captions {
+            Some(captions) => LearnedFrom::Captions(captions.clone()),
+            None => LearnedFrom::Images(self.embeddings.clone()),
         }
     }
 }
@@ -173,6 +85,9 @@ pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) 
     Ok(dataset)
 }
 
+/// The embeddings of pictures, and of the captions of each.
+type Pairs = (Vec<Arc<[f32]>>, Vec<Vec<Arc<[f32]>>>);
+
 /// The embeddings of the pictures that can be read and, in the same order, of their captions. Without `data`, those of the
 /// sample in the folder `dataset`; with it, a data set and the folders of its pictures.
 pub fn embed_pairs(
@@ -181,7 +96,7 @@ pub fn embed_pairs(
     dataset: &Path,
     device: &Device,
     report: &Report,
-) -> Result<(Vec<Embedding>, Vec<Vec<Embedding>>)> {
+) -> Result<Pairs> {
     let data = match data {
         Some((captions, images)) => TrainData::Files {
             captions: captions.to_path_buf(),
@@ -199,7 +114,19 @@ pub fn embed_pairs(
     let (images, rows): (Vec<_>, Vec<_>) = (images.into_iter().zip(rows))
         .filter_map(|(image, row)| Some((image, row?)))
         .unzip();
-    Ok((rows, embedder.captions(&images)?))
+    read_pairs(rows.iter().zip(&embedder.captions(&images)?))
+}
+
+fn read_pairs<'a>(
+    pairs: impl Iterator<Item = (&'a Embedding, &'a Vec<Embedding>)>,
+) -> Result<Pairs> {
+    let read = |row: &Embedding| -> Result<Arc<[f32]>> { Ok(row.read()?.into()) };
+    let both = |(image, captions): (_, &Vec<Embedding>)| {
+        let captions = captions.iter().map(read).collect::<Result<Vec<_>>>()?;
+        Ok((read(image)?, captions))
+    };
+    let pairs = pairs.map(both).collect::<Result<Vec<_>>>()?;
+    Ok(pairs.into_iter().unzip())
 }
 
 /// The file or folder of a data set, and where its pictures are; the sample is made if need be.
@@ -232,7 +159,7 @@ fn learn_from_images(
     Ok(Dataset {
         splits: split(config, &images)?,
         images,
-        embeddings,
+        embeddings: Arc::new(embeddings),
         captions: None,
         offset: None,
         dropped,
@@ -262,8 +189,8 @@ fn learn_from_captions(
     }
     let mut dataset = Dataset {
         images,
-        embeddings,
-        captions: Some(captions),
+        embeddings: Arc::new(embeddings),
+        captions: Some(Arc::new(captions)),
         offset: None,
         splits,
         dropped: 0,
@@ -288,8 +215,8 @@ impl Dataset {
             .as_ref()
             .context("captions are not embedded")?;
         let known = (self.splits.train.iter())
-            .filter_map(|&index| Some((self.embeddings[index].clone()?, captions[index].clone())));
-        let (images, texts): (Vec<_>, Vec<_>) = known.unzip();
+            .filter_map(|&index| Some((self.embeddings[index].as_ref()?, &captions[index])));
+        let (images, texts) = read_pairs(known)?;
         let Some(gap) = Gap::measure(&images, &texts) else {
             bail!(
                 "the offset between captions and images needs pictures of the training part: give --images, or leave out --modality-offset"
@@ -301,16 +228,4 @@ impl Dataset {
 
 fn split(config: &TrainConfig, images: &[CaptionedImage]) -> Result<Splits> {
     (config.split.split(images, config.seed)).map_err(|error| anyhow!(error))
-}
-
-/// A caption's tokens, none left out.
-fn caption_tokens(tokenizer: &Tokenizer, caption: &str, ending: Ending) -> Result<Vec<u32>> {
-    let tokens = match ending {
-        Ending::AsItIs => tokenizer.encode(caption)?,
-        Ending::FullStop => {
-            let caption = caption.trim_end_matches([' ', '.']);
-            tokenizer.encode(&format!("{caption}."))?
-        }
-    };
-    Ok(tokens)
 }

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 
 use super::dashboard::Report;
-use super::dataset::Embedding;
 use crate::captioner::ImageEncoder;
+use crate::data::embedding_file::Embedding;
 use crate::data::embeddings::{self, Embeddings};
 use crate::data::picture_source::PictureSource;
 use crate::data::source::CaptionedImage;
@@ -70,11 +70,7 @@ impl<'a> Embedder<'a> {
             &progress,
         )?;
         check_readable(&found, data, self.report)?;
-        Ok(found
-            .rows
-            .into_iter()
-            .map(|row| row.map(Embedding::from))
-            .collect())
+        Ok(found.rows)
     }
 
     /// The embeddings of all captions, by image.
@@ -86,7 +82,7 @@ impl<'a> Embedder<'a> {
         let progress = self.progress(texts.len(), "captions");
         let rows =
             embeddings::cached_texts(&self.cache, self.folder, &self.encoder, &texts, &progress)?;
-        let mut rows = rows.into_iter().map(Embedding::from);
+        let mut rows = rows.into_iter();
         let of = |image: &CaptionedImage| rows.by_ref().take(image.captions.len()).collect();
         Ok(images.iter().map(of).collect())
     }
@@ -110,7 +106,7 @@ fn pictures(images: &[&CaptionedImage]) -> Result<Vec<PictureSource>> {
 ///
 /// # Errors
 /// When there are too many of them.
-fn check_readable(embedded: &Embeddings, data: &Path, report: &Report) -> Result<()> {
+fn check_readable(embedded: &Embeddings<Embedding>, data: &Path, report: &Report) -> Result<()> {
     let (unreadable, total) = (&embedded.unreadable, embedded.rows.len());
     for error in unreadable.iter().take(10) {
         report(&format!("skipped {error}"));

@@ -15,6 +15,7 @@ pub mod log;
 pub mod loss;
 pub mod metrics;
 pub mod optimizer;
+pub mod part;
 pub mod precision;
 pub mod run;
 pub mod schedule;
