@@ -91,12 +91,12 @@ impl PretrainConfig {
     /// How the sample model's CLIP was made.
     pub fn clip() -> Self {
         Self {
-            data: PretrainData::Scenes { count: 24_000 },
+            data: PretrainData::Scenes { count: 96_000 },
             from: None,
-            epochs: 8,
+            epochs: 4,
             batch_size: 64,
             vocab_size: 640,
-            max_factor: Some(14.0),
+            max_factor: Some(8.0),
             weight_decay: 0.05,
             schedule: ScheduleConfig {
                 learning_rate: 1e-3,
