@@ -13,7 +13,7 @@ use burn::train::Interrupter;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs, TURNS};
+use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
 use super::contrastive::CLIP_MAX_FACTOR;
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
 use crate::clip::Preprocessing;
@@ -187,7 +187,7 @@ impl PretrainData {
     fn pairs(&self) -> Result<(Pairs, Pairs)> {
         match self {
             Self::Scenes { count } => {
-                let count = count / TURNS;
+                let count = count / scenes::SIBLINGS;
                 let valid = count / VALIDATION;
                 let scenes = |first: usize, count| Pairs::Scenes {
                     seed: SCENE_SEED,
@@ -226,9 +226,9 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         }
     };
     let preprocessing = Preprocessing::openai(sizes.vision.image_size() as u32);
-    // Pictures in a batch come in items of a few.
+    // Pictures in a batch come with their siblings.
     let items = match config.data {
-        PretrainData::Scenes { .. } => config.batch_size.div_ceil(TURNS),
+        PretrainData::Scenes { .. } => config.batch_size.div_ceil(scenes::SIBLINGS),
         PretrainData::Files { .. } => config.batch_size,
     };
     let (train, valid) = config.data.pairs()?;
