@@ -1,9 +1,10 @@
 //! `clipcap evaluate`
 
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::data::scenes;
@@ -19,6 +20,7 @@ use clipcap::evaluate::table::{self, Style};
 use clipcap::files;
 use clipcap::metrics::bootstrap::Bootstrap;
 use clipcap::train::caption::DATASET;
+use serde::Serialize;
 
 use super::common::{DeviceArg, usage};
 
@@ -181,7 +183,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     };
     let evaluation = score(loaded.images, &options, more)?;
     if let Some(path) = &loaded.metrics {
-        files::write_json(path, &evaluation.to_json())?;
+        files::write_json(path, &evaluation)?;
         eprintln!("scores: {}", path.display());
     }
     if let Some(path) = &args.report {
@@ -263,11 +265,19 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
 
 fn print(args: &EvaluateArgs, evaluation: &Evaluation) -> Result<()> {
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string(&evaluation.to_json())?),
+        Format::Json => print_json(evaluation)?,
         Format::Text => print!("{}", table::scores(evaluation, Style::Text)),
         Format::Markdown => print!("{}", table::scores(evaluation, Style::Markdown)),
     }
     Ok(())
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)
+        .and_then(|()| out.flush())
+        .context("writing to standard output")
 }
 
 fn run_compare(
@@ -304,7 +314,7 @@ fn run_compare(
         MOVED,
     )?;
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string(&found.to_json())?),
+        Format::Json => print_json(&found)?,
         Format::Text => print!("{}", table::comparison(&found, Style::Text)),
         Format::Markdown => print!("{}", table::comparison(&found, Style::Markdown)),
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::entries::{Contents, contents, id, items, text};
+use super::entries::{CocoFile, Contents, contents, id, items, text};
 use crate::metrics::Sample;
 
 /// An image with what is known of it. The id is a text: `42` and `"42"` are one image.
@@ -50,7 +50,7 @@ impl Candidates {
     pub fn load(path: &Path) -> Result<Self> {
         let items = match contents(path)? {
             Contents::Json(Value::Array(entries)) => items(entries.iter(), "entry"),
-            Contents::Json(_) => bail!(
+            Contents::Json(_) | Contents::Coco(_) => bail!(
                 "{} is not a list of results: `[{{\"image_id\": 1, \"caption\": \"..\"}}]` is expected",
                 path.display()
             ),
@@ -116,6 +116,7 @@ impl References {
             ..Self::default()
         };
         let read = match contents(path)? {
+            Contents::Coco(file) => references.add_whole(file),
             Contents::Json(Value::Object(file)) => references.add_coco(&file),
             Contents::Json(Value::Array(entries)) => references.add_all(entries.iter(), "entry"),
             Contents::Json(_) => bail!("it is neither an annotation file nor a list"),
@@ -162,6 +163,29 @@ impl References {
         image
     }
 
+    fn add_whole(&mut self, file: CocoFile) -> Result<()> {
+        for (i, image) in file.images.into_iter().enumerate() {
+            self.list(i, image.id.to_string(), image.file_name)?;
+        }
+        for annotation in file.annotations {
+            let image = self.image(&annotation.image_id.to_string(), None);
+            image.captions.push(annotation.caption);
+        }
+        Ok(())
+    }
+
+    /// Adds an entry of `images`.
+    fn list(&mut self, place: usize, id: String, file_name: Option<String>) -> Result<()> {
+        if self.index.contains_key(&id) {
+            bail!(
+                "image {} of `images` has the id {id} a second time",
+                place + 1
+            );
+        }
+        self.image(&id, file_name);
+        Ok(())
+    }
+
     fn add_coco(&mut self, file: &serde_json::Map<String, Value>) -> Result<()> {
         let list = |name: &str| {
             (file.get(name).and_then(Value::as_array)).with_context(|| {
@@ -170,10 +194,7 @@ impl References {
         };
         for (i, image) in list("images")?.iter().enumerate() {
             let id = id(image, &["id"]).with_context(|| format!("image {} of `images`", i + 1))?;
-            if self.index.contains_key(&id) {
-                bail!("image {} of `images` has the id {id} a second time", i + 1);
-            }
-            self.image(&id, text(image, "file_name"));
+            self.list(i, id, text(image, "file_name"))?;
         }
         for item in items(list("annotations")?.iter(), "annotation")? {
             self.image(&item.id, None).captions.extend(item.captions);
