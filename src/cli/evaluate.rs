@@ -120,6 +120,7 @@ struct Loaded {
     pictures: Option<PathBuf>,
     /// Where a model's scores are kept.
     metrics: Option<PathBuf>,
+    main_object_accuracy: Option<f64>,
 }
 
 impl EvaluateArgs {
@@ -181,7 +182,8 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
         }
         None => Vec::new(),
     };
-    let evaluation = score(loaded.images, &options, more)?;
+    let mut evaluation = score(loaded.images, &options, more)?;
+    evaluation.main_object_accuracy = loaded.main_object_accuracy;
     if let Some(path) = &loaded.metrics {
         files::write_json(path, &evaluation)?;
         eprintln!("scores: {}", path.display());
@@ -209,6 +211,7 @@ fn from_file(args: &EvaluateArgs, candidates: &Path, references: &Path) -> Resul
         subtitle: format!("{} against {}", candidates.display(), references.display()),
         pictures: args.images.clone(),
         metrics: None,
+        main_object_accuracy: None,
     })
 }
 
@@ -248,10 +251,10 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         dataset,
         device: &args.device.resolve()?,
     };
-    let (candidates, references, path) = caption(&split, &output, &|line| eprintln!("{line}"))?;
-    eprintln!("captions: {}", path.display());
+    let part = caption(&split, &output, &|line| eprintln!("{line}"))?;
+    eprintln!("captions: {}", part.path.display());
     Ok(Loaded {
-        images: join(&candidates, &references)?,
+        images: join(&part.candidates, &part.references)?,
         subtitle: format!(
             "{} on the {} part of {}",
             model.display(),
@@ -260,6 +263,7 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         ),
         pictures: Some(pictures),
         metrics: Some(output.join(format!("metrics-{}.json", args.split))),
+        main_object_accuracy: part.main_object_accuracy,
     })
 }
 

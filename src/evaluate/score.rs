@@ -33,6 +33,8 @@ pub struct Evaluation {
     pub intervals: Option<Vec<Interval>>,
     pub confidence: f64,
     pub diversity: Diversity,
+    /// Of images whose main object is known, the share whose caption names its colour and shape.
+    pub main_object_accuracy: Option<f64>,
 }
 
 /// A table of document frequencies: n-grams as words joined by spaces.
@@ -73,6 +75,7 @@ pub fn score(
         intervals: options.bootstrap.intervals(&scores),
         confidence: options.bootstrap.confidence,
         diversity: diversity::measure(&corpus),
+        main_object_accuracy: None,
         images,
         scores,
     })
@@ -155,6 +158,9 @@ impl Serialize for Evaluation {
         map.serialize_entry("intervals", &intervals)?;
         map.serialize_entry("confidence", &self.confidence)?;
         map.serialize_entry("images", &self.images.len())?;
+        if let Some(accuracy) = self.main_object_accuracy {
+            map.serialize_entry("main_object_accuracy", &accuracy)?;
+        }
         map.serialize_entry("diversity", &self.diversity)?;
         map.serialize_entry("per_image", &PerImage(self))?;
         map.end()
