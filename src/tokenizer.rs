@@ -21,6 +21,9 @@ pub const START_OF_TEXT: &str = "<|startoftext|>";
 /// What ends a text in the vocabularies of GPT-2s for other languages.
 const OTHER_ENDS: [&str; 5] = ["<|end_of_text|>", "</s>", "<eos>", "[SEP]", "<pad>"];
 
+/// Above every token id; the largest vocabularies have a quarter of a million entries.
+const HIGHEST_ID: u64 = 1 << 24;
+
 /// Which of the two text models a vocabulary is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenizerKind {
@@ -194,6 +197,7 @@ impl Tokenizer {
 
     fn from_pipeline(pipeline: &Value, kind: TokenizerKind, source: &Path) -> Result<Self> {
         let unreadable = |error: String| TokenizerError::Unreadable(source.to_path_buf(), error);
+        check_ids(pipeline).map_err(unreadable)?;
         check_merges(&pipeline["model"]).map_err(unreadable)?;
         let inner = tokenizers::Tokenizer::from_str(&pipeline.to_string())
             .map_err(|error| unreadable(error.to_string()))?;
@@ -311,6 +315,23 @@ impl Tokenizer {
             .map_err(|error| anyhow::anyhow!("{error}"))?;
         files::write_atomic(path, |writer| writer.write_all(text.as_bytes()))
     }
+}
+
+/// Ids must be within reason: the crate counts every number up to the highest.
+fn check_ids(pipeline: &Value) -> std::result::Result<(), String> {
+    let vocab = pipeline["model"]["vocab"].as_object();
+    let vocab = vocab.into_iter().flatten();
+    let added = pipeline["added_tokens"].as_array();
+    let added = added.into_iter().flatten();
+    let ids = vocab
+        .map(|(_, id)| id)
+        .chain(added.map(|token| &token["id"]));
+    for id in ids {
+        if !id.as_u64().is_some_and(|id| id < HIGHEST_ID) {
+            return Err(format!("the id {id} is not a number below {HIGHEST_ID}"));
+        }
+    }
+    Ok(())
 }
 
 /// Every merge must make a token of the vocabulary. The crate takes that for granted and panics where it is not so.
@@ -467,6 +488,13 @@ mod tests {
         std::fs::write(folder.path().join("vocab.json"), r#"{"a": 0, "b": 1}"#).unwrap();
         std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\na b\n").unwrap();
         assert!(load().contains("vocab.json"), "{}", load());
+        std::fs::write(
+            folder.path().join("vocab.json"),
+            r#"{"a": 4294967295, "<|endoftext|>": 0}"#,
+        )
+        .unwrap();
+        std::fs::write(folder.path().join("merges.txt"), "").unwrap();
+        assert!(load().contains("4294967295"), "{}", load());
         std::fs::write(folder.path().join("tokenizer.json"), "{").unwrap();
         assert!(load().contains("tokenizer.json"), "{}", load());
         assert!(matches!(
