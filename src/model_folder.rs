@@ -15,7 +15,7 @@ mod check;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::store::ModuleRecord;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -277,6 +277,22 @@ impl ModuleMapper for ToDeviceType {
             true => tensor,
             false => tensor.cast(dtype),
         })
+    }
+}
+
+/// Brings a loaded module's weights into memory. On the CPU they would otherwise be read from the file one by one, each when
+/// it is first used.
+pub fn read_now(module: &impl Module) {
+    module.visit(&mut ReadNow);
+}
+
+struct ReadNow;
+
+impl ModuleVisitor for ReadNow {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        // One value is asked for, and all are read.
+        let first = param.val().flatten::<1>(0, D - 1).narrow(0, 0, 1);
+        drop(first.into_data());
     }
 }
 

@@ -15,7 +15,7 @@ use crate::caption_model::CaptionModel;
 use crate::clip::{Clip, Preprocessing};
 use crate::data::batcher::rows_to_tensor;
 use crate::decode::{self, DecodeConfig, Hypothesis};
-use crate::model_folder::{CaptionerConfig, ModelFolder};
+use crate::model_folder::{self, CaptionerConfig, ModelFolder};
 use crate::nn;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
@@ -76,10 +76,19 @@ impl Captioner {
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let folder = ModelFolder::open(path)?;
         folder.captioner_config()?;
-        // Both halves are mostly copying, which a core each does in half the time.
+        // Reading is mostly copying, which a core each does in half the time. The sentence's tower stays on disk.
         let (encoder, reader) = rayon::join(
-            || ImageEncoder::load(&folder, device),
-            || CaptionReader::load(&folder, device),
+            || -> Result<ImageEncoder> {
+                let encoder = ImageEncoder::load(&folder, device)?;
+                model_folder::read_now(&encoder.clip.vision_model);
+                model_folder::read_now(&encoder.clip.visual);
+                Ok(encoder)
+            },
+            || -> Result<CaptionReader> {
+                let reader = CaptionReader::load(&folder, device)?;
+                model_folder::read_now(&reader.model);
+                Ok(reader)
+            },
         );
         Ok(Self {
             encoder: encoder?,

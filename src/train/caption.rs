@@ -22,9 +22,9 @@ use crate::captioner::CaptionReader;
 use crate::data::batcher::{CaptionBatch, CaptionBatcher};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::loader::{EpochLoader, Order};
-use crate::data::scenes;
 use crate::decode::{DecodeConfig, Strategy};
 use crate::device::Devices;
+use crate::evaluate::model::main_object_accuracy;
 use crate::evaluate::score::validate;
 use crate::files;
 use crate::mapper::MapperConfig;
@@ -183,7 +183,10 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     let gpt2 = folder.gpt2_config()?;
     let reader = CaptionReader::new(model, tokenizer, captioner, gpt2, context.devices.main());
     let test = caption_test(&reader, &dataset)?;
-    let accuracy = main_object_accuracy(&dataset, &test);
+    let parts = test.iter().zip(&dataset.splits.test);
+    let accuracy = main_object_accuracy(
+        parts.map(|(said, &index)| (said.caption.as_str(), dataset.images[index].main)),
+    );
     write_test(context.folder, &dataset, &test, accuracy)?;
     Ok(Trained {
         model: path,
@@ -368,23 +371,6 @@ fn caption_test(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Caption
         }
     }
     Ok(test)
-}
-
-fn main_object_accuracy(dataset: &Dataset, test: &[Captioned]) -> Option<f64> {
-    let right: Vec<bool> = dataset
-        .splits
-        .test
-        .iter()
-        .zip(test)
-        .filter_map(|(&index, captioned)| {
-            Some(scenes::mentions(
-                &captioned.caption,
-                dataset.images[index].main?,
-            ))
-        })
-        .collect();
-    (!right.is_empty())
-        .then(|| right.iter().filter(|&&right| right).count() as f64 / right.len() as f64)
 }
 
 fn write_test(

@@ -44,6 +44,11 @@ impl History {
         self.lock().get(&epoch)?.get(by.metric()).copied()
     }
 
+    /// Forgets epochs of which this is not true.
+    pub(super) fn retain(&self, keep: impl Fn(usize) -> bool) {
+        self.lock().retain(|&epoch, _| keep(epoch));
+    }
+
     pub(super) fn insert(&self, epoch: usize, means: Means) {
         self.lock().insert(epoch, means);
     }
