@@ -188,7 +188,7 @@ impl TrainStep for ClipLearner {
     type Output = StepOutput;
 
     fn step(&self, batch: PairBatch) -> TrainOutput<StepOutput> {
-        StepOutput::train(self, self.loss(batch), 1)
+        StepOutput::train(self, self.loss(batch), 1.0)
     }
 }
 

@@ -9,7 +9,7 @@ use burn::data::dataset::{Dataset, InMemDataset};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
-use burn::train::Interrupter;
+use burn::train::{ExecutionStrategy, Interrupter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -158,6 +158,8 @@ impl PretrainConfig {
             batches,
             captions: false,
             accumulation: 1,
+            activation_checkpointing: false,
+            strategy: ExecutionStrategy::single(context.device.clone()),
             best_by: BestBy::Loss,
             early_stopping: None,
             resume: None,

@@ -9,12 +9,13 @@ use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::store::ModuleRecord;
-use burn::tensor::{ExecutionError, Tensor};
+use burn::tensor::{ExecutionError, GradientCheckpointingStrategy, Tensor};
 use burn::train::metric::{
     Adaptor, ItemLazy, IterationSpeedMetric, LearningRateMetric, LossInput, LossMetric,
 };
 use burn::train::{
-    InferenceStep, Interrupter, Learner, LearnerModel, SupervisedTraining, TrainOutput, TrainStep,
+    ExecutionStrategy, InferenceStep, Interrupter, Learner, LearnerModel, SupervisedTraining,
+    TrainOutput, TrainStep,
 };
 
 use super::checkpoints::{LastTwoAndBest, Stopping};
@@ -22,6 +23,7 @@ use super::config::BestBy;
 use super::dashboard::{Report, Ui};
 use super::log::JsonLinesLogger;
 use super::metrics::{CaptionsInput, CiderMetric, PerplexityMetric};
+use super::precision::with_checkpointing;
 use super::schedule::ScheduleConfig;
 use crate::files;
 use crate::metrics::Sample;
@@ -37,12 +39,13 @@ pub struct StepOutput {
 impl StepOutput {
     /// The backward pass: gradients for the optimiser, the loss for the metrics.
     ///
-    /// burn adds up the gradients of the `accumulation` batches of a step; their mean is what is wanted.
-    pub fn train<M: Module>(model: &M, loss: Tensor<1>, accumulation: usize) -> TrainOutput<Self> {
+    /// burn adds up the gradients of all batches and devices of a step. What is wanted is their mean, so each loss is
+    /// given the weight it has in it.
+    pub fn train<M: Module>(model: &M, loss: Tensor<1>, weight: f64) -> TrainOutput<Self> {
         let shown = loss.clone().inner();
-        let grads = match accumulation {
-            1 => loss.backward(),
-            batches => (loss / batches as f64).backward(),
+        let grads = match weight {
+            1.0 => loss.backward(),
+            weight => (loss * weight).backward(),
         };
         TrainOutput::new(model, grads, Self::of(shown))
     }
@@ -87,6 +90,10 @@ pub struct FitConfig<'a> {
     pub captions: bool,
     /// Batches an optimiser step; the model scales its loss by it.
     pub accumulation: usize,
+    /// Whether activations that are cheap to compute are computed again in the backward pass, instead of kept for it.
+    pub activation_checkpointing: bool,
+    /// The devices, and how they work together.
+    pub strategy: ExecutionStrategy,
     /// What makes an epoch the best.
     pub best_by: BestBy,
     /// Epochs without getting better after which the run ends.
@@ -187,7 +194,15 @@ where
         training = training.checkpoint(epoch);
     }
     let schedule = config.schedule.init(config.steps());
-    let result = training.launch(Learner::new(model.train(), optimizer, schedule));
+    let mut model = model.train();
+    if config.activation_checkpointing {
+        // The learner tells its devices, but the weights keep what they were made with.
+        model = with_checkpointing(model, GradientCheckpointingStrategy::Balanced);
+        training = training.gradient_checkpointing();
+    }
+    let result = training
+        .with_training_strategy(config.strategy.into())
+        .launch(Learner::new(model, optimizer, schedule));
     drop(result.renderer); // gives the terminal back
     if let Some(error) = result.error {
         bail!(
