@@ -24,6 +24,7 @@ use crate::data::coco::{CaptionResult, write_results};
 use crate::data::loader::{EpochLoader, Order};
 use crate::data::scenes;
 use crate::decode::{DecodeConfig, Strategy};
+use crate::engine::Precision;
 use crate::evaluate::score::validate;
 use crate::files;
 use crate::mapper::MapperConfig;
@@ -178,7 +179,14 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         ..
     } = prepared;
     let gpt2 = folder.gpt2_config()?;
-    let reader = CaptionReader::new(model, tokenizer, captioner, gpt2, context.device);
+    let reader = CaptionReader::new(
+        model,
+        tokenizer,
+        captioner,
+        gpt2,
+        context.device,
+        Precision::F32,
+    )?;
     let test = caption_test(&reader, &dataset)?;
     let accuracy = main_object_accuracy(&dataset, &test);
     write_test(context.folder, &dataset, &test, accuracy)?;
