@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use super::read::{Candidates, References};
 use crate::captioner::{CaptionReader, ImageEncoder};
 use crate::data::coco::{CaptionResult, write_results};
+use crate::data::embedding_file::Embedding;
 use crate::data::embeddings;
 use crate::data::picture_source::PictureSource;
 use crate::data::scenes::{self, Kind};
@@ -126,12 +127,13 @@ pub fn caption(
             seen.unreadable.len()
         );
     }
-    let rows: Vec<Vec<f32>> = seen.rows.into_iter().flatten().collect();
+    let rows: Vec<Embedding> = seen.rows.into_iter().flatten().collect();
     let reader = CaptionReader::load(&folder, split.device)?;
     let decode = reader.decode_config(split.strategy.clone());
     let mut results = Vec::with_capacity(total);
     for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {
-        for (image, captions) in images.iter().zip(reader.caption(rows, &decode)?) {
+        let rows: Vec<Vec<f32>> = rows.iter().map(Embedding::read).collect::<Result<_>>()?;
+        for (image, captions) in images.iter().zip(reader.caption(&rows, &decode)?) {
             let best = captions
                 .into_iter()
                 .next()

@@ -2,7 +2,7 @@
 //!
 //! Shape letters: `B` batch, `T` tokens, `C` n_embd, `N` tokens of the batch without padding, `V` vocab_size.
 
-use burn::tensor::{Int, Tensor, activation::log_softmax};
+use burn::tensor::{FloatDType, Int, Tensor, activation::log_softmax};
 
 use crate::gpt2::Gpt2;
 
@@ -36,7 +36,8 @@ pub fn smoothed_cross_entropy(
     let [b, t, c] = hidden.dims();
     let [n] = targets.dims();
     let hidden = hidden.reshape([b * t, c]).select(0, positions); // [N, C]
-    let log_probs = log_softmax(gpt2.logits(hidden), 1); // [N, V]
+    let logits = gpt2.logits(hidden).cast(FloatDType::F32); // [N, V]
+    let log_probs = log_softmax(logits, 1); // [N, V]
     let right = log_probs.clone().gather(1, targets.reshape([n, 1])).mean(); // [1]
     match smoothing {
         0.0 => right.neg(),
