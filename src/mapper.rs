@@ -6,11 +6,11 @@
 //! Shape letters: `B` batch, `K` clip_length, `P` prefix_length, `T = K + P` positions, `C` n_embd.
 
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{self, Activation, Masking};
+use crate::nn::{self, Activation, LayerNorm, Masking};
 
 /// Kind and sizes of a mapper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ pub struct TransformerMapper {
     pub linear: Linear,
     pub prefix_const: Param<Tensor<2>>,
     pub transformer: Transformer,
-    clip_length: usize,
+    pub(crate) clip_length: usize,
 }
 
 /// The mapper's stack of pre-norm layers.
@@ -96,7 +96,7 @@ pub struct MultiHeadAttention {
     pub to_queries: Linear,
     pub to_keys_values: Linear,
     pub project: Linear,
-    heads: usize,
+    pub(crate) heads: usize,
 }
 
 /// Two layers, the middle twice as wide, ReLU between them.
@@ -146,7 +146,7 @@ impl MapperConfig {
         let c = self.n_embd;
         let linear = |input, output| LinearConfig::new(input, output).init(device);
         let unbiased = |output| LinearConfig::new(c, output).with_bias(false).init(device);
-        let norm = || LayerNormConfig::new(c).init(device);
+        let norm = || LayerNorm::new(c, 1e-5, device);
         TransformerLayer {
             norm1: norm(),
             attn: MultiHeadAttention {
@@ -180,8 +180,8 @@ impl Mapper {
 
 impl MlpMapper {
     fn forward(&self, clip_embedding: Tensor<2>) -> Tensor<3> {
-        let hidden = activation::tanh(self.hidden.forward(clip_embedding)); // [B, P C / 2]
-        unflatten(self.output.forward(hidden), self.prefix_length) // [B, P, C]
+        let hidden = activation::tanh(nn::linear(&self.hidden, clip_embedding)); // [B, P C / 2]
+        unflatten(nn::linear(&self.output, hidden), self.prefix_length) // [B, P, C]
     }
 }
 
@@ -189,7 +189,7 @@ impl TransformerMapper {
     fn forward(&self, clip_embedding: Tensor<2>) -> Tensor<3> {
         let [b, _] = clip_embedding.dims();
         let [p, c] = self.prefix_const.dims();
-        let read = unflatten(self.linear.forward(clip_embedding), self.clip_length); // [B, K, C]
+        let read = unflatten(nn::linear(&self.linear, clip_embedding), self.clip_length); // [B, K, C]
         let learned = self.prefix_const.val().unsqueeze::<3>().expand([b, p, c]); // [B, P, C]
         let x = Tensor::cat(vec![read, learned], 1); // [B, T, C]
         let x = self.transformer.forward(x); // [B, T, C]
@@ -213,20 +213,19 @@ impl TransformerLayer {
 impl MultiHeadAttention {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [_, _, c] = x.dims();
-        let heads = |x| nn::split_heads(x, self.heads); // [B, H, T, D]
-        let q = heads(self.to_queries.forward(x.clone()));
-        let kv = self.to_keys_values.forward(x); // [B, T, 2 C]: keys, then values
-        let k = heads(kv.clone().narrow(2, 0, c));
-        let v = heads(kv.narrow(2, c, c));
-        let attended = nn::attention(q, k, v, Masking::None);
-        self.project.forward(nn::merge_heads(attended)) // [B, T, C]
+        let q = nn::linear(&self.to_queries, x.clone());
+        let kv = nn::linear(&self.to_keys_values, x); // [B, T, 2 C]: keys, then values
+        let k = kv.clone().narrow(2, 0, c);
+        let v = kv.narrow(2, c, c);
+        let attended = nn::attention(q, k, v, self.heads, Masking::None);
+        nn::linear(&self.project, attended) // [B, T, C]
     }
 }
 
 impl MlpTransformer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = Activation::Relu.forward(self.fc1.forward(x)); // [B, T, 2 C]
-        self.fc2.forward(hidden) // [B, T, C]
+        let hidden = Activation::Relu.forward(nn::linear(&self.fc1, x)); // [B, T, 2 C]
+        nn::linear(&self.fc2, hidden) // [B, T, C]
     }
 }
 

@@ -15,6 +15,7 @@ use crate::caption_model::CaptionModel;
 use crate::clip::{Clip, Preprocessing};
 use crate::data::batcher::rows_to_tensor;
 use crate::decode::{self, DecodeConfig, Hypothesis};
+use crate::engine::{self, Precision};
 use crate::model_folder::{self, CaptionerConfig, ModelFolder};
 use crate::nn;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
@@ -35,6 +36,8 @@ pub struct Captioner {
 #[derive(Debug)]
 pub struct ImageEncoder {
     clip: Clip,
+    /// The picture's tower where the CPU runs it; `clip` is then without.
+    vision: Option<engine::Vision>,
     preprocessing: Preprocessing,
     device: Device,
     folder: ModelFolder,
@@ -45,12 +48,27 @@ pub struct ImageEncoder {
 /// The sentence's half: mapper, GPT-2 and vocabulary.
 #[derive(Debug)]
 pub struct CaptionReader {
-    pub model: CaptionModel,
+    network: Network,
     pub tokenizer: Tokenizer,
     config: CaptionerConfig,
-    n_layer: usize,
     n_positions: usize,
-    device: Device,
+}
+
+/// What computes captions.
+#[derive(Debug)]
+enum Network {
+    /// burn's modules.
+    Plain {
+        model: Box<CaptionModel>,
+        n_layer: usize,
+        device: Device,
+    },
+    /// Packed weights, on the CPU.
+    Packed(Box<(engine::Mapper, engine::Gpt2)>),
+}
+
+fn is_cpu(device: &Device) -> bool {
+    *device == Device::flex()
 }
 
 /// A sentence and how likely the model found it.
@@ -69,26 +87,25 @@ pub struct Caption {
 }
 
 impl Captioner {
-    /// Loads a model folder.
+    /// Loads a model folder. On the CPU weights are kept in halves; see [`Captioner::load_as`].
     ///
     /// # Errors
     /// When a file is missing or does not fit `config.json`; the message names it.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        Self::load_as(path, device, Precision::default())
+    }
+
+    /// Loads a model folder with weights kept as `precision` says. GPUs keep them as they are.
+    ///
+    /// # Errors
+    /// As [`Captioner::load`]'s.
+    pub fn load_as(path: &Path, device: &Device, precision: Precision) -> Result<Self> {
         let folder = ModelFolder::open(path)?;
         folder.captioner_config()?;
         // Reading is mostly copying, which a core each does in half the time. The sentence's tower stays on disk.
         let (encoder, reader) = rayon::join(
-            || -> Result<ImageEncoder> {
-                let encoder = ImageEncoder::load(&folder, device)?;
-                model_folder::read_now(&encoder.clip.vision_model);
-                model_folder::read_now(&encoder.clip.visual);
-                Ok(encoder)
-            },
-            || -> Result<CaptionReader> {
-                let reader = CaptionReader::load(&folder, device)?;
-                model_folder::read_now(&reader.model);
-                Ok(reader)
-            },
+            || ImageEncoder::load_as(&folder, device, precision),
+            || CaptionReader::load(&folder, device, precision),
         );
         Ok(Self {
             encoder: encoder?,
@@ -144,10 +161,27 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 }
 
 impl ImageEncoder {
-    /// Loads CLIP from an opened folder.
+    /// Loads CLIP from an opened folder, with its weights as they are.
     pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
+        Self::load_as(folder, device, Precision::F32)
+    }
+
+    /// Loads CLIP from an opened folder. `precision` is how the CPU keeps the weights of a vision transformer.
+    pub fn load_as(folder: &ModelFolder, device: &Device, precision: Precision) -> Result<Self> {
+        let mut clip = folder.load_clip(device)?;
+        let mut vision = None;
+        if is_cpu(device) && clip.vision_model.is_some() {
+            let parts = clip.vision_model.take().zip(clip.visual_projection.take());
+            vision = parts
+                .map(|(vit, projection)| engine::Vision::new(vit, projection, precision))
+                .transpose()?;
+        } else {
+            model_folder::read_now(&clip.vision_model);
+            model_folder::read_now(&clip.visual);
+        }
         Ok(Self {
-            clip: folder.load_clip(device)?,
+            clip,
+            vision,
             preprocessing: folder.encoder_config()?.preprocessing.clone(),
             device: device.clone(),
             folder: folder.clone(),
@@ -181,6 +215,11 @@ impl ImageEncoder {
         for crop in crops {
             self.preprocessing
                 .normalize(crop.as_raw(), &mut pixel_values);
+        }
+        if let Some(vision) = &self.vision {
+            let embeddings = vision.encode(&pixel_values, crops.len());
+            let width = embeddings.len() / crops.len();
+            return Ok(embeddings.chunks(width).map(<[f32]>::to_vec).collect());
         }
         let pixel_values = TensorData::new(pixel_values, [crops.len(), 3, n, n]);
         let embeddings = self
@@ -238,21 +277,16 @@ impl ImageEncoder {
 }
 
 impl CaptionReader {
-    /// Loads mapper and GPT-2 from an opened folder.
-    pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
+    /// Loads mapper and GPT-2 from an opened folder. `precision` is how the CPU keeps their weights.
+    pub fn load(folder: &ModelFolder, device: &Device, precision: Precision) -> Result<Self> {
         let model = CaptionModel {
             prefix_mapper: folder.load_mapper(device)?,
             gpt2: folder.load_gpt2(device)?,
         };
         let config = folder.captioner_config()?.clone();
         let tokenizer = folder.load_tokenizer(TokenizerKind::Gpt2)?;
-        Ok(Self::new(
-            model,
-            tokenizer,
-            config,
-            folder.gpt2_config()?,
-            device,
-        ))
+        let gpt2 = folder.gpt2_config()?;
+        Self::new(model, tokenizer, config, gpt2, device, precision)
     }
 
     /// Puts a reader together from its parts.
@@ -262,15 +296,27 @@ impl CaptionReader {
         config: CaptionerConfig,
         gpt2: &crate::gpt2::Gpt2Config,
         device: &Device,
-    ) -> Self {
-        Self {
-            model,
+        precision: Precision,
+    ) -> Result<Self> {
+        let network = if is_cpu(device) {
+            Network::Packed(Box::new((
+                engine::Mapper::new(model.prefix_mapper, precision)?,
+                engine::Gpt2::new(model.gpt2, precision)?,
+            )))
+        } else {
+            model_folder::read_now(&model);
+            Network::Plain {
+                model: Box::new(model),
+                n_layer: gpt2.n_layer,
+                device: device.clone(),
+            }
+        };
+        Ok(Self {
+            network,
             tokenizer,
             config,
-            n_layer: gpt2.n_layer,
             n_positions: gpt2.n_positions,
-            device: device.clone(),
-        }
+        })
     }
 
     /// Decoding as ClipCap does it: up to 67 tokens, ended by this model's stop tokens.
@@ -309,14 +355,7 @@ impl CaptionReader {
             return Ok(Vec::new());
         }
         self.check_length(config)?;
-        let rows: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
-        let mut clip_embedding = rows_to_tensor(&rows, &self.device); // [B, clip_dim]
-        if self.config.normalize_embedding {
-            clip_embedding = nn::normalize(clip_embedding);
-        }
-        let prefix = self.model.prefix_mapper.forward(clip_embedding); // [B, P, C]
-        let mut step = Gpt2Step::new(&self.model.gpt2, self.n_layer, prefix, config);
-        decode::decode(&mut step, config)?
+        self.search(embeddings, config)?
             .into_iter()
             .map(|hypotheses| {
                 hypotheses
@@ -325,6 +364,41 @@ impl CaptionReader {
                     .collect()
             })
             .collect()
+    }
+
+    fn search(
+        &self,
+        embeddings: &[Vec<f32>],
+        config: &DecodeConfig,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        match &self.network {
+            Network::Plain {
+                model,
+                n_layer,
+                device,
+            } => {
+                let rows: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
+                let mut clip_embedding = rows_to_tensor(&rows, device); // [B, clip_dim]
+                if self.config.normalize_embedding {
+                    clip_embedding = nn::normalize(clip_embedding);
+                }
+                let prefix = model.prefix_mapper.forward(clip_embedding); // [B, P, C]
+                let mut step = Gpt2Step::new(&model.gpt2, *n_layer, prefix, config);
+                decode::decode(&mut step, config)
+            }
+            Network::Packed(packed) => {
+                let (mapper, gpt2) = &**packed;
+                let mut clip_embedding = embeddings.concat(); // [B, clip_dim]
+                if self.config.normalize_embedding {
+                    let width = clip_embedding.len() / embeddings.len();
+                    clip_embedding.chunks_mut(width).for_each(normalize);
+                }
+                let prefix = mapper.forward(&clip_embedding, embeddings.len()); // [B, P, C]
+                let mut step =
+                    engine::Gpt2Step::new(gpt2, &prefix, embeddings.len(), &config.prompt);
+                decode::decode(&mut step, config)
+            }
+        }
     }
 
     fn check_length(&self, config: &DecodeConfig) -> Result<()> {
@@ -362,6 +436,12 @@ impl CaptionReader {
     }
 }
 
+/// [`nn::normalize`] of one row on the host.
+fn normalize(row: &mut [f32]) {
+    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+    row.iter_mut().for_each(|x| *x /= norm);
+}
+
 /// The rows of a matrix on the host.
 fn rows(matrix: Tensor<2>) -> Result<Vec<Vec<f32>>> {
     let [_, width] = matrix.dims();
@@ -369,7 +449,7 @@ fn rows(matrix: Tensor<2>) -> Result<Vec<Vec<f32>>> {
 }
 
 /// A tensor's values on the host.
-fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     tensor
         .try_into_vec_as::<f32>()
         .map_err(|error| anyhow!("the device failed: {error}"))

@@ -3,10 +3,10 @@
 //! Shape letters: `B` batch, `T` positions, `C` hidden_size.
 
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::nn::{self, Activation, Masking};
+use crate::nn::{self, Activation, LayerNorm, Masking};
 
 /// Sizes of one tower's encoder.
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +27,9 @@ pub struct Attention {
     pub k_proj: Linear,
     pub v_proj: Linear,
     pub out_proj: Linear,
-    num_heads: usize,
+    pub(crate) num_heads: usize,
     #[module(skip)]
-    masking: Masking,
+    pub(crate) masking: Masking,
 }
 
 /// `x += self_attn(layer_norm1(x)); x += mlp(layer_norm2(x))`
@@ -47,7 +47,7 @@ pub struct Mlp {
     pub fc1: Linear,
     pub fc2: Linear,
     #[module(skip)]
-    hidden_act: Activation,
+    pub(crate) hidden_act: Activation,
 }
 
 /// The stack of layers.
@@ -66,9 +66,7 @@ impl EncoderConfig {
     }
 
     pub fn layer_norm(&self, device: &Device) -> LayerNorm {
-        LayerNormConfig::new(self.hidden_size)
-            .with_epsilon(self.layer_norm_eps)
-            .init(device)
+        LayerNorm::new(self.hidden_size, self.layer_norm_eps, device)
     }
 
     fn init_layer(&self, device: &Device) -> EncoderLayer {
@@ -110,20 +108,20 @@ impl EncoderLayer {
 
 impl Attention {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let heads = |proj: &Linear| nn::split_heads(proj.forward(x.clone()), self.num_heads); // [B, H, T, D]
         let attended = nn::attention(
-            heads(&self.q_proj),
-            heads(&self.k_proj),
-            heads(&self.v_proj),
+            nn::linear(&self.q_proj, x.clone()),
+            nn::linear(&self.k_proj, x.clone()),
+            nn::linear(&self.v_proj, x),
+            self.num_heads,
             self.masking,
         );
-        self.out_proj.forward(nn::merge_heads(attended)) // [B, T, C]
+        nn::linear(&self.out_proj, attended) // [B, T, C]
     }
 }
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = self.hidden_act.forward(self.fc1.forward(x)); // [B, T, intermediate_size]
-        self.fc2.forward(hidden) // [B, T, C]
+        let hidden = self.hidden_act.forward(nn::linear(&self.fc1, x)); // [B, T, intermediate_size]
+        nn::linear(&self.fc2, hidden) // [B, T, C]
     }
 }

@@ -4,7 +4,7 @@
 //! three convolutions and an average pool, strides are average pools in front of convolutions, and the last pool is
 //! attention. Field names are the checkpoints'.
 //!
-//! Shape letters: `B` batch, `G` the last stage's side, `C` its width, `H` heads, `D` head size, `E` output_dim.
+//! Shape letters: `B` batch, `G` the last stage's side, `C` its width, `T` places, `E` output_dim.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -225,14 +225,14 @@ impl AttentionPool {
         let mean = x.clone().mean_dim(1); // [B, 1, C]
         let positions = self.positional_embedding.val().unsqueeze::<3>(); // [1, 1 + G*G, C]
         let x = Tensor::cat(vec![mean, x], 1) + positions; // [B, 1 + G*G, C]
-        let heads = |x| nn::split_heads(x, self.heads); // [B, H, T, D]
         let attended = nn::attention(
-            heads(self.q_proj.forward(x.clone().narrow(1, 0, 1))),
-            heads(self.k_proj.forward(x.clone())),
-            heads(self.v_proj.forward(x)),
+            self.q_proj.forward(x.clone().narrow(1, 0, 1)),
+            self.k_proj.forward(x.clone()),
+            self.v_proj.forward(x),
+            self.heads,
             Masking::None,
-        ); // [B, H, 1, D]
-        let attended = nn::merge_heads(attended).squeeze_dim::<2>(1); // [B, C]
+        ); // [B, 1, C]
+        let attended = attended.squeeze_dim::<2>(1); // [B, C]
         self.c_proj.forward(attended) // [B, E]
     }
 }

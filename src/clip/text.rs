@@ -3,12 +3,12 @@
 //! Shape letters: `B` batch, `T` tokens, `C` hidden_size.
 
 use burn::module::{Initializer, Module};
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm};
+use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::encoder::{Encoder, EncoderConfig};
-use crate::nn::{Activation, Masking};
+use crate::nn::{Activation, LayerNorm, Masking};
 
 /// Sizes of the sentence tower, under Hugging Face's names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

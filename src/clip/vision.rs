@@ -4,12 +4,12 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm};
+use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::encoder::{Encoder, EncoderConfig};
-use crate::nn::{Activation, Masking};
+use crate::nn::{Activation, LayerNorm, Masking};
 
 /// Sizes of the picture tower, under Hugging Face's names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@
 //! Added to it: a length penalty, which makes the mean `sum / length ^ penalty` and changes nothing at 1, and tokens that
 //! are banned because they would repeat a sequence.
 
-use super::{DecodeConfig, DecodeError, Hypothesis, Logits, Step, log_softmax};
+use super::{DecodeConfig, DecodeError, Hypothesis, LogProbs, Logits, Step};
 
 /// One image's beams, best first.
 type Beams = Vec<Beam>;
@@ -84,9 +84,11 @@ fn grow(beams: &[Beam], logits: &Logits, beam_size: usize, config: &DecodeConfig
         }
         let divisor = config.length_divisor(beam.tokens.len() + 1);
         let banned = config.banned(&beam.tokens, logits.vocab_size);
-        for (token, log_prob) in (0..).zip(log_softmax(logits.row(beam.row))) {
+        let log_probs = LogProbs::new(logits.row(beam.row));
+        // What is banned may be what is likeliest.
+        for token in log_probs.likeliest(beam_size + banned.len()) {
             if banned.binary_search(&token).is_err() {
-                let score = (beam.sum + log_prob) / divisor;
+                let score = (beam.sum + log_probs.of(token)) / divisor;
                 best.offer(Candidate {
                     score,
                     source,
@@ -166,7 +168,7 @@ impl Best {
 #[cfg(test)]
 mod tests {
     use super::super::toy::Toy;
-    use super::super::{Strategy, decode};
+    use super::super::{Strategy, decode, log_softmax};
     use super::*;
 
     fn config(beam_size: usize, max_length: usize, stop_tokens: &[u32]) -> DecodeConfig {

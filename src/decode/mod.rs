@@ -6,6 +6,8 @@ mod single;
 
 use std::convert::Infallible;
 
+use crate::kernels::reduce;
+
 /// Rows of next-token scores.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logits {
@@ -222,22 +224,54 @@ where
 }
 
 /// `ln(softmax(logits))` as ClipCap computes it: the probability may underflow to 0, and its logarithm is then -inf.
+/// It is computed token by token, for the few that are asked for.
+struct LogProbs<'a> {
+    logits: &'a [f32],
+    highest: f32,
+    /// Of `e^(logit - highest)`.
+    sum: f32,
+}
+
+impl<'a> LogProbs<'a> {
+    fn new(logits: &'a [f32]) -> Self {
+        let (highest, sum) = reduce::exponential_sum(logits);
+        Self {
+            logits,
+            highest,
+            sum,
+        }
+    }
+
+    fn of(&self, token: u32) -> f32 {
+        ((self.logits[token as usize] - self.highest).exp() / self.sum).ln()
+    }
+
+    /// Tokens in order, the `count` likeliest among them, and those that rounding might take for one of them.
+    fn likeliest(&self, count: usize) -> Vec<u32> {
+        /// More than logarithms of probabilities are rounded by.
+        const ROUNDING: f32 = 1e-3;
+        /// Further below the likeliest token probabilities lose digits, and then vanish.
+        const TINY: f32 = 80.0;
+        let mut least = reduce::nth_greatest(self.logits, count) - ROUNDING;
+        if least < self.highest - TINY {
+            least = f32::NEG_INFINITY;
+        }
+        reduce::at_least(self.logits, least)
+    }
+}
+
+#[cfg(test)]
 fn log_softmax(logits: &[f32]) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exps: Vec<f32> = logits.iter().map(|&logit| (logit - max).exp()).collect();
-    let sum: f32 = exps.iter().sum();
-    exps.into_iter().map(|exp| (exp / sum).ln()).collect()
+    let log_probs = LogProbs::new(logits);
+    (0..logits.len() as u32)
+        .map(|token| log_probs.of(token))
+        .collect()
 }
 
 /// Index of the largest value, the first of equals.
 fn argmax(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, &value) in values.iter().enumerate() {
-        if value > values[best] {
-            best = i;
-        }
-    }
-    best
+    let highest = reduce::highest(values);
+    (values.iter().position(|&value| value == highest)).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{DecodeConfig, DecodeError, Hypothesis, Step, argmax, log_softmax};
+use super::{DecodeConfig, DecodeError, Hypothesis, LogProbs, Step, argmax};
 
 /// Which tokens may be drawn, and how the odds are bent.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ fn walk<S: Step>(
             let banned = config.banned(&hypothesis.tokens, logits.vocab_size);
             let token = choose(caption, &without(scores, &banned));
             hypothesis.tokens.push(token);
-            hypothesis.log_prob += log_softmax(scores)[token as usize];
+            hypothesis.log_prob += LogProbs::new(scores).of(token);
             hypothesis.finished = config.stop_tokens.contains(&token);
             if !hypothesis.finished {
                 next.push((caption, parents.len()));
@@ -166,7 +166,7 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::super::toy::Toy;
-    use super::super::{DecodeConfig, DecodeError, Strategy, decode};
+    use super::super::{DecodeConfig, DecodeError, Strategy, decode, log_softmax};
     use super::*;
 
     fn config(strategy: Strategy, max_length: usize) -> DecodeConfig {

@@ -1,6 +1,6 @@
 //! Keys and values of the positions read so far, so that each new token costs one position and not all of them.
 //!
-//! Shape letters: `R` rows (pictures, or beams of pictures), `H` heads, `D` head size, `L` room.
+//! Shape letters: `R` rows (pictures, or beams of pictures), `C` n_embd, `L` room.
 
 use burn::tensor::{Device, Int, Tensor};
 
@@ -10,11 +10,11 @@ pub struct KvCache {
     pub(super) layers: Vec<LayerCache>,
 }
 
-/// Keys and values of one block, in tensors of `[R, H, L, D]` that are filled from the front.
+/// Keys and values of one block, in tensors of `[R, L, C]` that are filled from the front.
 #[derive(Debug)]
 pub struct LayerCache {
     /// `None` only while a call is under way: the tensors are taken out so that they are written in place.
-    filled: Option<(Tensor<4>, Tensor<4>)>,
+    filled: Option<(Tensor<3>, Tensor<3>)>,
     len: usize,
     room: usize,
 }
@@ -57,12 +57,12 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Appends keys and values `[R, H, T, D]` and returns all of them so far, `[R, H, len, D]`.
+    /// Appends keys and values `[R, T, C]` and returns all of them so far, `[R, len, C]`.
     ///
     /// # Panics
     /// When there is no room left: callers size the cache by the model's context.
-    pub fn append(&mut self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let [r, h, t, d] = k.dims();
+    pub fn append(&mut self, k: Tensor<3>, v: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        let [r, t, c] = k.dims();
         let end = self.len + t;
         assert!(
             end <= self.room,
@@ -70,14 +70,14 @@ impl LayerCache {
             self.room
         );
         let (keys, values) = self.filled.take().unwrap_or_else(|| {
-            let empty = |device: &Device| Tensor::zeros([r, h, self.room, d], device);
+            let empty = |device: &Device| Tensor::zeros([r, self.room, c], device);
             (empty(&k.device()), empty(&v.device()))
         });
-        let region = [0..r, 0..h, self.len..end, 0..d];
+        let region = [0..r, self.len..end, 0..c];
         let keys = keys.slice_assign(region.clone(), k);
         let values = values.slice_assign(region, v);
         self.len = end;
-        let live = [0..r, 0..h, 0..end, 0..d];
+        let live = [0..r, 0..end, 0..c];
         let out = (keys.clone().slice(live.clone()), values.clone().slice(live));
         self.filled = Some((keys, values));
         out

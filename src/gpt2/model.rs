@@ -1,12 +1,12 @@
 //! Shape letters: `B` batch, `T` tokens, `C` n_embd, `H` heads, `D` head size, `V` vocab_size.
 
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
-use burn::tensor::{Device, Int, Tensor, module::linear};
+use burn::nn::{Embedding, EmbeddingConfig};
+use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::cache::{KvCache, LayerCache};
-use crate::nn::{self, Activation, Masking};
+use crate::nn::{self, Activation, LayerNorm, Masking};
 
 /// Sizes of GPT-2, under the checkpoint's names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub struct Block {
 pub struct Attention {
     pub c_attn: Conv1D,
     pub c_proj: Conv1D,
-    n_head: usize,
+    pub(crate) n_head: usize,
 }
 
 /// Two layers with the activation between them.
@@ -71,7 +71,7 @@ pub struct Mlp {
     pub c_fc: Conv1D,
     pub c_proj: Conv1D,
     #[module(skip)]
-    activation: Activation,
+    pub(crate) activation: Activation,
 }
 
 /// A linear layer whose checkpoint holds the weight as `[input, output]`. It has a type of its own so that importing
@@ -118,9 +118,7 @@ impl Gpt2Config {
     }
 
     fn layer_norm(&self, device: &Device) -> LayerNorm {
-        LayerNormConfig::new(self.n_embd)
-            .with_epsilon(self.layer_norm_epsilon)
-            .init(device)
+        LayerNorm::new(self.n_embd, self.layer_norm_epsilon, device)
     }
 
     fn init_block(&self, device: &Device) -> Block {
@@ -170,8 +168,12 @@ impl Gpt2 {
 
     /// Next-token scores of hidden states. `[B, C] -> [B, V]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let head = self.lm_head.as_ref().unwrap_or(&self.wte.weight);
-        linear(hidden, head.val().transpose(), None)
+        burn::tensor::module::linear(hidden, self.head().transpose(), None)
+    }
+
+    /// What hidden states are multiplied by, `[V, C]`.
+    pub fn head(&self) -> Tensor<2> {
+        self.lm_head.as_ref().unwrap_or(&self.wte.weight).val()
     }
 
     /// Reads the first positions into an empty cache and returns the last one's hidden state.
@@ -210,17 +212,16 @@ impl Attention {
     /// `x`: the new positions only, `[B, T, C]`; returns `[B, T, C]`.
     fn forward(&self, x: Tensor<3>, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let qkv = self.c_attn.forward(x); // [B, T, 3 C]
-        let [q, k, v] = qkv
+        let [q, k, v]: [Tensor<3>; 3] = qkv
             .chunk(3, 2)
             .try_into()
-            .map(|parts: [Tensor<3>; 3]| parts.map(|part| nn::split_heads(part, self.n_head))) // 3 x [B, H, T, D]
-            .expect("a third each for queries, keys and values");
+            .expect("a third each for queries, keys and values"); // 3 x [B, T, C]
         let (k, v) = match cache {
-            Some(cache) => cache.append(k, v), // [B, H, past + T, D]
+            Some(cache) => cache.append(k, v), // [B, past + T, C]
             None => (k, v),
         };
-        let attended = nn::attention(q, k, v, Masking::Causal);
-        self.c_proj.forward(nn::merge_heads(attended)) // [B, T, C]
+        let attended = nn::attention(q, k, v, self.n_head, Masking::Causal);
+        self.c_proj.forward(attended) // [B, T, C]
     }
 }
 
@@ -233,6 +234,6 @@ impl Mlp {
 
 impl Conv1D {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(x, self.weight.val(), Some(self.bias.val()))
+        nn::affine(x, self.weight.val(), Some(self.bias.val()))
     }
 }

@@ -87,7 +87,7 @@ fn check_ids(pipeline: &Value) -> Result<(), String> {
         .map(|(_, id)| id)
         .chain(added.map(|token| &token["id"]));
     for id in ids {
-        if !id.as_u64().is_some_and(|id| id < HIGHEST_ID) {
+        if id.as_u64().is_none_or(|id| id >= HIGHEST_ID) {
             return Err(format!("the id {id} is not a number below {HIGHEST_ID}"));
         }
     }

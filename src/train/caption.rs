@@ -24,6 +24,7 @@ use crate::data::coco::{CaptionResult, write_results};
 use crate::data::loader::{EpochLoader, Order};
 use crate::decode::{DecodeConfig, Strategy};
 use crate::device::Devices;
+use crate::engine::Precision;
 use crate::evaluate::model::main_object_accuracy;
 use crate::evaluate::score::validate;
 use crate::files;
@@ -181,7 +182,14 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         ..
     } = prepared;
     let gpt2 = folder.gpt2_config()?;
-    let reader = CaptionReader::new(model, tokenizer, captioner, gpt2, context.devices.main());
+    let reader = CaptionReader::new(
+        model,
+        tokenizer,
+        captioner,
+        gpt2,
+        context.devices.main(),
+        Precision::F32,
+    )?;
     let test = caption_test(&reader, &dataset)?;
     let parts = test.iter().zip(&dataset.splits.test);
     let accuracy = main_object_accuracy(

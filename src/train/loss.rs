@@ -2,9 +2,10 @@
 //!
 //! Shape letters: `B` batch, `T` tokens, `C` n_embd, `N` tokens of the batch without padding, `V` vocab_size.
 
-use burn::tensor::{FloatDType, Int, Tensor, activation::log_softmax};
+use burn::tensor::{Int, Tensor};
 
 use crate::gpt2::Gpt2;
+use crate::nn;
 
 /// Mean negative log-likelihood of the tokens that are not padding.
 ///
@@ -34,13 +35,6 @@ pub fn smoothed_cross_entropy(
     smoothing: f64,
 ) -> Tensor<1> {
     let [b, t, c] = hidden.dims();
-    let [n] = targets.dims();
     let hidden = hidden.reshape([b * t, c]).select(0, positions); // [N, C]
-    let logits = gpt2.logits(hidden).cast(FloatDType::F32); // [N, V]
-    let log_probs = log_softmax(logits, 1); // [N, V]
-    let right = log_probs.clone().gather(1, targets.reshape([n, 1])).mean(); // [1]
-    match smoothing {
-        0.0 => right.neg(),
-        share => (right * (1.0 - share) + log_probs.mean() * share).neg(),
-    }
+    nn::token_loss(hidden, gpt2.head(), targets, smoothing)
 }

@@ -176,7 +176,8 @@ impl Scene {
         self.main[0].kind
     }
 
-    /// Gives an attribute the value that is so many places further on in the list of all.
+    /// Gives an attribute the value that is so many places further on in the list of all. For [`Attribute::Colors`], every
+    /// odd turn is the one before it with the two colours swapped.
     fn turn(&mut self, attribute: Attribute, turn: usize) {
         let main = self.main.iter_mut().map(|object| &mut object.kind);
         let second = self.second.iter_mut().map(|(object, _)| &mut object.kind);
@@ -185,6 +186,14 @@ impl Scene {
             Attribute::MainColor => main.for_each(|kind| kind.color = kind.color.turned(turn)),
             Attribute::SecondShape => second.for_each(|kind| kind.shape = kind.shape.turned(turn)),
             Attribute::SecondColor => second.for_each(|kind| kind.color = kind.color.turned(turn)),
+            Attribute::Colors => {
+                for (main, second) in main.zip(second) {
+                    main.color = main.color.turned(turn / 2);
+                    if turn % 2 == 1 {
+                        std::mem::swap(&mut main.color, &mut second.color);
+                    }
+                }
+            }
         }
     }
 
@@ -209,29 +218,36 @@ pub enum Attribute {
     MainColor,
     SecondShape,
     SecondColor,
+    /// Which of the two objects has which colour.
+    Colors,
 }
 
 impl Attribute {
-    /// That of a scene's siblings: the main object's shape most often, as it is the hardest to see.
+    /// That of a scene's siblings.
     fn of(index: u64, has_second: bool) -> Self {
         match (index % 6, has_second) {
+            (2 | 3, true) => Self::Colors,
             (4, true) => Self::SecondShape,
             (5, true) => Self::SecondColor,
-            (0..=2 | 5, _) => Self::MainShape,
-            _ => Self::MainColor,
+            (3 | 4, false) => Self::MainColor,
+            _ => Self::MainShape,
         }
     }
 }
 
 /// A scene and the likes of it that differ in one [`Attribute`] alone: places, everything else and the wording of the
-/// captions stay. One for each value that can be seen against the background, at most [`SIBLINGS`].
+/// captions stay. All can be seen against the background; there are at most [`SIBLINGS`].
 pub fn siblings(seed: u64, index: u64) -> Vec<Scene> {
-    let has_second = scene(seed, index).second.is_some();
-    let attribute = Attribute::of(index, has_second);
-    (0..SIBLINGS)
-        .map(|turn| changed(seed, index, |scene| scene.turn(attribute, turn)))
-        .filter(Scene::is_visible)
-        .collect()
+    let first = scene(seed, index);
+    let attribute = Attribute::of(index, first.second.is_some());
+    let mut all = vec![first];
+    for turn in 1..SIBLINGS {
+        let sibling = changed(seed, index, |scene| scene.turn(attribute, turn));
+        if sibling.is_visible() && !all.contains(&sibling) {
+            all.push(sibling);
+        }
+    }
+    all
 }
 
 /// [`scene`], with a change to its objects before it is put into words.
@@ -480,12 +496,12 @@ mod tests {
 
     #[test]
     fn siblings_differ_in_one_attribute_alone() {
-        let mut counts = [0; 4];
+        let mut counts = [0; 5];
         for index in 0..300 {
             let all = siblings(SAMPLE_SEED, index);
             let first = &all[0];
             assert_eq!(*first, scene(SAMPLE_SEED, index));
-            assert!((4..=SIBLINGS).contains(&all.len()), "{}", all.len());
+            assert!((3..=SIBLINGS).contains(&all.len()), "{}", all.len());
             let attribute = Attribute::of(index, first.second.is_some());
             counts[attribute as usize] += 1;
             for (i, other) in all.iter().enumerate().skip(1) {
@@ -501,7 +517,13 @@ mod tests {
                 let changed: Vec<usize> = (0..4)
                     .filter(|&place| values(first)[place] != values(other)[place])
                     .collect();
-                assert_eq!(changed, [attribute as usize]);
+                match attribute {
+                    Attribute::Colors => {
+                        assert!(!changed.is_empty());
+                        assert!(changed.iter().all(|place| [1, 3].contains(place)));
+                    }
+                    _ => assert_eq!(changed, [attribute as usize]),
+                }
                 assert_eq!(first.background, other.background);
                 assert_eq!(
                     (first.main[0].x, first.main.len()),

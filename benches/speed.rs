@@ -1,0 +1,186 @@
+//! This program's side of `speed.py`, which starts it and asks for one piece of work after another.
+//!
+//! `cargo bench --bench speed -- MODEL PICTURES` reads one JSON line a piece of work from standard input and answers each
+//! with the seconds it took.
+
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::{Device, Tensor, TensorData};
+use burn::train::TrainStep;
+use clipcap::caption_model::{CaptionModel, Trainable};
+use clipcap::captioner::Captioner;
+use clipcap::data::batcher::{CaptionBatch, TokenBatch};
+use clipcap::decode::Strategy;
+use clipcap::device::DeviceChoice;
+use clipcap::model_folder::ModelFolder;
+use clipcap::picture;
+use clipcap::train::learner::{CaptionLearner, StepConfig};
+use clipcap::train::optimizer::OptimizerConfig;
+use image::RgbImage;
+use serde::Deserialize;
+
+/// One piece of work.
+#[derive(Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+enum Work {
+    /// Pictures to embeddings.
+    Clip { batch: usize },
+    /// Embeddings to captions of so many tokens; no beams is greedy.
+    Caption {
+        batch: usize,
+        beams: usize,
+        tokens: usize,
+    },
+    /// One training step on captions of so many tokens, of the mapper or of GPT-2 too.
+    Train {
+        batch: usize,
+        tokens: usize,
+        joint: bool,
+    },
+}
+
+struct Bench {
+    device: Device,
+    folder: ModelFolder,
+    /// For captioning, until something is trained: both do not have to fit.
+    captioner: Option<Captioner>,
+    crops: Vec<RgbImage>,
+    embeddings: Vec<Vec<f32>>,
+    learner: Option<(bool, CaptionLearner, ModuleOptimizer)>,
+}
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let (Some(model), Some(pictures)) = (args.next(), args.next()) else {
+        println!("run `python benches/speed.py`, which makes a model and pictures for this");
+        return Ok(());
+    };
+    let device: DeviceChoice = args.next().as_deref().unwrap_or("cpu").parse()?;
+    let device = device.resolve()?;
+    let mut bench = Bench::new(Path::new(&model), Path::new(&pictures), device)?;
+    for line in std::io::stdin().lock().lines() {
+        let work = serde_json::from_str(&line?).context("a line of work")?;
+        let start = Instant::now();
+        bench.run(work)?;
+        println!("{}", start.elapsed().as_secs_f64());
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn new(model: &Path, pictures: &Path, device: Device) -> Result<Self> {
+        let captioner = Captioner::load(model, &device)?;
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(pictures)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
+        paths.sort();
+        let crops = paths
+            .iter()
+            .map(|path| Ok(captioner.encoder.crop(&picture::open(path)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let embeddings = captioner.encoder.embed(&crops)?;
+        Ok(Self {
+            folder: ModelFolder::open(model)?,
+            device,
+            captioner: Some(captioner),
+            crops,
+            embeddings,
+            learner: None,
+        })
+    }
+
+    fn run(&mut self, work: Work) -> Result<()> {
+        match work {
+            Work::Clip { batch } => {
+                let captioner = self.captioner.as_ref().context("captioning comes first")?;
+                captioner.encoder.embed(&self.crops[..batch])?;
+            }
+            Work::Caption {
+                batch,
+                beams,
+                tokens,
+            } => {
+                let reader = &self.captioner.as_ref().context("captioning first")?.reader;
+                let mut config = reader.decode_config(match beams {
+                    0 => Strategy::Greedy,
+                    beam_size => Strategy::Beam { beam_size },
+                });
+                config.max_length = tokens;
+                config.stop_tokens.clear();
+                let captions = reader.caption(&self.embeddings[..batch], &config)?;
+                if captions.len() != batch {
+                    bail!("{} captions of {batch} pictures", captions.len());
+                }
+            }
+            Work::Train {
+                batch,
+                tokens,
+                joint,
+            } => self.train(batch, tokens, joint)?,
+        }
+        Ok(())
+    }
+
+    fn train(&mut self, batch: usize, tokens: usize, joint: bool) -> Result<()> {
+        self.captioner = None;
+        let kept = self.learner.take().filter(|(kind, ..)| *kind == joint);
+        let (_, learner, mut optimizer) = match kept {
+            Some(learner) => learner,
+            None => self.learner(joint)?,
+        };
+        let ids: Vec<Vec<u32>> = (0..batch)
+            .map(|row| {
+                (0..tokens)
+                    .map(|i| (row * 977 + i * 31 + 5) as u32)
+                    .collect()
+            })
+            .collect();
+        let rows: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        let device = self.device.clone().autodiff();
+        let values: Vec<f32> = self
+            .embeddings
+            .iter()
+            .cycle()
+            .take(batch)
+            .flatten()
+            .copied()
+            .collect();
+        let width = values.len() / batch;
+        let batch = CaptionBatch {
+            clip_embedding: Tensor::from_data(TensorData::new(values, [batch, width]), &device),
+            tokens: TokenBatch::new(&rows, &device),
+            references: Vec::new(),
+        };
+        let output = TrainStep::step(&learner, batch);
+        let learner = optimizer.step(2e-5, learner, output.grads);
+        // Where the device works behind the host's back, the loss is what it has to be done for.
+        drop(output.item.loss.into_data());
+        self.device.sync()?;
+        self.learner = Some((joint, learner, optimizer));
+        Ok(())
+    }
+
+    fn learner(&self, joint: bool) -> Result<(bool, CaptionLearner, ModuleOptimizer)> {
+        let model = CaptionModel {
+            prefix_mapper: self.folder.load_mapper(&self.device)?,
+            gpt2: self.folder.load_gpt2(&self.device)?,
+        };
+        let step = StepConfig {
+            trainable: match joint {
+                true => Trainable::MapperAndGpt2,
+                false => Trainable::Mapper,
+            },
+            accumulation: 1,
+            clip_norm: None,
+            label_smoothing: 0.0,
+        };
+        let learner = CaptionLearner::new(model, step).train();
+        Ok((joint, learner, OptimizerConfig::transformers_adamw().init()))
+    }
+}

@@ -1,0 +1,169 @@
+//! GPT-2 with its cache, as the searches of [`crate::decode`] see it.
+//!
+//! Shape letters: `B` pictures, `R` rows (pictures, or beams of pictures), `T` positions, `C` n_embd, `V` vocab_size.
+
+use anyhow::{Context, Result};
+
+use super::Precision;
+use super::block::{Block, Wanted, stack};
+use super::cache::Cache;
+use super::layer::{Layer, Matrix, Norm, take};
+use crate::decode::{Logits, Step};
+use crate::gpt2::{self, Conv1D};
+use crate::kernels::matrix::{Epilogue, View};
+use crate::nn::Masking;
+
+/// The language model.
+#[derive(Debug)]
+pub struct Gpt2 {
+    /// `[C, V]`: token embeddings are its columns.
+    wte: Matrix,
+    /// `[C, V]`, where the head is not tied to `wte`.
+    lm_head: Option<Matrix>,
+    /// `[n_positions, C]`
+    wpe: Vec<f32>,
+    blocks: Vec<Block>,
+    ln_f: Norm,
+}
+
+impl Gpt2 {
+    /// Packs the weights of a loaded model.
+    pub fn new(gpt2: gpt2::Gpt2, precision: Precision) -> Result<Self> {
+        Ok(Self {
+            wte: head(gpt2.wte.weight, precision)?,
+            lm_head: (gpt2.lm_head)
+                .map(|weight| head(weight, precision))
+                .transpose()?,
+            wpe: take(gpt2.wpe.weight)?,
+            blocks: (gpt2.h.into_iter())
+                .map(|layer| block(layer, precision))
+                .collect::<Result<_>>()?,
+            ln_f: Norm::new(gpt2.ln_f)?,
+        })
+    }
+
+    fn width(&self) -> usize {
+        self.wte.shape()[0]
+    }
+
+    /// Token embeddings without positions. `[R] -> [R, C]`
+    fn embed(&self, tokens: &[u32]) -> Vec<f32> {
+        let width = self.width();
+        let mut out = vec![0.0; tokens.len() * width];
+        for (&token, out) in tokens.iter().zip(out.chunks_exact_mut(width)) {
+            self.wte.column(token as usize, out);
+        }
+        out
+    }
+
+    /// Adds positions `first..` to `[B, T, C]`.
+    fn add_positions(&self, x: &mut [f32], batch: usize, first: usize) {
+        let size = (x.len() / batch).max(1);
+        let positions = &self.wpe[first * self.width()..];
+        for x in x.chunks_exact_mut(size) {
+            x.iter_mut().zip(positions).for_each(|(x, p)| *x += p);
+        }
+    }
+
+    /// Reads the first positions, `[B, T, C]`, into an empty cache and scores what comes next, `[B, V]`.
+    pub fn prefill(&self, mut x: Vec<f32>, batch: usize, cache: &mut Cache) -> Vec<f32> {
+        let positions = x.len() / self.width() / batch;
+        cache.begin(batch, positions);
+        self.add_positions(&mut x, batch, 0);
+        let last = Wanted::One(positions - 1);
+        let x = stack(&self.blocks, x, batch, last, Some(cache)); // [B, C]
+        self.logits(&x)
+    }
+
+    /// Reads one more token a row, row `i` going on from row `parents[i]`, and scores what comes next, `[R, V]`.
+    pub fn extend(&self, parents: &[usize], tokens: &[u32], cache: &mut Cache) -> Vec<f32> {
+        let mut x = self.embed(tokens); // [R, C]
+        self.add_positions(&mut x, tokens.len(), cache.len());
+        cache.branch(parents);
+        for (i, block) in self.blocks.iter().enumerate() {
+            let (layer, lineage) = cache.layer_and_lineage(i);
+            x = block.extend(x, layer, lineage);
+        }
+        self.logits(&x)
+    }
+
+    fn logits(&self, x: &[f32]) -> Vec<f32> {
+        let x = self.ln_f.forward(x);
+        let head = self.lm_head.as_ref().unwrap_or(&self.wte);
+        let [width, vocab_size] = head.shape();
+        let mut logits = vec![0.0; x.len() / width * vocab_size];
+        head.product(&x, &mut logits, Epilogue::default());
+        logits
+    }
+}
+
+fn head(
+    weight: burn::module::Param<burn::tensor::Tensor<2>>,
+    precision: Precision,
+) -> Result<Matrix> {
+    let [vocab_size, width] = weight.val().dims();
+    let weight = take(weight)?;
+    let view = View::new(&weight, vocab_size, width);
+    Ok(Matrix::new(view.transpose(), precision))
+}
+
+fn block(block: gpt2::Block, precision: Precision) -> Result<Block> {
+    let layer = |conv: Conv1D| Layer::from_parts(conv.weight, Some(take(conv.bias)?), precision);
+    Ok(Block {
+        heads: block.attn.n_head,
+        masking: Masking::Causal,
+        activation: block.mlp.activation,
+        norm1: Norm::new(block.ln_1)?,
+        qkv: layer(block.attn.c_attn)?,
+        project: layer(block.attn.c_proj)?,
+        norm2: Norm::new(block.ln_2)?,
+        fc1: layer(block.mlp.c_fc)?,
+        fc2: layer(block.mlp.c_proj)?,
+    })
+}
+
+/// GPT-2 with its cache, from a prefix on.
+pub struct Gpt2Step<'a> {
+    gpt2: &'a Gpt2,
+    cache: Cache,
+    batch: usize,
+    /// Prefix and prompt, `[B, T, C]`, until they are read.
+    start: Option<Vec<f32>>,
+}
+
+impl<'a> Gpt2Step<'a> {
+    /// Gets ready to read a prefix, `[B, P, C]`, and a prompt after it.
+    pub fn new(gpt2: &'a Gpt2, prefix: &[f32], batch: usize, prompt: &[u32]) -> Self {
+        let prompt = gpt2.embed(prompt);
+        let start = prefix
+            .chunks_exact((prefix.len() / batch).max(1))
+            .flat_map(|prefix| prefix.iter().chain(&prompt))
+            .copied()
+            .collect();
+        Self {
+            gpt2,
+            cache: Cache::new(gpt2.blocks.len()),
+            batch,
+            start: Some(start),
+        }
+    }
+
+    fn scored(&self, logits: Vec<f32>) -> Logits {
+        Logits::new(logits, self.gpt2.wte.shape()[1])
+    }
+}
+
+impl Step for Gpt2Step<'_> {
+    type Error = anyhow::Error;
+
+    fn prefill(&mut self) -> Result<Logits> {
+        let start = self.start.take().context("the prefix was read already")?;
+        let logits = self.gpt2.prefill(start, self.batch, &mut self.cache);
+        Ok(self.scored(logits))
+    }
+
+    fn extend(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Logits> {
+        let logits = self.gpt2.extend(parents, tokens, &mut self.cache);
+        Ok(self.scored(logits))
+    }
+}

@@ -1,0 +1,196 @@
+//! Linear layers and norms with packed weights.
+
+use anyhow::{Result, anyhow};
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+use half::f16;
+
+use super::Precision;
+use crate::captioner::read;
+use crate::kernels::matrix::{Epilogue, Packed, View};
+use crate::kernels::norm;
+use crate::nn::{Activation, LayerNorm};
+
+/// A weight `[K, N]` in one of the precisions.
+#[derive(Debug)]
+pub enum Matrix {
+    F32(Packed<f32>),
+    F16(Packed<f16>),
+    Int8(Packed<i8>),
+}
+
+/// `x weight + bias`
+#[derive(Debug)]
+pub struct Layer {
+    weight: Matrix,
+    bias: Option<Vec<f32>>,
+}
+
+/// Layer normalisation.
+#[derive(Debug)]
+pub struct Norm {
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+    epsilon: f32,
+}
+
+impl Matrix {
+    pub fn new(weight: View, precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32(Packed::new(weight)),
+            Precision::F16 => Self::F16(Packed::new(weight)),
+            Precision::Int8 => Self::Int8(Packed::new(weight)),
+        }
+    }
+
+    /// `[K, N]`
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::F32(weight) => weight.shape(),
+            Self::F16(weight) => weight.shape(),
+            Self::Int8(weight) => weight.shape(),
+        }
+    }
+
+    /// `out = x self`, and what the epilogue says.
+    pub fn product(&self, x: &[f32], out: &mut [f32], epilogue: Epilogue) {
+        let [width, _] = self.shape();
+        let x = View::new(x, x.len() / width.max(1), width);
+        match self {
+            Self::F32(weight) => weight.product(x, out, epilogue),
+            Self::F16(weight) => weight.product(x, out, epilogue),
+            Self::Int8(weight) => weight.product(x, out, epilogue),
+        }
+    }
+
+    /// One column, `[K]`.
+    pub fn column(&self, column: usize, out: &mut [f32]) {
+        match self {
+            Self::F32(weight) => weight.column(column, out),
+            Self::F16(weight) => weight.column(column, out),
+            Self::Int8(weight) => weight.column(column, out),
+        }
+    }
+}
+
+impl Layer {
+    /// Packs burn's layer and gives up its own weights.
+    pub fn new(layer: Linear, precision: Precision) -> Result<Self> {
+        let bias = layer.bias.map(take).transpose()?;
+        Self::from_parts(layer.weight, bias, precision)
+    }
+
+    /// Packs `[K, N]` and `[N]`.
+    pub fn from_parts(
+        weight: Param<Tensor<2>>,
+        bias: Option<Vec<f32>>,
+        precision: Precision,
+    ) -> Result<Self> {
+        let (weight, [rows, cols]) = take_matrix(weight)?;
+        Ok(Self {
+            weight: Matrix::new(View::new(&weight, rows, cols), precision),
+            bias,
+        })
+    }
+
+    /// Layers that read the same input, side by side as one.
+    pub fn joined(layers: Vec<Linear>, precision: Precision) -> Result<Self> {
+        let (mut weights, mut bias) = (Vec::new(), Vec::new());
+        for layer in layers {
+            weights.push(take_matrix(layer.weight)?);
+            if let Some(part) = layer.bias {
+                bias.extend(take(part)?);
+            }
+        }
+        let rows = weights[0].1[0];
+        let mut joined = Vec::with_capacity(weights.iter().map(|(weight, _)| weight.len()).sum());
+        for row in 0..rows {
+            for (weight, [_, cols]) in &weights {
+                joined.extend_from_slice(&weight[row * cols..(row + 1) * cols]);
+            }
+        }
+        drop(weights);
+        let cols = joined.len() / rows.max(1);
+        Ok(Self {
+            weight: Matrix::new(View::new(&joined, rows, cols), precision),
+            bias: (!bias.is_empty()).then_some(bias),
+        })
+    }
+
+    /// Width of the output.
+    pub fn width(&self) -> usize {
+        self.weight.shape()[1]
+    }
+
+    /// `[.., K] -> [.., N]`
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        self.write(x, None)
+    }
+
+    /// `activation(x weight + bias)`
+    pub fn activated(&self, x: &[f32], activation: Activation) -> Vec<f32> {
+        self.write(x, Some(activation))
+    }
+
+    fn write(&self, x: &[f32], activation: Option<Activation>) -> Vec<f32> {
+        let [rows, cols] = self.weight.shape();
+        let mut out = vec![0.0; x.len() / rows.max(1) * cols];
+        let epilogue = Epilogue {
+            bias: self.bias.as_deref(),
+            activation,
+            accumulate: false,
+        };
+        self.weight.product(x, &mut out, epilogue);
+        out
+    }
+
+    /// `out += x weight + bias`
+    pub fn add_to(&self, x: &[f32], out: &mut [f32]) {
+        let epilogue = Epilogue {
+            bias: self.bias.as_deref(),
+            activation: None,
+            accumulate: true,
+        };
+        self.weight.product(x, out, epilogue);
+    }
+}
+
+impl Norm {
+    pub fn new(norm: LayerNorm) -> Result<Self> {
+        let epsilon = norm.epsilon() as f32;
+        Ok(Self {
+            gamma: take(norm.gamma)?,
+            beta: take(norm.beta)?,
+            epsilon,
+        })
+    }
+
+    /// `[.., C] -> [.., C]`
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        let norm = norm::Norm {
+            gamma: &self.gamma,
+            beta: &self.beta,
+            epsilon: self.epsilon,
+        };
+        norm.forward(x, &mut out);
+        out
+    }
+}
+
+/// A parameter's values. Loaded ones are read from their file here, and are not kept by the module.
+pub fn take<const D: usize>(param: Param<Tensor<D>>) -> Result<Vec<f32>> {
+    let tensor = param.val();
+    drop(param);
+    read(tensor)
+}
+
+fn take_matrix(param: Param<Tensor<2>>) -> Result<(Vec<f32>, [usize; 2])> {
+    let shape = param.val().dims();
+    let values = take(param)?;
+    if values.len() != shape[0] * shape[1] {
+        return Err(anyhow!("a weight of {} values is {shape:?}", values.len()));
+    }
+    Ok((values, shape))
+}

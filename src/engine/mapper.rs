@@ -1,0 +1,100 @@
+//! The mapper: embeddings in, prefixes out.
+//!
+//! Shape letters: `B` batch, `K` clip_length, `P` prefix_length, `C` n_embd.
+
+use anyhow::Result;
+
+use super::Precision;
+use super::block::{Block, Wanted, stack};
+use super::layer::{Layer, Norm, take};
+use crate::mapper::{self, TransformerLayer};
+use crate::nn::{Activation, Masking};
+
+/// The three kinds.
+#[derive(Debug)]
+pub enum Mapper {
+    Mlp {
+        hidden: Layer,
+        output: Layer,
+    },
+    Linear(Layer),
+    Transformer {
+        linear: Layer,
+        /// `[P, C]`
+        prefix_const: Vec<f32>,
+        blocks: Vec<Block>,
+        /// `K`
+        clip_length: usize,
+    },
+}
+
+impl Mapper {
+    /// Packs the weights of a loaded mapper.
+    pub fn new(mapper: mapper::Mapper, precision: Precision) -> Result<Self> {
+        Ok(match mapper {
+            mapper::Mapper::Mlp(mlp) => Self::Mlp {
+                hidden: Layer::new(mlp.hidden, precision)?,
+                output: Layer::new(mlp.output, precision)?,
+            },
+            mapper::Mapper::Linear(linear) => Self::Linear(Layer::new(linear.output, precision)?),
+            mapper::Mapper::Transformer(transformer) => Self::Transformer {
+                linear: Layer::new(transformer.linear, precision)?,
+                prefix_const: take(transformer.prefix_const)?,
+                blocks: (transformer.transformer.layers.into_iter())
+                    .map(|layer| block(layer, precision))
+                    .collect::<Result<_>>()?,
+                clip_length: transformer.clip_length,
+            },
+        })
+    }
+
+    /// `[B, clip_dim] -> [B, P, C]`
+    pub fn forward(&self, embeddings: &[f32], batch: usize) -> Vec<f32> {
+        match self {
+            Self::Mlp { hidden, output } => {
+                let mut hidden = hidden.forward(embeddings);
+                hidden.iter_mut().for_each(|x| *x = x.tanh());
+                output.forward(&hidden)
+            }
+            Self::Linear(layer) => layer.forward(embeddings),
+            Self::Transformer {
+                linear,
+                prefix_const,
+                blocks,
+                clip_length,
+            } => {
+                let read = linear.forward(embeddings); // [B, K, C]
+                let size = read.len() / batch;
+                let x: Vec<f32> = read
+                    .chunks_exact(size)
+                    .flat_map(|read| read.iter().chain(prefix_const))
+                    .copied()
+                    .collect(); // [B, K + P, C]
+                let x = stack(blocks, x, batch, Wanted::All, None);
+                let width = size / clip_length;
+                x.chunks_exact(size + prefix_const.len())
+                    .flat_map(|x| &x[clip_length * width..])
+                    .copied()
+                    .collect() // [B, P, C]
+            }
+        }
+    }
+}
+
+fn block(layer: TransformerLayer, precision: Precision) -> Result<Block> {
+    let (attention, mlp) = (layer.attn, layer.mlp);
+    Ok(Block {
+        heads: attention.heads,
+        masking: Masking::None,
+        activation: Activation::Relu,
+        norm1: Norm::new(layer.norm1)?,
+        qkv: Layer::joined(
+            vec![attention.to_queries, attention.to_keys_values],
+            precision,
+        )?,
+        project: Layer::new(attention.project, precision)?,
+        norm2: Norm::new(layer.norm2)?,
+        fc1: Layer::new(mlp.fc1, precision)?,
+        fc2: Layer::new(mlp.fc2, precision)?,
+    })
+}

@@ -1,0 +1,107 @@
+//! CLIP's vision transformer with its projection.
+//!
+//! Shape letters: `B` batch, `G` patches a side, `C` width, `E` projection_dim.
+
+use anyhow::Result;
+use burn::nn::Linear;
+
+use super::Precision;
+use super::block::{Block, Wanted, stack};
+use super::layer::{Layer, Matrix, Norm, take};
+use crate::clip::{ClipVision, EncoderLayer};
+use crate::kernels::matrix::{Epilogue, View};
+
+/// Pictures in, embeddings out.
+#[derive(Debug)]
+pub struct Vision {
+    /// `[3 patch_size^2, C]`
+    patches: Matrix,
+    class: Vec<f32>,
+    /// `[1 + G G, C]`
+    positions: Vec<f32>,
+    patch_size: usize,
+    before: Norm,
+    blocks: Vec<Block>,
+    after: Norm,
+    projection: Layer,
+}
+
+impl Vision {
+    /// Packs the weights of a loaded tower.
+    pub fn new(vit: ClipVision, projection: Linear, precision: Precision) -> Result<Self> {
+        let kernel = vit.embeddings.patch_embedding.weight;
+        let [width, channels, patch_size, _] = kernel.val().dims();
+        let kernel = take(kernel)?;
+        let kernel = View::new(&kernel, width, channels * patch_size * patch_size);
+        Ok(Self {
+            patches: Matrix::new(kernel.transpose(), precision),
+            class: take(vit.embeddings.class_embedding)?,
+            positions: take(vit.embeddings.position_embedding.weight)?,
+            patch_size,
+            before: Norm::new(vit.pre_layernorm)?,
+            blocks: (vit.encoder.layers.into_iter())
+                .map(|layer| block(layer, precision))
+                .collect::<Result<_>>()?,
+            after: Norm::new(vit.post_layernorm)?,
+            projection: Layer::new(projection, precision)?,
+        })
+    }
+
+    /// The projected embeddings, not normalised. `[B, 3, n, n] -> [B, E]`
+    pub fn encode(&self, pixel_values: &[f32], batch: usize) -> Vec<f32> {
+        let width = self.class.len();
+        let count = self.positions.len() / width; // 1 + G G
+        let patches = self.cut(pixel_values, batch, count - 1);
+        let mut embedded = vec![0.0; batch * (count - 1) * width];
+        self.patches
+            .product(&patches, &mut embedded, Epilogue::default()); // [B, G G, C]
+        let mut x = Vec::with_capacity(batch * count * width); // [B, 1 + G G, C]
+        for patches in embedded.chunks_exact((count - 1) * width) {
+            let first = self.class.iter().chain(patches);
+            x.extend(first.zip(&self.positions).map(|(x, position)| x + position));
+        }
+        let x = self.before.forward(&x);
+        let class = stack(&self.blocks, x, batch, Wanted::One(0), None); // [B, C]
+        self.projection.forward(&self.after.forward(&class))
+    }
+
+    /// `[B, 3, n, n] -> [B G G, 3 patch_size^2]`
+    fn cut(&self, pixel_values: &[f32], batch: usize, count: usize) -> Vec<f32> {
+        let size = self.patch_size;
+        let grid = count.isqrt();
+        let side = grid * size;
+        let channels = self.patches.shape()[0] / (size * size);
+        let mut patches = Vec::with_capacity(pixel_values.len());
+        for picture in pixel_values
+            .chunks_exact(channels * side * side)
+            .take(batch)
+        {
+            for (row, column) in (0..count).map(|patch| (patch / grid, patch % grid)) {
+                for channel in picture.chunks_exact(side * side) {
+                    for line in channel.chunks_exact(side).skip(row * size).take(size) {
+                        patches.extend_from_slice(&line[column * size..(column + 1) * size]);
+                    }
+                }
+            }
+        }
+        patches
+    }
+}
+
+fn block(layer: EncoderLayer, precision: Precision) -> Result<Block> {
+    let (attention, mlp) = (layer.self_attn, layer.mlp);
+    Ok(Block {
+        heads: attention.num_heads,
+        masking: attention.masking,
+        activation: mlp.hidden_act,
+        norm1: Norm::new(layer.layer_norm1)?,
+        qkv: Layer::joined(
+            vec![attention.q_proj, attention.k_proj, attention.v_proj],
+            precision,
+        )?,
+        project: Layer::new(attention.out_proj, precision)?,
+        norm2: Norm::new(layer.layer_norm2)?,
+        fc1: Layer::new(mlp.fc1, precision)?,
+        fc2: Layer::new(mlp.fc2, precision)?,
+    })
+}

@@ -1,0 +1,13 @@
+//! The arithmetic of captioning and training on the CPU, written for its vector instructions: no burn in here.
+//!
+//! Every kernel is held to plain loops by its tests, on odd shapes and on each instruction set that the processor has.
+
+pub mod activation;
+pub mod attention;
+pub mod loss;
+pub mod matrix;
+pub mod norm;
+pub mod reduce;
+pub mod simd;
+#[cfg(target_arch = "x86_64")]
+mod x86;

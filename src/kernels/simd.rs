@@ -1,0 +1,357 @@
+//! Sixteen floats at a time, on whatever the processor has.
+//!
+//! A [`Kernel`] is written once, over any [`Simd`], and [`run`] compiles it in for the instruction sets below and picks
+//! the best one when the program runs. A value of an instruction set's type is the proof that the processor has it.
+
+use std::sync::OnceLock;
+
+use half::f16;
+
+/// Floats in a vector.
+pub const LANES: usize = 16;
+
+/// An instruction set, with the operations on vectors of [`LANES`] floats that the kernels need.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// Sixteen floats.
+    type V: Copy;
+    /// Most rows of a tile of a matrix product whose sums stay in registers.
+    const ROWS: usize;
+    /// Vectors a row of such a tile has: 1 or 2.
+    const PANELS: usize;
+
+    fn splat(self, x: f32) -> Self::V;
+    fn load(self, x: &[f32; LANES]) -> Self::V;
+    fn load_f16(self, x: &[f16; LANES]) -> Self::V;
+    fn load_i8(self, x: &[i8; LANES]) -> Self::V;
+    fn store(self, v: Self::V, out: &mut [f32; LANES]);
+    /// The nearest halves.
+    fn store_f16(self, v: Self::V, out: &mut [f16; LANES]);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a b + c`
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The nearest whole numbers.
+    fn round(self, v: Self::V) -> Self::V;
+    /// `2^v` for whole `v` from -126 to 127.
+    fn pow2(self, v: Self::V) -> Self::V;
+    /// Runs a kernel compiled for this instruction set.
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// The sum of the lanes.
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        lanes.iter().sum()
+    }
+
+    /// The greatest lane.
+    #[inline(always)]
+    fn highest(self, v: Self::V) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    /// Up to [`LANES`] floats, the missing ones as `fill`.
+    #[inline(always)]
+    fn load_some(self, x: &[f32], fill: f32) -> Self::V {
+        if let Some(x) = x.first_chunk() {
+            return self.load(x);
+        }
+        let mut lanes = [fill; LANES];
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *lane = *x;
+        }
+        self.load(&lanes)
+    }
+
+    /// The first lanes, as many as `out` takes.
+    #[inline(always)]
+    fn store_some(self, v: Self::V, out: &mut [f32]) {
+        if let Some(out) = out.first_chunk_mut() {
+            return self.store(v, out);
+        }
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        for (out, lane) in out.iter_mut().zip(lanes) {
+            *out = lane;
+        }
+    }
+
+    /// `e^v`, within 2 units in the last place; what would overflow or vanish is held at the ends of the range.
+    /// The polynomial is Cephes' `expf`.
+    #[inline(always)]
+    fn exp(self, v: Self::V) -> Self::V {
+        let s = self;
+        let v = s.min(s.max(v, s.splat(-87.0)), s.splat(88.0));
+        let n = s.round(s.mul(v, s.splat(std::f32::consts::LOG2_E)));
+        // ln 2 in two parts, so that the remainder keeps its last bits.
+        let r = s.mul_add(n, s.splat(-0.693_359_4), v);
+        let r = s.mul_add(n, s.splat(2.121_944_4e-4), r);
+        let mut p = s.splat(1.987_569_1e-4);
+        for c in [
+            1.398_199_9e-3,
+            8.333_452e-3,
+            4.166_579_6e-2,
+            1.666_666_5e-1,
+            0.5,
+        ] {
+            p = s.mul_add(p, r, s.splat(c));
+        }
+        let p = s.add(s.mul_add(p, s.mul(r, r), r), s.splat(1.0));
+        s.mul(p, s.pow2(n))
+    }
+
+    /// `1 / (1 + e^-v)`
+    #[inline(always)]
+    fn sigmoid(self, v: Self::V) -> Self::V {
+        let one = self.splat(1.0);
+        let e = self.exp(self.sub(self.splat(0.0), v));
+        self.div(one, self.add(one, e))
+    }
+}
+
+/// Work that is compiled for each instruction set. `run` must be `#[inline(always)]`, as all it calls, and free of
+/// closures in its loops: only what is inlined gets the instruction set.
+pub trait Kernel {
+    type Output;
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// An instruction set this processor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(super::x86::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(super::x86::Avx2),
+    Portable(Portable),
+}
+
+impl Level {
+    /// The best one. `CLIPCAP_SIMD=avx2` and `portable` ask for less.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let wanted = std::env::var("CLIPCAP_SIMD").unwrap_or_default();
+            let all = Self::all();
+            let found = all.iter().find(|level| level.name() == wanted);
+            *found.unwrap_or(&all[0])
+        })
+    }
+
+    /// All of this processor, the best first.
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(super::x86::Avx512::detect().map(Self::Avx512));
+            all.extend(super::x86::Avx2::detect().map(Self::Avx2));
+        }
+        all.push(Self::Portable(Portable));
+        all
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+            Self::Portable(_) => "portable",
+        }
+    }
+
+    /// Runs a kernel with this instruction set.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) => simd.vectorize(kernel),
+            Self::Portable(simd) => simd.vectorize(kernel),
+        }
+    }
+
+    /// Columns of a panel of packed weights.
+    pub fn panel(self) -> usize {
+        self.run(Panel)
+    }
+}
+
+/// Runs a kernel with the best instruction set.
+pub fn run<K: Kernel>(kernel: K) -> K::Output {
+    Level::best().run(kernel)
+}
+
+struct Panel;
+
+impl Kernel for Panel {
+    type Output = usize;
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        S::PANELS * LANES
+    }
+}
+
+/// Plain Rust, which the compiler turns into what every processor of the target has: SSE2 on x86-64, NEON on AArch64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portable;
+
+#[inline(always)]
+fn each(mut a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a = f(*a, b);
+    }
+    a
+}
+
+impl Simd for Portable {
+    type V = [f32; LANES];
+    const ROWS: usize = 4;
+    const PANELS: usize = 1;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Self::V {
+        *x
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[f16; LANES]) -> Self::V {
+        let mut v = [0.0; LANES];
+        for (v, x) in v.iter_mut().zip(x) {
+            *v = x.to_f32_const();
+        }
+        v
+    }
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::V {
+        let mut v = [0.0; LANES];
+        for (v, &x) in v.iter_mut().zip(x) {
+            *v = f32::from(x);
+        }
+        v
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, out: &mut [f32; LANES]) {
+        *out = v;
+    }
+    #[inline(always)]
+    fn store_f16(self, v: Self::V, out: &mut [f16; LANES]) {
+        for (out, v) in out.iter_mut().zip(v) {
+            *out = f16::from_f32_const(v);
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        self.add(self.mul(a, b), c)
+    }
+    #[inline(always)]
+    fn round(self, mut v: Self::V) -> Self::V {
+        // Adding and taking away 1.5 * 2^23 leaves no room for a fraction.
+        const SHIFT: f32 = 12_582_912.0;
+        for v in &mut v {
+            *v = (*v + SHIFT) - SHIFT;
+        }
+        v
+    }
+    #[inline(always)]
+    fn pow2(self, mut v: Self::V) -> Self::V {
+        for v in &mut v {
+            *v = f32::from_bits(((*v as i32 + 127) as u32) << 23);
+        }
+        v
+    }
+    #[inline(always)]
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Exp(Vec<f32>);
+
+    impl Kernel for Exp {
+        type Output = Vec<f32>;
+        #[inline(always)]
+        fn run<S: Simd>(mut self, s: S) -> Vec<f32> {
+            for chunk in self.0.chunks_mut(LANES) {
+                let v = s.exp(s.load_some(chunk, 0.0));
+                s.store_some(v, chunk);
+            }
+            self.0
+        }
+    }
+
+    #[test]
+    fn the_exponential_is_right_to_the_last_places_on_every_instruction_set() {
+        let x: Vec<f32> = (-8700..8800).map(|i| i as f32 / 100.0).collect();
+        for level in Level::all() {
+            for (x, y) in x.iter().zip(level.run(Exp(x.clone()))) {
+                let exact = f64::from(*x).exp();
+                let error = (f64::from(y) - exact).abs() / exact;
+                assert!(error < 2.5e-7, "{}: exp({x}) = {y}", level.name());
+            }
+        }
+    }
+
+    struct Halves;
+
+    impl Kernel for Halves {
+        type Output = ([f32; LANES], [f32; LANES], [f16; LANES]);
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> Self::Output {
+            let halves = std::array::from_fn(|i| f16::from_f32(i as f32 * 0.37 - 2.0));
+            let bytes = std::array::from_fn(|i| (i * 17) as i8);
+            let mut out = ([0.0; LANES], [0.0; LANES], [f16::ZERO; LANES]);
+            let between = std::array::from_fn(|i| i as f32 * 0.123_456 - 1.0);
+            s.store_f16(s.load(&between), &mut out.2);
+            s.store(s.load_f16(&halves), &mut out.0);
+            s.store(s.load_i8(&bytes), &mut out.1);
+            out
+        }
+    }
+
+    #[test]
+    fn halves_and_bytes_are_widened_alike_everywhere() {
+        let expected = Level::Portable(Portable).run(Halves);
+        for level in Level::all() {
+            assert_eq!(level.run(Halves), expected, "{}", level.name());
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The kernels of [`crate::kernels`] as burn operations of the CPU backend, with gradients. burn's own are many passes of
+//! one thread each; what the kernels do not cover stays with burn.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{DType, Shape, Tensor, TensorData};
+
+use super::{Activation, Masking};
+use crate::kernels::activation;
+use crate::kernels::attention::{Attention, Rows};
+use crate::kernels::loss::{self, Loss};
+use crate::kernels::matrix::{self, Epilogue, View};
+use crate::kernels::norm::Norm;
+
+/// Whether the kernels can take over for a tensor.
+pub fn handles<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && x.device() == burn::tensor::Device::flex()
+}
+
+/// What the kernels do. Floats are `f32`.
+#[backend_extension(Flex, Autodiff)]
+pub trait CpuOps: Backend {
+    /// The activation elementwise.
+    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
+    /// `[.., C] -> [.., C]`, with `gamma` and `beta` `[C]`.
+    fn normalize(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+    /// `[.., K] x [K, N] + [N] -> [.., N]`
+    fn affine(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+    /// `q` `[B, T, C]`, `k` and `v` `[B, S, C]`; returns `[B, T, C]`.
+    fn attend(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        heads: usize,
+        masking: Masking,
+    ) -> FloatTensor<Self>;
+    /// `hidden` `[N, C]`, `head` `[V, C]`, `targets` `[N]`; returns the mean cross-entropy, `[1]`.
+    fn token_loss(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        smoothing: f64,
+    ) -> FloatTensor<Self>;
+}
+
+/// The values of a tensor without gaps.
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("made contiguous before")
+}
+
+fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// The gradient's values, to be changed in place.
+fn owned(grad: FlexTensor) -> Vec<f32> {
+    let grad = grad.to_contiguous().into_data();
+    grad.try_into_vec().expect("gradients are f32")
+}
+
+/// Rows and width of a tensor seen as a matrix of its last dimension.
+fn matrix_shape(shape: &Shape) -> (usize, usize) {
+    let width = shape.as_slice().last().copied().unwrap_or(1);
+    (shape.num_elements() / width.max(1), width)
+}
+
+fn view(tensor: &FlexTensor) -> View<'_> {
+    let (rows, width) = matrix_shape(&tensor.shape());
+    View::new(values(tensor), rows, width)
+}
+
+fn norm<'a>(gamma: &'a FlexTensor, beta: &'a FlexTensor, epsilon: f64) -> Norm<'a> {
+    Norm {
+        gamma: values(gamma),
+        beta: values(beta),
+        epsilon: epsilon as f32,
+    }
+}
+
+/// Rows of `[B, T, C]`, which may be a part of wider rows.
+fn rows(tensor: &FlexTensor) -> Rows<'_> {
+    let layout = tensor.layout();
+    let (shape, strides) = (layout.shape().as_slice(), layout.strides());
+    Rows {
+        data: &tensor.storage::<f32>()[layout.start_offset()..],
+        batch: shape[0],
+        rows: shape[1],
+        batch_stride: strides[0] as usize,
+        row_stride: strides[1] as usize,
+    }
+}
+
+/// A tensor that [`rows`] can read.
+fn with_rows(tensor: FlexTensor) -> FlexTensor {
+    let strides = tensor.layout().strides();
+    if strides[2] == 1 && strides.iter().all(|&stride| stride >= 0) {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+fn attention<'a>([q, k, v]: [&'a FlexTensor; 3], heads: usize, masking: Masking) -> Attention<'a> {
+    Attention {
+        q: rows(q),
+        k: rows(k),
+        v: rows(v),
+        width: q.shape()[2],
+        heads,
+        masking,
+    }
+}
+
+fn attend(parts: [&FlexTensor; 3], heads: usize, masking: Masking) -> (FlexTensor, Vec<f32>) {
+    let shape = parts[0].shape();
+    let mut out = vec![0.0; shape.num_elements()];
+    let shares = attention(parts, heads, masking).forward(&mut out);
+    (tensor(out, shape), shares)
+}
+
+/// What a loss is taken of.
+#[derive(Clone, Debug)]
+struct LossOf {
+    hidden: FlexTensor,
+    head: FlexTensor,
+    targets: Vec<u32>,
+    smoothing: f64,
+}
+
+impl LossOf {
+    fn new(hidden: FlexTensor, head: FlexTensor, targets: FlexTensor, smoothing: f64) -> Self {
+        let targets = targets.into_data();
+        Self {
+            hidden: hidden.to_contiguous(),
+            head: head.to_contiguous(),
+            targets: targets.iter::<i64>().map(|id| id as u32).collect(),
+            smoothing,
+        }
+    }
+
+    fn compute(&self, by_hidden: bool, by_head: bool) -> Loss {
+        loss::cross_entropy(
+            view(&self.hidden),
+            view(&self.head),
+            &self.targets,
+            self.smoothing as f32,
+            by_hidden,
+            by_head,
+        )
+    }
+
+    fn mean(loss: &Loss) -> FlexTensor {
+        tensor(vec![loss.mean], Shape::new([1]))
+    }
+}
+
+impl CpuOps for Flex {
+    fn activate(x: FlexTensor, activation: Activation) -> FlexTensor {
+        let x = x.to_contiguous();
+        let mut y = vec![0.0; x.shape().num_elements()];
+        activation::forward(activation, values(&x), &mut y);
+        tensor(y, x.shape())
+    }
+
+    fn normalize(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, epsilon: f64) -> FlexTensor {
+        let [x, gamma, beta] = [x, gamma, beta].map(|part| part.to_contiguous());
+        let mut y = vec![0.0; x.shape().num_elements()];
+        norm(&gamma, &beta, epsilon).forward(values(&x), &mut y);
+        tensor(y, x.shape())
+    }
+
+    fn affine(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        let [x, weight, bias] = [x, weight, bias].map(|part| part.to_contiguous());
+        let mut shape = x.shape();
+        let (rows, _) = matrix_shape(&shape);
+        let width = weight.shape()[1];
+        let mut out = vec![0.0; rows * width];
+        let epilogue = Epilogue {
+            bias: Some(values(&bias)),
+            ..Default::default()
+        };
+        matrix::product(view(&x), view(&weight), &mut out, epilogue);
+        let last = shape.num_dims() - 1;
+        shape[last] = width;
+        tensor(out, shape)
+    }
+
+    fn attend(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        heads: usize,
+        masking: Masking,
+    ) -> FlexTensor {
+        let [q, k, v] = [q, k, v].map(with_rows);
+        attend([&q, &k, &v], heads, masking).0
+    }
+
+    fn token_loss(
+        hidden: FlexTensor,
+        head: FlexTensor,
+        targets: FlexTensor,
+        smoothing: f64,
+    ) -> FlexTensor {
+        let of = LossOf::new(hidden, head, targets, smoothing);
+        LossOf::mean(&of.compute(false, false))
+    }
+}
+
+/// The backward passes, one state each.
+#[derive(Debug)]
+struct Activate;
+#[derive(Debug)]
+struct Normalize;
+#[derive(Debug)]
+struct Affine;
+#[derive(Debug)]
+struct Attend;
+#[derive(Debug)]
+struct TokenLoss;
+
+impl<C: CheckpointStrategy> CpuOps for Autodiff<Flex, C> {
+    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        match Activate.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                prep.finish((x.clone(), activation), Flex::activate(x, activation))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(Flex::activate(x, activation)),
+        }
+    }
+
+    fn normalize(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let ((x, a), (gamma, b), (beta, c)) =
+            (x.into_parts(), gamma.into_parts(), beta.into_parts());
+        let [x, gamma, beta] = [x, gamma, beta].map(|part| part.to_contiguous());
+        let y = Flex::normalize(x.clone(), gamma.clone(), beta.clone(), epsilon);
+        match Normalize.prepare::<C>([a, b, c]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, gamma, beta, epsilon), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn affine(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let ((x, a), (weight, b), (bias, c)) =
+            (x.into_parts(), weight.into_parts(), bias.into_parts());
+        let [x, weight] = [x, weight].map(|part| part.to_contiguous());
+        let y = Flex::affine(x.clone(), weight.clone(), bias);
+        match Affine.prepare::<C>([a, b, c]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, weight), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn attend(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        heads: usize,
+        masking: Masking,
+    ) -> FloatTensor<Self> {
+        let ((q, a), (k, b), (v, c)) = (q.into_parts(), k.into_parts(), v.into_parts());
+        let [q, k, v] = [q, k, v].map(with_rows);
+        let (out, shares) = attend([&q, &k, &v], heads, masking);
+        match Attend.prepare::<C>([a, b, c]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(([q, k, v], shares, heads, masking), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn token_loss(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: FlexTensor,
+        smoothing: f64,
+    ) -> FloatTensor<Self> {
+        // Of a frozen head no gradient is asked for; should one be after all, it is made then.
+        let by_head = Self::float_is_require_grad(&head);
+        let ((hidden, a), (head, b)) = (hidden.into_parts(), head.into_parts());
+        let of = LossOf::new(hidden, head, targets, smoothing);
+        match TokenLoss.prepare::<C>([a, b]).compute_bound().stateful() {
+            // The scores are too many to be kept: the gradients are made with them, for an upstream one of 1.
+            OpsKind::Tracked(prep) => {
+                let loss = of.compute(true, by_head);
+                let out = LossOf::mean(&loss);
+                let by_hidden = loss.by_hidden.map(|grad| tensor(grad, of.hidden.shape()));
+                let by_head = loss.by_head.map(|grad| tensor(grad, of.head.shape()));
+                prep.finish((of, by_hidden, by_head), out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(LossOf::mean(&of.compute(false, false))),
+        }
+    }
+}
+
+impl Backward<Flex, 1> for Activate {
+    type State = (FlexTensor, Activation);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node);
+        let ([Some(parent)], (x, kind)) = (ops.parents, ops.state) else {
+            return;
+        };
+        let (x, shape) = (x.to_contiguous(), grad.shape());
+        let mut grad = owned(grad);
+        activation::backward(kind, values(&x), &mut grad);
+        grads.register::<Flex>(parent.id, tensor(grad, shape));
+    }
+}
+
+impl Backward<Flex, 3> for Normalize {
+    type State = (FlexTensor, FlexTensor, FlexTensor, f64);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node);
+        let (x, gamma, beta, epsilon) = ops.state;
+        let (shape, mut grad) = (grad.shape(), owned(grad));
+        let sums = norm(&gamma, &beta, epsilon).backward(values(&x), &mut grad);
+        let found = [
+            tensor(grad, shape),
+            tensor(sums.gamma, gamma.shape()),
+            tensor(sums.beta, beta.shape()),
+        ];
+        for (parent, grad) in ops.parents.into_iter().zip(found) {
+            if let Some(parent) = parent {
+                grads.register::<Flex>(parent.id, grad);
+            }
+        }
+    }
+}
+
+impl Backward<Flex, 3> for Affine {
+    type State = (FlexTensor, FlexTensor);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let (x, weight) = ops.state;
+        let [by_x, by_weight, by_bias] = ops.parents;
+        let (dy, none) = (view(&grad), Epilogue::default());
+        if let Some(parent) = by_x {
+            let mut out = vec![0.0; x.shape().num_elements()];
+            matrix::product(dy, view(&weight).transpose(), &mut out, none);
+            grads.register::<Flex>(parent.id, tensor(out, x.shape()));
+        }
+        if let Some(parent) = by_weight {
+            let mut out = vec![0.0; weight.shape().num_elements()];
+            matrix::product(view(&x).transpose(), dy, &mut out, none);
+            grads.register::<Flex>(parent.id, tensor(out, weight.shape()));
+        }
+        if let Some(parent) = by_bias {
+            let sums = matrix::sum_rows(dy);
+            let shape = Shape::new([sums.len()]);
+            grads.register::<Flex>(parent.id, tensor(sums, shape));
+        }
+    }
+}
+
+impl Backward<Flex, 3> for Attend {
+    type State = ([FlexTensor; 3], Vec<f32>, usize, Masking);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = with_rows(grads.consume::<Flex>(&ops.node));
+        let (parts, shares, heads, masking) = ops.state;
+        let at = attention(parts.each_ref(), heads, masking);
+        let found = at.backward(&shares, rows(&grad));
+        for ((parent, grad), part) in ops.parents.into_iter().zip(found).zip(&parts) {
+            if let Some(parent) = parent {
+                grads.register::<Flex>(parent.id, tensor(grad, part.shape()));
+            }
+        }
+    }
+}
+
+impl Backward<Flex, 2> for TokenLoss {
+    type State = (LossOf, Option<FlexTensor>, Option<FlexTensor>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let upstream = grads.consume::<Flex>(&ops.node);
+        let upstream = values(&upstream.to_contiguous())[0];
+        let (of, by_hidden, mut by_head) = ops.state;
+        let [hidden, head] = ops.parents;
+        if head.is_some() && by_head.is_none() {
+            let grad = of.compute(false, true).by_head;
+            by_head = grad.map(|grad| tensor(grad, of.head.shape()));
+        }
+        for (parent, grad) in [(hidden, by_hidden), (head, by_head)] {
+            if let (Some(parent), Some(grad)) = (parent, grad) {
+                let grad = Flex::float_mul_scalar(grad, upstream.into());
+                grads.register::<Flex>(parent.id, grad);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The GPU backend beside the CPU's, on whatever Vulkan, Metal or DirectX device there is: Mesa's software one does.
+//! Without any the tests pass without having run, unless `CLIPCAP_REQUIRE_WGPU` is set.
+#![cfg(feature = "wgpu")]
+
+mod common;
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, DeviceType, Tensor, TensorData};
+use burn::train::{InferenceStep, TrainStep};
+use clipcap::caption_model::{CaptionModel, Trainable};
+use clipcap::captioner::Captioner;
+use clipcap::data::batcher::{CaptionBatch, TokenBatch};
+use clipcap::data::scenes;
+use clipcap::decode::Strategy;
+use clipcap::engine::Precision;
+use clipcap::model_folder::ModelFolder;
+use clipcap::train::learner::{CaptionLearner, StepConfig};
+use clipcap::train::optimizer::OptimizerConfig;
+
+fn wgpu() -> Option<Device> {
+    let device = Device::enumerate(DeviceType::Wgpu)
+        .into_vec()
+        .into_iter()
+        .next();
+    let required = std::env::var_os("CLIPCAP_REQUIRE_WGPU").is_some();
+    assert!(device.is_some() || !required, "no device for wgpu");
+    device
+}
+
+#[test]
+fn captions_on_wgpu_are_those_of_the_cpu() {
+    let Some(device) = wgpu() else { return };
+    let load = |device: &Device| {
+        Captioner::load_as(Path::new("model/sample"), device, Precision::F32).unwrap()
+    };
+    let (cpu, gpu) = (load(&Device::flex()), load(&device));
+    let images: Vec<_> = (0..3)
+        .map(|index| scenes::draw(&scenes::scene(77, index)))
+        .collect();
+    let (expected, found) = (
+        cpu.encoder.embed_images(&images).unwrap(),
+        gpu.encoder.embed_images(&images).unwrap(),
+    );
+    for (a, b) in found.iter().flatten().zip(expected.iter().flatten()) {
+        assert!((a - b).abs() < 1e-3, "{a} {b}");
+    }
+    for strategy in [Strategy::Greedy, Strategy::Beam { beam_size: 3 }] {
+        let config = cpu.reader.decode_config(strategy);
+        let expected = cpu.reader.caption(&expected, &config).unwrap();
+        let found = gpu.reader.caption(&found, &config).unwrap();
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            assert_eq!(found.tokens, expected.tokens);
+            assert!((found.log_prob - expected.log_prob).abs() < 1e-2);
+        }
+    }
+}
+
+/// Losses of three training steps, and the validation loss after them.
+fn losses(folder: &ModelFolder, device: &Device) -> Vec<f32> {
+    let model = CaptionModel {
+        prefix_mapper: folder.load_mapper(device).unwrap(),
+        gpt2: folder.load_gpt2(device).unwrap(),
+    };
+    let step = StepConfig {
+        trainable: Trainable::MapperAndGpt2,
+        accumulation: 1,
+        clip_norm: Some(1.0),
+        label_smoothing: 0.1,
+    };
+    let batch = |device: &Device| {
+        let rows: [&[u32]; 3] = [&[5, 6, 7, 8], &[9, 10], &[11, 12, 13]];
+        let width = folder.captioner_config().unwrap().sizes.clip_dim;
+        let values: Vec<f32> = (0..3 * width).map(|i| (i as f32).sin()).collect();
+        CaptionBatch {
+            clip_embedding: Tensor::from_data(TensorData::new(values, [3, width]), device),
+            tokens: TokenBatch::new(&rows, device),
+            references: Vec::new(),
+        }
+    };
+    let loss = |loss: Tensor<1>| loss.into_data().iter::<f32>().next().unwrap();
+    let mut learner = CaptionLearner::new(model, step).train();
+    let mut optimizer = OptimizerConfig::adam().init();
+    let mut losses = Vec::new();
+    for _ in 0..3 {
+        let output = TrainStep::step(&learner, batch(&device.clone().autodiff()));
+        learner = TrainStep::optimize(learner, &mut optimizer, 1e-3.into(), output.grads);
+        losses.push(loss(output.item.loss));
+    }
+    let valid = InferenceStep::step(&learner.valid(), batch(device));
+    losses.push(loss(valid.loss));
+    losses
+}
+
+#[test]
+fn training_on_wgpu_has_the_losses_of_the_cpu() {
+    let Some(device) = wgpu() else { return };
+    let place = tempfile::tempdir().unwrap();
+    common::model::write_model(place.path());
+    let folder = ModelFolder::open(place.path()).unwrap();
+    let (expected, found) = (losses(&folder, &Device::flex()), losses(&folder, &device));
+    assert!(expected[3] < expected[0], "it learns: {expected:?}");
+    for (a, b) in found.iter().zip(&expected) {
+        assert!((a - b).abs() < 1e-3, "{found:?} {expected:?}");
+    }
+}
