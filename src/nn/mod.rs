@@ -10,7 +10,7 @@ pub mod plain;
 use burn::backend::Dispatch;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use self::cpu::CpuOps;
@@ -84,7 +84,11 @@ impl LayerNorm {
                 self.epsilon,
             ));
         }
-        burn::tensor::module::layer_norm(x, gamma, Some(beta), self.epsilon)
+        // Halves cannot hold sums of squares.
+        let own: FloatDType = x.dtype().into();
+        let [gamma, beta] = [gamma, beta].map(|values| values.cast(FloatDType::F32));
+        let x = x.cast(FloatDType::F32);
+        burn::tensor::module::layer_norm(x, gamma, Some(beta), self.epsilon).cast(own)
     }
 }
 
