@@ -96,7 +96,7 @@ impl PretrainConfig {
             epochs: 4,
             batch_size: 64,
             vocab_size: 640,
-            max_factor: Some(30.0),
+            max_factor: Some(8.0),
             weight_decay: 0.05,
             schedule: ScheduleConfig {
                 learning_rate: 1e-3,
