@@ -2,11 +2,14 @@
 //!
 //! burn 0.22 chooses the backend when the program runs: one binary holds several, and a [`Device`] says which computes.
 
+use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::Device;
+use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
+use burn::tensor::{Device, FloatDType};
 #[cfg(feature = "wgpu")]
 use burn::tensor::{DeviceKind, DeviceType};
+use burn::train::{ExecutionStrategy, MultiDeviceOptim};
 
 /// A device as the user names it: `auto`, `cpu`, or `BACKEND[:N]` with `N` the N-th card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +43,18 @@ pub enum DeviceError {
     NotCompiled(String, &'static str, String),
     #[error("device `{0}` was not found on this machine ({1} found): use `--device cpu`")]
     NotFound(String, usize),
+    #[error("device `{0}` is named twice: only the cpu can share batches with itself")]
+    Twice(String),
+    #[error("device `{0}` does not compute in {1}: use `--precision f32`, or another device")]
+    NoPrecision(String, &'static str),
+}
+
+/// One device, or several that share every batch of a training run.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    choices: Vec<DeviceChoice>,
+    /// At least one, each for the choice at its place.
+    all: Vec<Device>,
 }
 
 impl FromStr for DeviceChoice {
@@ -63,6 +78,16 @@ impl FromStr for DeviceChoice {
             _ => return Err(unknown()),
         };
         Ok(Self::Gpu { backend, index })
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu { backend, index } => write!(f, "{}:{index}", backend.name()),
+        }
     }
 }
 
@@ -107,7 +132,7 @@ impl DeviceChoice {
             Self::Cpu => Ok(Device::flex()),
             Self::Auto => Ok(first_gpu().unwrap_or_else(Device::flex)),
             Self::Gpu { backend, index } => {
-                let name = || format!("{}:{index}", backend.name());
+                let name = || self.to_string();
                 let mut cards = backend.cards().ok_or_else(|| {
                     DeviceError::NotCompiled(name(), backend.name(), compiled().join(", "))
                 })?;
@@ -116,6 +141,75 @@ impl DeviceChoice {
                 }
                 Ok(cards.swap_remove(*index))
             }
+        }
+    }
+}
+
+impl Devices {
+    /// The devices themselves; `choices` is not empty.
+    ///
+    /// # Errors
+    /// When one of them cannot be had, or a card is named twice.
+    pub fn resolve(choices: &[DeviceChoice]) -> Result<Self, DeviceError> {
+        for (place, choice) in choices.iter().enumerate() {
+            if *choice != DeviceChoice::Cpu && choices[..place].contains(choice) {
+                return Err(DeviceError::Twice(choice.to_string()));
+            }
+        }
+        let all = choices.iter().map(DeviceChoice::resolve);
+        Ok(Self {
+            all: all.collect::<Result<_, _>>()?,
+            choices: choices.to_vec(),
+        })
+    }
+
+    /// The first one: it embeds, validates and keeps the weights.
+    pub fn main(&self) -> &Device {
+        &self.all[0]
+    }
+
+    /// How many share a batch.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// # Errors
+    /// When one of them does not compute in this type, whose name is `name`.
+    pub fn check_precision(
+        &self,
+        dtype: FloatDType,
+        name: &'static str,
+    ) -> Result<(), DeviceError> {
+        let without =
+            (self.all.iter().zip(&self.choices)).find(|(device, _)| !device.supports_dtype(dtype));
+        match without {
+            Some((_, choice)) => Err(DeviceError::NoPrecision(choice.to_string(), name)),
+            None => Ok(()),
+        }
+    }
+
+    /// How burn's learner uses them. The gradients of all are added up: each device weighs its loss by its share of the
+    /// batch. CUDA's cards do so among themselves during the backward pass (it needs NCCL, and burn has it for no other
+    /// backend), others send theirs to the first.
+    pub fn strategy(&self) -> ExecutionStrategy {
+        let is_cuda = |choice: &DeviceChoice| {
+            matches!(
+                choice,
+                DeviceChoice::Gpu {
+                    backend: GpuBackend::Cuda,
+                    ..
+                }
+            )
+        };
+        match &self.all[..] {
+            [device] => ExecutionStrategy::single(device.clone()),
+            all if self.choices.iter().all(is_cuda) => ExecutionStrategy::ddp(
+                all.to_vec(),
+                DistributedConfig {
+                    all_reduce_op: ReduceOperation::Sum,
+                },
+            ),
+            all => ExecutionStrategy::multi(all.to_vec(), MultiDeviceOptim::OptimMainDevice),
         }
     }
 }
@@ -180,6 +274,18 @@ mod tests {
             assert!(error.contains(&format!("`{text}`")), "{error}");
             assert!(error.contains("auto, cpu, wgpu"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_cpu_may_be_named_twice_and_a_card_may_not() {
+        let resolve = |names: &[&str]| {
+            let choices: Vec<DeviceChoice> =
+                names.iter().map(|name| name.parse().unwrap()).collect();
+            Devices::resolve(&choices)
+        };
+        assert_eq!(resolve(&["cpu", "cpu"]).unwrap().count(), 2);
+        let error = resolve(&["cuda:1", "cpu", "cuda:1"]).unwrap_err();
+        assert_eq!(error, DeviceError::Twice("cuda:1".into()));
     }
 
     #[test]

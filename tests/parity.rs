@@ -18,6 +18,7 @@ use clipcap::nn::Activation;
 use clipcap::pretrain::contrastive::{CLIP_MAX_FACTOR, contrastive_loss};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
+use clipcap::train::precision::Precision;
 use clipcap::train::schedule::{Decay, ScheduleConfig};
 use common::{Case, FLOAT32, assert_close, load_weights, values};
 
@@ -368,6 +369,7 @@ fn batch(case: &Case, index: usize, device: &Device) -> CaptionBatch {
         clip_embedding: case.tensor(&format!("embedding_{index}"), device),
         tokens: TokenBatch::new(&rows, device),
         references: Vec::new(),
+        weight: 1.0,
     }
 }
 
@@ -378,6 +380,7 @@ fn step(trainable: Trainable) -> StepConfig {
         accumulation: 1,
         clip_norm: None,
         label_smoothing: 0.0,
+        precision: Precision::F32,
     }
 }
 

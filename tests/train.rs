@@ -7,11 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
-use clipcap::model_folder::ModelFolder;
 use common::model::write_model_seeded;
 use common::place::{Place, fails_with, picture, stderr, stdout};
+use common::run::{losses, weights};
 use serde_json::Value;
 
 #[test]
@@ -73,36 +71,6 @@ fn signal(child: &Child, signal: &str) {
         .args([signal, &child.id().to_string()])
         .status();
     assert!(kill.unwrap().success());
-}
-
-/// All weights of the mapper and GPT-2 that a run kept.
-fn weights(run: &Path) -> Vec<f32> {
-    struct Collect(Vec<f32>);
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.extend(param.val().into_data().iter::<f32>());
-        }
-    }
-    let folder = ModelFolder::open(&run.join("best")).unwrap();
-    let mut collect = Collect(Vec::new());
-    folder
-        .load_mapper(&Device::flex())
-        .unwrap()
-        .visit(&mut collect);
-    folder
-        .load_gpt2(&Device::flex())
-        .unwrap()
-        .visit(&mut collect);
-    collect.0
-}
-
-/// The losses of a run, step by step.
-fn losses(run: &Path) -> Vec<f64> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter_map(|line| line["Loss"].as_f64()).collect()
 }
 
 #[test]
@@ -423,7 +391,7 @@ fn cross_validation_writes_a_table_and_a_configuration_to_train_with() {
     );
     fails_with(
         &tune(&["--seed", "9"]),
-        &["artifacts/search is another search"],
+        &["artifacts/search/tune.json", "other settings", "--run"],
     );
     let train = place.run(&[
         "train",

@@ -9,7 +9,7 @@ use burn::train::Interrupter;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use clipcap::clip::Preprocessing;
-use clipcap::device::DeviceChoice;
+use clipcap::device::{DeviceChoice, Devices};
 use clipcap::picture::{self, PictureError};
 use clipcap::train::dashboard::{Report, Ui};
 use image::RgbImage;
@@ -31,6 +31,29 @@ impl DeviceArg {
     pub fn resolve(&self) -> Result<Device> {
         Ok(self.device.resolve()?)
     }
+
+    /// The device as the only one, or `several` where they are named.
+    pub fn or_several(&self, several: &[DeviceChoice]) -> Result<Devices> {
+        let one = std::slice::from_ref(&self.device);
+        Ok(Devices::resolve(if several.is_empty() {
+            one
+        } else {
+            several
+        })?)
+    }
+}
+
+/// What a run is called, and how and where it goes.
+#[derive(Args)]
+pub struct RunArgs {
+    /// Name of the run's folder in artifacts/ [default: the command with the first free number, as in train-1]
+    #[arg(long = "run", value_name = "NAME")]
+    pub name: Option<String>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto")]
+    pub ui: UiArg,
+    #[command(flatten)]
+    pub device: DeviceArg,
 }
 
 /// How progress is shown.

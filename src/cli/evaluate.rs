@@ -1,9 +1,10 @@
 //! `clipcap evaluate`
 
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::data::scenes;
@@ -19,6 +20,7 @@ use clipcap::evaluate::table::{self, Style};
 use clipcap::files;
 use clipcap::metrics::bootstrap::Bootstrap;
 use clipcap::train::caption::DATASET;
+use serde::Serialize;
 
 use super::common::{DeviceArg, usage};
 
@@ -118,6 +120,7 @@ struct Loaded {
     pictures: Option<PathBuf>,
     /// Where a model's scores are kept.
     metrics: Option<PathBuf>,
+    main_object_accuracy: Option<f64>,
 }
 
 impl EvaluateArgs {
@@ -179,9 +182,10 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
         }
         None => Vec::new(),
     };
-    let evaluation = score(loaded.images, &options, more)?;
+    let mut evaluation = score(loaded.images, &options, more)?;
+    evaluation.main_object_accuracy = loaded.main_object_accuracy;
     if let Some(path) = &loaded.metrics {
-        files::write_json(path, &evaluation.to_json())?;
+        files::write_json(path, &evaluation)?;
         eprintln!("scores: {}", path.display());
     }
     if let Some(path) = &args.report {
@@ -207,6 +211,7 @@ fn from_file(args: &EvaluateArgs, candidates: &Path, references: &Path) -> Resul
         subtitle: format!("{} against {}", candidates.display(), references.display()),
         pictures: args.images.clone(),
         metrics: None,
+        main_object_accuracy: None,
     })
 }
 
@@ -246,10 +251,10 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         dataset,
         device: &args.device.resolve()?,
     };
-    let (candidates, references, path) = caption(&split, &output, &|line| eprintln!("{line}"))?;
-    eprintln!("captions: {}", path.display());
+    let part = caption(&split, &output, &|line| eprintln!("{line}"))?;
+    eprintln!("captions: {}", part.path.display());
     Ok(Loaded {
-        images: join(&candidates, &references)?,
+        images: join(&part.candidates, &part.references)?,
         subtitle: format!(
             "{} on the {} part of {}",
             model.display(),
@@ -258,16 +263,25 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         ),
         pictures: Some(pictures),
         metrics: Some(output.join(format!("metrics-{}.json", args.split))),
+        main_object_accuracy: part.main_object_accuracy,
     })
 }
 
 fn print(args: &EvaluateArgs, evaluation: &Evaluation) -> Result<()> {
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string(&evaluation.to_json())?),
+        Format::Json => print_json(evaluation)?,
         Format::Text => print!("{}", table::scores(evaluation, Style::Text)),
         Format::Markdown => print!("{}", table::scores(evaluation, Style::Markdown)),
     }
     Ok(())
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)
+        .and_then(|()| out.flush())
+        .context("writing to standard output")
 }
 
 fn run_compare(
@@ -304,7 +318,7 @@ fn run_compare(
         MOVED,
     )?;
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string(&found.to_json())?),
+        Format::Json => print_json(&found)?,
         Format::Text => print!("{}", table::comparison(&found, Style::Text)),
         Format::Markdown => print!("{}", table::comparison(&found, Style::Markdown)),
     }

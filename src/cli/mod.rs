@@ -1,5 +1,6 @@
 //! The command line. Only here are arguments parsed, lines printed and exit codes chosen.
 
+mod ablate;
 mod common;
 mod convert;
 mod embed;
@@ -9,6 +10,7 @@ mod fetch;
 mod gap;
 mod infer;
 mod pretrain;
+mod search;
 mod train;
 mod tune;
 
@@ -31,6 +33,7 @@ enum Command {
     Embed(embed::EmbedArgs),
     Gap(gap::GapArgs),
     Tune(Box<tune::TuneArgs>),
+    Ablate(Box<ablate::AblateArgs>),
     Evaluate(evaluate::EvaluateArgs),
     Pretrain(pretrain::PretrainArgs),
     Convert(convert::ConvertArgs),
@@ -46,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Embed(args) => embed::run(args),
         Command::Gap(args) => gap::run(args),
         Command::Tune(args) => tune::run(*args),
+        Command::Ablate(args) => ablate::run(*args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Convert(args) => convert::run(args),

@@ -10,7 +10,7 @@ use clipcap::pretrain::run::{
 };
 use clipcap::train::run;
 
-use super::common::{DeviceArg, UiArg, interruptible, report};
+use super::common::{RunArgs, interruptible, report};
 
 /// Train CLIP or GPT-2 from scratch, at the sample model's sizes
 #[derive(Args)]
@@ -56,13 +56,8 @@ struct TargetArgs {
     learning_rate: Option<f64>,
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Name of the run's folder in artifacts/
-    #[arg(long, value_name = "NAME")]
-    run: Option<String>,
-    #[arg(long, value_enum, default_value = "auto")]
-    ui: UiArg,
     #[command(flatten)]
-    device: DeviceArg,
+    run: RunArgs,
 }
 
 impl TargetArgs {
@@ -91,13 +86,13 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         Target::Gpt2(args) => (args, PretrainConfig::gpt2(), "pretrain-gpt2"),
     };
     let config = args.apply(config);
-    let device = args.device.resolve()?;
-    let folder = run::create(Path::new(run::ARTIFACTS), kind, args.run.as_deref())?;
+    let device = args.run.device.resolve()?;
+    let folder = run::create(Path::new(run::ARTIFACTS), kind, args.run.name.as_deref())?;
     let context = PretrainContext {
         folder: &folder,
         output: &args.output,
         device: &device,
-        ui: args.ui.into(),
+        ui: args.run.ui.into(),
         report: report(),
         interrupter: interruptible()?,
     };

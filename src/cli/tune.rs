@@ -1,18 +1,13 @@
 //! `clipcap tune`
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use clipcap::train::caption::{DATASET, TrainContext};
-use clipcap::train::dashboard::Ui;
-use clipcap::train::run;
 use clipcap::train::space::Dimension;
 use clipcap::train::tune::{TuneConfig, table, tune};
 
-use super::common::{DeviceArg, interruptible, report};
-use super::train::BaseArgs;
+use super::search::SearchArgs;
 
 /// Choose a run's settings by k-fold cross-validation
 #[derive(Args)]
@@ -32,54 +27,20 @@ pub struct TuneArgs {
     #[arg(long, value_name = "N")]
     random: Option<usize>,
     #[command(flatten)]
-    base: BaseArgs,
-    /// Name of the search's folder in artifacts/ [default: tune-1, tune-2, ...]
-    #[arg(long, value_name = "NAME")]
-    run: Option<String>,
-    #[command(flatten)]
-    device: DeviceArg,
-}
-
-impl TuneArgs {
-    /// A named search's folder is taken up again, whether it is new or not.
-    fn folder(&self) -> Result<PathBuf> {
-        let artifacts = Path::new(run::ARTIFACTS);
-        match &self.run {
-            Some(name) if artifacts.join(name).join("tune.json").is_file() => {
-                Ok(artifacts.join(name))
-            }
-            name => run::create(artifacts, "tune", name.as_deref()),
-        }
-    }
+    search: SearchArgs,
 }
 
 pub fn run(args: TuneArgs) -> Result<ExitCode> {
     let config = TuneConfig {
-        base: args.base.config()?,
+        base: args.search.config()?,
         space: args.space.clone(),
         random: args.random,
         folds: args.folds,
     };
     let count = config.settings()?.len();
-    let device = args.device.resolve()?;
-    let folder = args.folder()?;
-    eprintln!(
-        "{count} settings x {} folds in {}",
-        config.folds,
-        folder.display()
-    );
-    let tuned = tune(
-        &config,
-        &TrainContext {
-            folder: &folder,
-            dataset: Path::new(DATASET),
-            device: &device,
-            ui: Ui::Quiet,
-            report: report(),
-            interrupter: interruptible()?,
-            resume: false,
-        },
-    )?;
+    let size = format!("{count} settings x {} folds", config.folds);
+    let tuned =
+        (args.search).within("tune", "tune.json", &size, |context| tune(&config, context))?;
     print!("{}", table(&tuned.scores));
     match &tuned.chosen {
         Some(chosen) => println!(

@@ -2,6 +2,7 @@
 //!
 //! Shape letters: `B` batch, `T` longest caption of the batch, `N` tokens of the batch without padding.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -37,6 +38,9 @@ pub struct CaptionBatch {
     pub tokens: TokenBatch,
     /// Rows that are to be captioned, and what the captions are compared with.
     pub references: Vec<(usize, Arc<[String]>)>,
+    /// Share of the tokens of the batch that the devices see together; 1 on one device. The mean loss of that batch is
+    /// the sum of its shares' mean losses, each times its weight.
+    pub weight: f64,
 }
 
 /// Token rows padded at the end, with the positions that are not padding.
@@ -119,6 +123,19 @@ impl SeededBatcher for CaptionBatcher {
         rng: &mut ChaCha8Rng,
         device: &Device,
     ) -> CaptionBatch {
+        let all = 0..items.len();
+        self.share(items, all, rng, device)
+    }
+
+    /// The same rows as in the whole batch: numbers are drawn for all of them. No rows, which a last batch smaller than
+    /// the number of devices leaves some of them, become one that weighs nothing.
+    fn share(
+        &self,
+        items: Vec<CaptionItem>,
+        rows: Range<usize>,
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> CaptionBatch {
         let (mut embeddings, mut captions) = (Vec::new(), Vec::new());
         for item in &items {
             let picked = match self.training {
@@ -129,15 +146,19 @@ impl SeededBatcher for CaptionBatcher {
             embeddings.push(self.embedding(pair, rng));
             captions.push(&pair.caption[..]);
         }
-        let embeddings: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
+        let tokens = |captions: &[&[u32]]| captions.iter().map(|row| row.len()).sum::<usize>();
+        let weight = tokens(&captions[rows.clone()]) as f64 / tokens(&captions) as f64;
+        let rows = if rows.is_empty() { 0..1 } else { rows };
+        let embeddings: Vec<&[f32]> = embeddings[rows.clone()].iter().map(Vec::as_slice).collect();
         CaptionBatch {
             clip_embedding: rows_to_tensor(&embeddings, device),
-            tokens: TokenBatch::new(&captions, device),
-            references: items
+            tokens: TokenBatch::new(&captions[rows.clone()], device),
+            references: items[rows]
                 .iter()
                 .enumerate()
                 .filter_map(|(row, item)| Some((row, item.references.clone()?)))
                 .collect(),
+            weight,
         }
     }
 }
@@ -188,5 +209,34 @@ mod tests {
             ..Noise::default()
         };
         assert!(batch(Some(none), None).0[1] == 0.5);
+    }
+
+    #[test]
+    fn a_share_has_the_whole_batchs_rows_and_its_part_of_the_tokens() {
+        let item = |value: f32, tokens: usize| CaptionItem {
+            pairs: vec![Pair {
+                clip_embedding: [value, 1.0].into(),
+                caption: vec![7; tokens],
+            }],
+            references: None,
+        };
+        let items = vec![item(1.0, 1), item(2.0, 4), item(3.0, 3)];
+        let batcher = CaptionBatcher {
+            normalize: true,
+            training: Some(Noise::default()),
+            offset: None,
+        };
+        let share = |rows: Range<usize>| {
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            let batch = batcher.share(items.clone(), rows, &mut rng, &Device::flex());
+            let values: Vec<f32> = batch.clip_embedding.into_data().iter().collect();
+            (values, batch.weight)
+        };
+        let (whole, weight) = share(0..3);
+        assert_eq!(weight, 1.0);
+        let ((first, light), (second, heavy)) = (share(0..1), share(1..3));
+        assert_eq!([first.clone(), second].concat(), whole);
+        assert_eq!((light, heavy), (0.125, 0.875));
+        assert_eq!(share(1..1), (first, 0.0), "nobody stays without a row");
     }
 }

@@ -6,17 +6,16 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use image::RgbImage;
 use rayon::prelude::*;
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 
+use super::embedding_file::{self, Embedding, EmbeddingFile};
 use super::picture_source::PictureSource;
 use crate::captioner::ImageEncoder;
 use crate::files;
@@ -27,14 +26,14 @@ use crate::picture::PictureError;
 const BATCH: usize = 32;
 
 /// Embeddings in the order of the pictures asked for, and the pictures that could not be read.
-#[derive(Debug, Default)]
-pub struct Embeddings {
+#[derive(Debug)]
+pub struct Embeddings<R> {
     /// `None` where the picture could not be read.
-    pub rows: Vec<Option<Vec<f32>>>,
+    pub rows: Vec<Option<R>>,
     pub unreadable: Vec<PictureError>,
 }
 
-/// Embeds pictures, or reads what an earlier call kept in `folder`.
+/// Embeds pictures, or finds what an earlier call kept in `folder`.
 ///
 /// The cache file's name is a hash of CLIP's weights, the preprocessing, and every picture's place, size and time of
 /// change, so a changed picture or encoder is never mistaken for an old one. `progress` is told how many are done.
@@ -47,7 +46,7 @@ pub fn cached(
     encoder: &ImageEncoder,
     pictures: &[PictureSource],
     progress: &dyn Fn(usize),
-) -> Result<Embeddings> {
+) -> Result<Embeddings<Embedding>> {
     let mut hash = cache_hash(model)?;
     for picture in pictures {
         picture.fingerprint(&mut hash);
@@ -55,10 +54,15 @@ pub fn cached(
     let cache = Cache::new(folder, hash, model, pictures.len())?;
     let mut unreadable = Vec::new();
     let embed = |part: Range<usize>| embed(encoder, &pictures[part], &mut unreadable);
-    let mut rows = cache.fill(progress, embed)?;
+    cache.fill(progress, embed)?;
+    let mut rows = cache.rows()?;
     // What an earlier run could not read is tried again.
-    if unreadable.is_empty() && retry(encoder, pictures, &mut rows, &mut unreadable)? {
-        cache.write(&rows)?;
+    if unreadable.is_empty() {
+        let found = retry(encoder, pictures, &rows, &mut unreadable)?;
+        if !found.is_empty() {
+            cache.replace(&rows, &found)?;
+            rows = cache.rows()?;
+        }
     }
     Ok(Embeddings { rows, unreadable })
 }
@@ -68,35 +72,34 @@ pub fn uncached(
     encoder: &ImageEncoder,
     pictures: &[PictureSource],
     progress: &dyn Fn(usize),
-) -> Result<Embeddings> {
-    let mut found = Embeddings::default();
+) -> Result<Embeddings<Vec<f32>>> {
+    let (mut rows, mut unreadable) = (Vec::new(), Vec::new());
     for chunk in pictures.chunks(BATCH) {
-        let rows = embed(encoder, chunk, &mut found.unreadable)?;
-        found.rows.extend(rows);
-        progress(found.rows.len());
+        rows.extend(embed(encoder, chunk, &mut unreadable)?);
+        progress(rows.len());
     }
-    Ok(found)
+    Ok(Embeddings { rows, unreadable })
 }
 
-/// Embeds sentences, or reads what an earlier call kept in `folder`; see [`cached`].
+/// Embeds sentences, or finds what an earlier call kept in `folder`; see [`cached`].
 pub fn cached_texts(
     folder: &Path,
     model: &ModelFolder,
     encoder: &ImageEncoder,
     texts: &[String],
     progress: &dyn Fn(usize),
-) -> Result<Vec<Vec<f32>>> {
+) -> Result<Vec<Embedding>> {
     let mut hash = cache_hash(model)?;
     for text in texts {
         hash.update(text);
         hash.update([0]);
     }
     let cache = Cache::new(folder, hash, model, texts.len())?;
-    let rows = cache.fill(progress, |part| {
+    cache.fill(progress, |part| {
         let rows = encoder.embed_texts(&texts[part])?;
         Ok(rows.into_iter().map(Some).collect())
     })?;
-    Ok(rows.into_iter().flatten().collect())
+    Ok(cache.rows()?.into_iter().flatten().collect())
 }
 
 /// Embeds a few pictures: decoding on all cores, CLIP in one batch.
@@ -121,23 +124,21 @@ fn embed(
     Ok(crops.into_iter().map(row).collect())
 }
 
-/// Tries again what an earlier run could not read; whether there is anything new.
+/// Tries again what an earlier run could not read: what can be now, by place.
 fn retry(
     encoder: &ImageEncoder,
     pictures: &[PictureSource],
-    rows: &mut [Option<Vec<f32>>],
+    rows: &[Option<Embedding>],
     unreadable: &mut Vec<PictureError>,
-) -> Result<bool> {
+) -> Result<HashMap<usize, Vec<f32>>> {
     let missing: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].is_none()).collect();
-    let mut grew = false;
+    let mut found = HashMap::new();
     for chunk in missing.chunks(BATCH) {
         let again: Vec<PictureSource> = chunk.iter().map(|&i| pictures[i].clone()).collect();
-        for (&i, row) in chunk.iter().zip(embed(encoder, &again, unreadable)?) {
-            grew |= row.is_some();
-            rows[i] = row;
-        }
+        let rows = embed(encoder, &again, unreadable)?;
+        found.extend((chunk.iter().zip(rows)).filter_map(|(&i, row)| Some((i, row?))));
     }
-    Ok(grew)
+    Ok(found)
 }
 
 /// What every embedding depends on.
@@ -154,13 +155,6 @@ struct Cache {
     partial: PathBuf,
     width: usize,
     count: usize,
-}
-
-/// An open partial file.
-struct Partial<'a> {
-    path: &'a Path,
-    writer: BufWriter<File>,
-    width: usize,
 }
 
 impl Cache {
@@ -184,141 +178,86 @@ impl Cache {
         }
     }
 
-    /// All rows: from the whole file, or from the partial one and `embed` for what it lacks.
+    /// Makes the whole file, unless it is there: from the partial one, and `embed` for what it lacks.
     fn fill(
         &self,
         progress: &dyn Fn(usize),
         mut embed: impl FnMut(Range<usize>) -> Result<Vec<Option<Vec<f32>>>>,
-    ) -> Result<Vec<Option<Vec<f32>>>> {
-        if let Some(rows) = self.read()? {
-            progress(rows.len());
-            return Ok(rows);
+    ) -> Result<()> {
+        if self.whole.is_file() {
+            progress(self.count);
+            return Ok(());
         }
-        let mut rows = self.read_partial()?;
-        let mut partial = self.append(&rows)?;
-        while rows.len() < self.count {
-            let new = embed(rows.len()..self.count.min(rows.len() + BATCH))?;
-            partial.add(&new)?;
-            rows.extend(new);
-            progress(rows.len());
+        let (mut file, mut done) =
+            (self.open_partial()).with_context(|| cannot_write(&self.partial))?;
+        while done < self.count {
+            let rows = embed(done..self.count.min(done + BATCH))?;
+            let bytes = rows
+                .iter()
+                .flat_map(|row| embedding_file::bytes(row.as_deref(), self.width));
+            let bytes: Vec<u8> = bytes.collect();
+            file.write_all(&bytes)
+                .with_context(|| cannot_write(&self.partial))?;
+            done += rows.len();
+            progress(done);
         }
-        self.write(&rows)?;
-        Ok(rows)
-    }
-
-    /// The whole set, if there is one.
-    fn read(&self) -> Result<Option<Vec<Option<Vec<f32>>>>> {
-        if !self.whole.is_file() {
-            return Ok(None);
-        }
-        let damaged = || {
-            format!(
-                "{} is damaged: delete it and run again",
-                self.whole.display()
-            )
-        };
-        let bytes = fs::read(&self.whole)
-            .with_context(|| format!("cannot read {}", self.whole.display()))?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
-        let tensors = SafeTensors::deserialize(&bytes).with_context(damaged)?;
-        let tensor = tensors.tensor("clip_embedding").with_context(damaged)?;
-        let sha256 = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|all| all.get("sha256"));
-        if tensor.dtype() != Dtype::F32
-            || tensor.shape() != [self.count, self.width]
-            || sha256 != Some(&files::hex(&Sha256::digest(tensor.data())))
-        {
-            bail!(damaged());
-        }
-        Ok(Some(rows(tensor.data(), self.width)))
-    }
-
-    /// The rows that an earlier run got done; a row cut short is done again.
-    fn read_partial(&self) -> Result<Vec<Option<Vec<f32>>>> {
-        let mut bytes = Vec::new();
-        match File::open(&self.partial) {
-            Ok(mut file) => file
-                .read_to_end(&mut bytes)
-                .with_context(|| format!("cannot read {}", self.partial.display()))?,
-            Err(_) => 0,
-        };
-        let mut rows = rows(&bytes, self.width);
-        rows.truncate(self.count);
-        Ok(rows)
-    }
-
-    /// Begins the partial file anew with the rows there are.
-    fn append(&self, rows: &[Option<Vec<f32>>]) -> Result<Partial<'_>> {
-        let file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .open(&self.partial)
-            .with_context(|| self.cannot_write(&self.partial))?;
-        let mut partial = Partial {
-            path: &self.partial,
-            writer: BufWriter::new(file),
-            width: self.width,
-        };
-        partial.add(rows)?;
-        Ok(partial)
-    }
-
-    fn write(&self, rows: &[Option<Vec<f32>>]) -> Result<()> {
-        let data = bytes(rows, self.width);
-        let sha256 = HashMap::from([("sha256".to_string(), files::hex(&Sha256::digest(&data)))]);
-        let view = TensorView::new(Dtype::F32, vec![rows.len(), self.width], &data)?;
-        let serialized = safetensors::serialize([("clip_embedding", view)], Some(sha256))?;
-        files::write_atomic(&self.whole, |writer| writer.write_all(&serialized))?;
+        drop(file);
+        embedding_file::write(&self.whole, self.count, self.width, |give| {
+            let mut given = Ok(());
+            embedding_file::scan(File::open(&self.partial)?, self.width, |row| {
+                if given.is_ok() {
+                    given = give(row);
+                }
+            })?;
+            given
+        })?;
         // What is left of it does no harm.
         let _ = fs::remove_file(&self.partial);
         Ok(())
     }
 
-    fn cannot_write(&self, path: &Path) -> String {
-        format!(
-            "cannot write {}: check permissions and free space",
-            path.display()
-        )
+    /// The partial file, ready to be gone on with, and the rows that an earlier run got done: a row cut short is done
+    /// again.
+    fn open_partial(&self) -> io::Result<(File, usize)> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .open(&self.partial)?;
+        let row = 4 * self.width as u64;
+        let done = (file.metadata()?.len() / row).min(self.count as u64);
+        file.set_len(done * row)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok((file, done as usize))
     }
-}
 
-impl Partial<'_> {
-    fn add(&mut self, rows: &[Option<Vec<f32>>]) -> Result<()> {
-        self.writer
-            .write_all(&bytes(rows, self.width))
-            .and_then(|()| self.writer.flush())
-            .with_context(|| {
-                format!(
-                    "cannot write {}: check permissions and free space",
-                    self.path.display()
-                )
-            })
+    /// The rows of the whole file.
+    fn rows(&self) -> Result<Vec<Option<Embedding>>> {
+        Ok(EmbeddingFile::open(&self.whole, self.count, self.width)?.rows())
     }
-}
 
-fn bytes(rows: &[Option<Vec<f32>>], width: usize) -> Vec<u8> {
-    let hole = vec![f32::NAN; width];
-    rows.iter()
-        .flat_map(|row| row.as_ref().unwrap_or(&hole))
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
-}
-
-fn rows(bytes: &[u8], width: usize) -> Vec<Option<Vec<f32>>> {
-    bytes
-        .chunks_exact(4 * width)
-        .map(|row| {
-            let (values, _) = row.as_chunks::<4>();
-            let row: Vec<f32> = values
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes))
-                .collect();
-            (!row[0].is_nan()).then_some(row)
+    /// Writes the whole file anew, with some of its rows in the places of those before.
+    fn replace(&self, rows: &[Option<Embedding>], found: &HashMap<usize, Vec<f32>>) -> Result<()> {
+        embedding_file::write(&self.whole, self.count, self.width, |give| {
+            for (place, before) in rows.iter().enumerate() {
+                let row = match (found.get(&place), before) {
+                    (Some(row), _) => Some(row.clone()),
+                    (None, Some(row)) => Some(row.read().map_err(io::Error::other)?),
+                    (None, None) => None,
+                };
+                give(&embedding_file::bytes(row.as_deref(), self.width))?;
+            }
+            Ok(())
         })
-        .collect()
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!(
+        "cannot write {}: check permissions and free space",
+        path.display()
+    )
 }
 
 #[cfg(test)]
@@ -329,47 +268,50 @@ mod tests {
         Cache::named(folder, "key", 2, count)
     }
 
-    #[test]
-    fn embeddings_come_back_as_they_were_written_holes_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let rows = vec![Some(vec![1.0, -2.5]), None, Some(vec![0.0, 1e-9])];
-        cache(folder.path(), 3).write(&rows).unwrap();
-        assert_eq!(cache(folder.path(), 3).read().unwrap(), Some(rows));
+    fn read(cache: &Cache) -> Vec<Option<Vec<f32>>> {
+        let rows = cache.rows().unwrap().into_iter();
+        rows.map(|row| Some(row?.read().unwrap())).collect()
+    }
+
+    /// Embeds place `i` as `[i, 0.5]`, and place 1 not at all; notes what it was asked for.
+    fn fill(cache: &Cache) -> Vec<(usize, usize)> {
+        let mut asked = Vec::new();
+        cache
+            .fill(&|_| (), |part| {
+                asked.push((part.start, part.end));
+                let row = |i| (i != 1).then(|| vec![i as f32, 0.5]);
+                Ok(part.map(row).collect())
+            })
+            .unwrap();
+        asked
     }
 
     #[test]
-    fn a_cache_of_another_length_or_with_other_bytes_is_refused() {
+    fn what_was_embedded_is_read_and_not_embedded_again() {
         let folder = tempfile::tempdir().unwrap();
-        cache(folder.path(), 1)
-            .write(&[Some(vec![1.0, -2.5])])
-            .unwrap();
-        let refused = |count| {
-            let error = format!("{:#}", cache(folder.path(), count).read().unwrap_err());
-            assert!(
-                error.contains("key.safetensors is damaged: delete it"),
-                "{error}"
-            );
-        };
-        refused(2);
-        let path = folder.path().join("key.safetensors");
-        let mut bytes = fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&path, bytes).unwrap();
-        refused(1);
-        fs::write(&path, b"not it").unwrap();
-        refused(1);
+        let cache = cache(folder.path(), 3);
+        assert_eq!(fill(&cache), vec![(0, 3)]);
+        let expected = [Some(vec![0.0, 0.5]), None, Some(vec![2.0, 0.5])];
+        assert_eq!(read(&cache), expected);
+        assert!(fill(&cache).is_empty());
+        let found = HashMap::from([(1, vec![7.0, 8.0])]);
+        cache.replace(&cache.rows().unwrap(), &found).unwrap();
+        assert_eq!(
+            read(&cache)[1..],
+            [Some(vec![7.0, 8.0]), expected[2].clone()]
+        );
     }
 
     #[test]
     fn what_was_cut_off_goes_on_after_its_last_whole_row() {
         let folder = tempfile::tempdir().unwrap();
-        let rows = [Some(vec![1.0, 2.0]), Some(vec![3.0, 4.0])];
-        drop(cache(folder.path(), 5).append(&rows).unwrap());
-        let path = folder.path().join("key.partial");
-        let mut bytes = fs::read(&path).unwrap();
+        let cache = cache(folder.path(), 4);
+        let mut bytes = embedding_file::bytes(Some(&[9.0, 9.0]), 2);
         bytes.extend([7, 7, 7]);
-        fs::write(&path, bytes).unwrap();
-        assert_eq!(cache(folder.path(), 5).read_partial().unwrap(), rows);
-        assert_eq!(cache(folder.path(), 5).read().unwrap(), None);
+        fs::write(folder.path().join("key.partial"), bytes).unwrap();
+        assert_eq!(fill(&cache), vec![(1, 4)]);
+        let rows = read(&cache);
+        assert_eq!(rows[0], Some(vec![9.0, 9.0]));
+        assert_eq!(rows[3], Some(vec![3.0, 0.5]));
     }
 }

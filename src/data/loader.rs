@@ -1,8 +1,10 @@
 //! Batches whose order and random numbers follow from a seed, the epoch and the batch alone.
 //!
 //! burn's own loader draws on from epoch to epoch, so a resumed run would see other batches than the run it goes on
-//! from. Here epoch `n` is the same whether the run began with it or not.
+//! from. Here epoch `n` is the same whether the run began with it or not, and its batches are the same whether one
+//! device takes them or several share them.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +22,17 @@ pub trait SeededBatcher: Send + Sync + 'static {
 
     /// `rng` is this batch's own.
     fn batch(&self, items: Vec<Self::Item>, rng: &mut ChaCha8Rng, device: &Device) -> Self::Batch;
+
+    /// The rows of a batch that one of several devices takes: at least one.
+    fn share(
+        &self,
+        mut items: Vec<Self::Item>,
+        rows: Range<usize>,
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> Self::Batch {
+        self.batch(items.drain(rows).collect(), rng, device)
+    }
 }
 
 /// How items follow each other.
@@ -41,8 +54,10 @@ pub struct EpochLoader<B: SeededBatcher> {
     device: Device,
     /// The epoch the next iterator is for; shared with the copies on other devices.
     epoch: Arc<AtomicU64>,
-    /// First item and number of items.
-    part: (usize, usize),
+    /// How many devices share a batch.
+    devices: usize,
+    /// The one of them that this loader is for; `None` is for the whole batch.
+    share: Option<usize>,
 }
 
 impl<B: SeededBatcher> EpochLoader<B> {
@@ -57,7 +72,6 @@ impl<B: SeededBatcher> EpochLoader<B> {
         device: &Device,
     ) -> Self {
         Self {
-            part: (0, dataset.len()),
             dataset: Arc::new(dataset),
             batcher: Arc::new(batcher),
             batch_size,
@@ -65,10 +79,17 @@ impl<B: SeededBatcher> EpochLoader<B> {
             seed,
             device: device.clone(),
             epoch: Arc::new(AtomicU64::new(first_epoch as u64)),
+            devices: 1,
+            share: None,
         }
     }
 
-    fn with(&self, device: &Device, part: (usize, usize)) -> Self {
+    /// A loader whose slices are for so many devices.
+    pub fn shared_by(self, devices: usize) -> Self {
+        Self { devices, ..self }
+    }
+
+    fn with(&self, device: &Device, share: Option<usize>) -> Self {
         Self {
             dataset: self.dataset.clone(),
             batcher: self.batcher.clone(),
@@ -77,8 +98,25 @@ impl<B: SeededBatcher> EpochLoader<B> {
             seed: self.seed,
             device: device.clone(),
             epoch: self.epoch.clone(),
-            part,
+            devices: self.devices,
+            share,
         }
+    }
+
+    /// The rows of a batch of `count` items that this loader gives.
+    fn rows(&self, count: usize) -> Range<usize> {
+        match self.share {
+            Some(share) => {
+                let end = |share| share * count / self.devices;
+                end(share)..end(share + 1)
+            }
+            None => 0..count,
+        }
+    }
+
+    /// How many items this loader gives of a batch of `count`: a batch is never empty, so that all devices see as many.
+    fn given(&self, count: usize) -> usize {
+        self.rows(count).len().max(count.min(1))
     }
 
     /// Random numbers of a batch; batch 0 is the shuffling.
@@ -95,8 +133,7 @@ impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
             Order::Given => 0,
             Order::Shuffled => self.epoch.fetch_add(1, Ordering::SeqCst),
         };
-        let (first, count) = self.part;
-        let mut indices: Vec<usize> = (first..first + count).collect();
+        let mut indices: Vec<usize> = (0..self.dataset.len()).collect();
         if self.order == Order::Shuffled {
             indices.shuffle(&mut self.rng(epoch, 0));
         }
@@ -104,21 +141,27 @@ impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
             loader: self,
             epoch,
             indices,
-            done: 0,
+            read: 0,
+            given: 0,
             batch: 0,
         })
     }
 
     fn num_items(&self) -> usize {
-        self.part.1
+        let (count, size) = (self.dataset.len(), self.batch_size);
+        count / size * self.given(size) + self.given(count % size)
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B::Batch>> {
-        Arc::new(self.with(device, self.part))
+        Arc::new(self.with(device, self.share))
     }
 
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B::Batch>> {
-        let mut slice = self.with(&self.device, (self.part.0 + start, end - start));
+    /// burn's learner asks for one run of items a device, all of the same length but the last. What a device gets
+    /// instead is its share of every batch.
+    fn slice(&self, start: usize, _: usize) -> Arc<dyn DataLoader<B::Batch>> {
+        let length = (self.dataset.len() / self.devices).max(1);
+        let share = (start / length).min(self.devices - 1);
+        let mut slice = self.with(&self.device, Some(share));
         slice.epoch = Arc::new(AtomicU64::new(self.epoch.load(Ordering::SeqCst)));
         Arc::new(slice)
     }
@@ -129,8 +172,10 @@ struct EpochIterator<'a, B: SeededBatcher> {
     loader: &'a EpochLoader<B>,
     epoch: u64,
     indices: Vec<usize>,
+    /// Items gone through.
+    read: usize,
     /// Items given out.
-    done: usize,
+    given: usize,
     /// Batches given out.
     batch: u64,
 }
@@ -139,23 +184,33 @@ impl<B: SeededBatcher> Iterator for EpochIterator<'_, B> {
     type Item = Result<B::Batch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done == self.indices.len() {
+        if self.read == self.indices.len() {
             return None;
         }
         let loader = self.loader;
-        let end = self.indices.len().min(self.done + loader.batch_size);
-        let chunk = self.indices[self.done..end].to_vec();
-        self.done = end;
+        let end = self.indices.len().min(self.read + loader.batch_size);
+        let chunk = self.indices[self.read..end].to_vec();
+        let rows = loader.rows(chunk.len());
+        self.read = end;
+        self.given += loader.given(chunk.len());
         self.batch += 1;
         let mut rng = loader.rng(self.epoch, self.batch);
+        let (batcher, device) = (&loader.batcher, &loader.device);
         let items = loader.dataset.get_many(chunk);
-        Some(items.map(|items| loader.batcher.batch(items, &mut rng, &loader.device)))
+        Some(items.map(|items| match loader.share {
+            Some(_) => batcher.share(items, rows, &mut rng, device),
+            None => batcher.batch(items, &mut rng, device),
+        }))
     }
 }
 
 impl<B: SeededBatcher> DataLoaderIterator<B::Batch> for EpochIterator<'_, B> {
     fn progress(&self) -> Progress {
-        Progress::new(self.done, self.indices.len(), Some("items".to_string()))
+        Progress::new(
+            self.given,
+            self.loader.num_items(),
+            Some("items".to_string()),
+        )
     }
 }
 
@@ -225,18 +280,17 @@ mod tests {
     }
 
     #[test]
-    fn slices_share_nothing_and_cover_everything() {
-        let loader = loader(Order::Shuffled, 1);
-        let mut items: Vec<usize> = [loader.slice(0, 4), loader.slice(4, 10)]
-            .iter()
-            .flat_map(|slice| {
-                epoch(slice)
-                    .into_iter()
-                    .flat_map(|(items, _)| items)
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        items.sort_unstable();
-        assert_eq!(items, (0..10).collect::<Vec<_>>());
+    fn devices_share_every_batch_and_nothing_twice() {
+        let items = InMemDataset::new((0..11).collect());
+        let loader = EpochLoader::new(items, Numbers, 4, Order::Shuffled, 7, 1, &Device::flex());
+        let whole: Arc<dyn DataLoader<_>> = Arc::new(loader.shared_by(2));
+        let (first, second) = (whole.slice(0, 5), whole.slice(5, 11));
+        assert_eq!((first.num_items(), second.num_items()), (5, 6));
+        for _ in 0..2 {
+            let shares = epoch(&first).into_iter().zip(epoch(&second));
+            let together = shares.map(|((a, _), (b, _))| [a, b].concat());
+            let batches = epoch(&whole).into_iter().map(|(items, _)| items);
+            assert!(together.eq(batches));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod batcher;
 pub mod coco;
+pub mod embedding_file;
 pub mod embeddings;
 pub mod gap;
 pub mod loader;

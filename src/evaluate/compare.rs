@@ -2,7 +2,6 @@
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::score::Evaluation;
 use crate::metrics::bootstrap::{Bootstrap, Difference};
@@ -81,10 +80,4 @@ fn same_images(a: &Evaluation, b: &Evaluation) -> Result<()> {
         }
     }
     Ok(())
-}
-
-impl Comparison {
-    pub fn to_json(&self) -> Value {
-        json!(self)
-    }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// One caption of a file, with its place in it for messages.
@@ -13,8 +14,47 @@ pub(super) struct Item {
     pub(super) captions: Vec<String>,
 }
 
+/// A COCO annotation file without a fault, read straight into what is used of it.
+#[derive(Deserialize)]
+pub(super) struct CocoFile {
+    pub(super) images: Vec<CocoImage>,
+    pub(super) annotations: Vec<CocoAnnotation>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CocoImage {
+    pub(super) id: Id,
+    #[serde(default)]
+    pub(super) file_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CocoAnnotation {
+    pub(super) image_id: Id,
+    pub(super) caption: String,
+}
+
+/// An id as COCO writes it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Id {
+    Number(i64),
+    Text(String),
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.trim().fmt(f),
+        }
+    }
+}
+
 /// A file by its form.
 pub(super) enum Contents {
+    Coco(CocoFile),
+    /// Any other, one with a fault in it too: its entries are looked at one by one.
     Json(Value),
     Lines(Vec<Value>),
     Table(Vec<Value>),
@@ -49,6 +89,11 @@ pub(super) fn contents(path: &Path) -> Result<Contents> {
             }
         }
         return Ok(Contents::Lines(lines));
+    }
+    if first.starts_with('{')
+        && let Ok(file) = serde_json::from_str(text)
+    {
+        return Ok(Contents::Coco(file));
     }
     serde_json::from_str(text)
         .map(Contents::Json)

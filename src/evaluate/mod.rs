@@ -15,6 +15,7 @@ pub mod compare;
 mod entries;
 pub mod model;
 pub mod read;
+mod references;
 pub mod report;
 pub mod score;
 pub mod table;

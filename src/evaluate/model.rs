@@ -9,8 +9,10 @@ use burn::tensor::Device;
 use super::read::{Candidates, References};
 use crate::captioner::{CaptionReader, ImageEncoder};
 use crate::data::coco::{CaptionResult, write_results};
+use crate::data::embedding_file::Embedding;
 use crate::data::embeddings;
 use crate::data::picture_source::PictureSource;
+use crate::data::scenes::{self, Kind};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
 use crate::decode::Strategy;
@@ -70,6 +72,16 @@ pub struct CaptionSplit<'a> {
     pub device: &'a Device,
 }
 
+/// A part with its captions.
+pub struct CaptionedPart {
+    pub candidates: Candidates,
+    pub references: References,
+    /// The file that the captions were written to.
+    pub path: PathBuf,
+    /// As [`main_object_accuracy`] finds it.
+    pub main_object_accuracy: Option<f64>,
+}
+
 /// Captions the part and writes `predictions-<part>.json` into `output`.
 ///
 /// # Errors
@@ -78,7 +90,7 @@ pub fn caption(
     split: &CaptionSplit,
     output: &Path,
     report: &dyn Fn(&str),
-) -> Result<(Candidates, References, PathBuf)> {
+) -> Result<CaptionedPart> {
     let folder = ModelFolder::open(split.model)?;
     let images = choose(split)?;
     if images.is_empty() {
@@ -116,12 +128,13 @@ pub fn caption(
             seen.unreadable.len()
         );
     }
-    let rows: Vec<Vec<f32>> = seen.rows.into_iter().flatten().collect();
+    let rows: Vec<Embedding> = seen.rows.into_iter().flatten().collect();
     let reader = CaptionReader::load(&folder, split.device, Precision::default())?;
     let decode = reader.decode_config(split.strategy.clone());
     let mut results = Vec::with_capacity(total);
     for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {
-        for (image, captions) in images.iter().zip(reader.caption(rows, &decode)?) {
+        let rows: Vec<Vec<f32>> = rows.iter().map(Embedding::read).collect::<Result<_>>()?;
+        for (image, captions) in images.iter().zip(reader.caption(&rows, &decode)?) {
             let best = captions
                 .into_iter()
                 .next()
@@ -135,18 +148,32 @@ pub fn caption(
     }
     let path = output.join(format!("predictions-{}.json", split.part));
     write_results(&path, &results)?;
+    let said = results.iter().zip(&images);
+    let accuracy =
+        main_object_accuracy(said.map(|(result, image)| (result.caption.as_str(), image.main)));
     let captions = results
         .into_iter()
         .map(|result| (result.image_id.to_string(), result.caption));
     let described = images
         .into_iter()
         .map(|image| (image.id.to_string(), Some(image.file_name), image.captions));
-    let candidates = Candidates::new(&path, captions.collect());
-    Ok((
-        candidates,
-        References::new(split.data, described.collect()),
+    Ok(CaptionedPart {
+        candidates: Candidates::new(&path, captions.collect()),
+        references: References::new(split.data, described.collect()),
         path,
-    ))
+        main_object_accuracy: accuracy,
+    })
+}
+
+/// Of captions of images whose main object is known, the share that names its colour and shape; none without such images.
+pub fn main_object_accuracy<'a>(
+    captions: impl Iterator<Item = (&'a str, Option<Kind>)>,
+) -> Option<f64> {
+    let right: Vec<bool> = captions
+        .filter_map(|(caption, main)| Some(scenes::mentions(caption, main?)))
+        .collect();
+    let share = right.iter().filter(|&&right| right).count() as f64 / right.len() as f64;
+    (!right.is_empty()).then_some(share)
 }
 
 fn choose(split: &CaptionSplit) -> Result<Vec<CaptionedImage>> {

@@ -1,13 +1,13 @@
 //! Candidates and references from files: COCO's formats, JSON Lines, CSV.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::entries::{Contents, contents, id, items, text};
+use super::entries::{Contents, contents, items};
+pub use super::references::References;
 use crate::metrics::Sample;
 
 /// An image with what is known of it. The id is a text: `42` and `"42"` are one image.
@@ -26,21 +26,6 @@ pub struct Candidates {
     captions: Vec<(String, String)>,
 }
 
-/// What people said, in the file's order.
-#[derive(Clone, Debug, Default)]
-pub struct References {
-    path: PathBuf,
-    images: Vec<Described>,
-    index: HashMap<String, usize>,
-}
-
-#[derive(Clone, Debug)]
-struct Described {
-    id: String,
-    file_name: Option<String>,
-    captions: Vec<String>,
-}
-
 impl Candidates {
     /// Reads COCO's results format (a list of `image_id` and `caption`), JSON Lines or CSV with the same names, or what
     /// `infer` prints.
@@ -50,7 +35,7 @@ impl Candidates {
     pub fn load(path: &Path) -> Result<Self> {
         let items = match contents(path)? {
             Contents::Json(Value::Array(entries)) => items(entries.iter(), "entry"),
-            Contents::Json(_) => bail!(
+            Contents::Json(_) | Contents::Coco(_) => bail!(
                 "{} is not a list of results: `[{{\"image_id\": 1, \"caption\": \"..\"}}]` is expected",
                 path.display()
             ),
@@ -101,104 +86,6 @@ impl Candidates {
             path: path.to_path_buf(),
             captions,
         }
-    }
-}
-
-impl References {
-    /// Reads COCO's annotation format, or JSON Lines or CSV with `image_id` and `caption` (or a list, `captions`), and
-    /// `file_name` if they have it.
-    ///
-    /// # Errors
-    /// When the file cannot be read, is empty, or an entry has no id or caption.
-    pub fn load(path: &Path) -> Result<Self> {
-        let mut references = Self {
-            path: path.to_path_buf(),
-            ..Self::default()
-        };
-        let read = match contents(path)? {
-            Contents::Json(Value::Object(file)) => references.add_coco(&file),
-            Contents::Json(Value::Array(entries)) => references.add_all(entries.iter(), "entry"),
-            Contents::Json(_) => bail!("it is neither an annotation file nor a list"),
-            Contents::Lines(lines) => references.add_all(lines.iter(), "line"),
-            Contents::Table(rows) => references.add_all(rows.iter(), "row"),
-        };
-        read.with_context(|| path.display().to_string())?;
-        if references
-            .images
-            .iter()
-            .all(|image| image.captions.is_empty())
-        {
-            bail!("{} holds no caption", path.display());
-        }
-        Ok(references)
-    }
-
-    /// References that are at hand: id, picture and captions of each image.
-    pub fn new(path: &Path, images: Vec<(String, Option<String>, Vec<String>)>) -> Self {
-        let mut references = Self {
-            path: path.to_path_buf(),
-            ..Self::default()
-        };
-        for (id, file_name, captions) in images {
-            references.image(&id, file_name).captions.extend(captions);
-        }
-        references
-    }
-
-    fn image(&mut self, id: &str, file_name: Option<String>) -> &mut Described {
-        let place = match self.index.entry(id.to_string()) {
-            Entry::Occupied(place) => *place.get(),
-            Entry::Vacant(vacant) => {
-                self.images.push(Described {
-                    id: id.to_string(),
-                    file_name: None,
-                    captions: Vec::new(),
-                });
-                *vacant.insert(self.images.len() - 1)
-            }
-        };
-        let image = &mut self.images[place];
-        image.file_name = image.file_name.take().or(file_name);
-        image
-    }
-
-    fn add_coco(&mut self, file: &serde_json::Map<String, Value>) -> Result<()> {
-        let list = |name: &str| {
-            (file.get(name).and_then(Value::as_array)).with_context(|| {
-                format!("it is not a COCO annotation file: it has no list `{name}`")
-            })
-        };
-        for (i, image) in list("images")?.iter().enumerate() {
-            let id = id(image, &["id"]).with_context(|| format!("image {} of `images`", i + 1))?;
-            if self.index.contains_key(&id) {
-                bail!("image {} of `images` has the id {id} a second time", i + 1);
-            }
-            self.image(&id, text(image, "file_name"));
-        }
-        for item in items(list("annotations")?.iter(), "annotation")? {
-            self.image(&item.id, None).captions.extend(item.captions);
-        }
-        Ok(())
-    }
-
-    fn add_all<'a>(&mut self, entries: impl Iterator<Item = &'a Value>, kind: &str) -> Result<()> {
-        for item in items(entries, kind)? {
-            self.image(&item.id, item.file_name)
-                .captions
-                .extend(item.captions);
-        }
-        Ok(())
-    }
-
-    /// Every image that has captions, as samples without a candidate: to count n-grams in.
-    pub fn samples(&self) -> Vec<Sample> {
-        (self.images.iter())
-            .filter(|image| !image.captions.is_empty())
-            .map(|image| Sample {
-                candidate: String::new(),
-                references: image.captions.clone(),
-            })
-            .collect()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value};
 
 use super::read::{EvaluatedImage, References};
 use crate::metrics::bootstrap::{Bootstrap, Interval};
@@ -32,6 +33,8 @@ pub struct Evaluation {
     pub intervals: Option<Vec<Interval>>,
     pub confidence: f64,
     pub diversity: Diversity,
+    /// Of images whose main object is known, the share whose caption names its colour and shape.
+    pub main_object_accuracy: Option<f64>,
 }
 
 /// A table of document frequencies: n-grams as words joined by spaces.
@@ -55,7 +58,7 @@ pub fn score(
     images: Vec<EvaluatedImage>,
     options: &ScoreOptions,
     more: Vec<Scores>,
-) -> Result<Evaluation> {
+) -> anyhow::Result<Evaluation> {
     let samples: Vec<Sample> = images.iter().map(|image| image.sample.clone()).collect();
     let corpus = Corpus::new(&samples);
     let meteor = match &options.meteor_data {
@@ -72,6 +75,7 @@ pub fn score(
         intervals: options.bootstrap.intervals(&scores),
         confidence: options.bootstrap.confidence,
         diversity: diversity::measure(&corpus),
+        main_object_accuracy: None,
         images,
         scores,
     })
@@ -90,11 +94,14 @@ pub fn standard(corpus: &Corpus, meteor: &Meteor, frequencies: &Frequencies) -> 
 /// The same of captions, overall and by name: a measure to validate a model by while it is trained.
 pub fn validate(samples: &[Sample]) -> Map<String, Value> {
     let corpus = Corpus::new(samples);
-    let scores = standard(&corpus, &Meteor::exact_stem(), &Frequencies::of(&corpus));
-    named(&scores, |scores| scores.overall())
+    standard(&corpus, &Meteor::exact_stem(), &Frequencies::of(&corpus))
+        .iter()
+        .flat_map(|scores| scores.names().to_vec().into_iter().zip(scores.overall()))
+        .map(|(name, value)| (name.to_string(), value.into()))
+        .collect()
 }
 
-fn read_frequencies(path: &Path, corpus: &Corpus) -> Result<Frequencies> {
+fn read_frequencies(path: &Path, corpus: &Corpus) -> anyhow::Result<Frequencies> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let is_table = path.extension().is_some_and(|ending| ending == "json")
@@ -113,21 +120,6 @@ fn read_frequencies(path: &Path, corpus: &Corpus) -> Result<Frequencies> {
         &table.document_frequency,
         log_images,
     ))
-}
-
-/// Values under their scores' names.
-fn named(scores: &[Scores], values: impl Fn(&Scores) -> Vec<f64>) -> Map<String, Value> {
-    scores
-        .iter()
-        .flat_map(|score| {
-            score
-                .names()
-                .iter()
-                .map(|name| name.to_string())
-                .zip(values(score))
-        })
-        .map(|(name, value)| (name, json!(value)))
-        .collect()
 }
 
 impl Evaluation {
@@ -150,28 +142,49 @@ impl Evaluation {
             .flat_map(|score| score.per_image(image))
             .collect()
     }
+}
 
-    /// `{"overall": {..}, "per_image": {id: {..}}, "intervals": .., "diversity": ..}`, with pycocoevalcap's names and scale.
-    pub fn to_json(&self) -> Value {
-        let per_image: Map<String, Value> = (self.images.iter().enumerate())
-            .map(|(i, image)| {
-                let scores = named(&self.scores, |score| score.per_image(i));
-                (image.id.clone(), Value::Object(scores))
-            })
-            .collect();
-        let intervals: Option<Map<String, Value>> = self.intervals.as_ref().map(|intervals| {
-            let named = self.names().into_iter().zip(intervals);
-            named
-                .map(|(name, interval)| (name.to_string(), json!([interval.low, interval.high])))
-                .collect()
+/// `{"overall": {..}, "per_image": {id: {..}}, "intervals": .., "diversity": ..}`, with pycocoevalcap's names and scale.
+impl Serialize for Evaluation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let intervals = self.intervals.as_ref().map(|intervals| {
+            let both = intervals
+                .iter()
+                .map(|interval| [interval.low, interval.high]);
+            Named(self.names(), both.collect())
         });
-        json!({
-            "overall": named(&self.scores, Scores::overall),
-            "intervals": intervals,
-            "confidence": self.confidence,
-            "images": self.images.len(),
-            "diversity": self.diversity,
-            "per_image": per_image,
-        })
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("overall", &Named(self.names(), self.overall()))?;
+        map.serialize_entry("intervals", &intervals)?;
+        map.serialize_entry("confidence", &self.confidence)?;
+        map.serialize_entry("images", &self.images.len())?;
+        if let Some(accuracy) = self.main_object_accuracy {
+            map.serialize_entry("main_object_accuracy", &accuracy)?;
+        }
+        map.serialize_entry("diversity", &self.diversity)?;
+        map.serialize_entry("per_image", &PerImage(self))?;
+        map.end()
+    }
+}
+
+/// Values under their names.
+struct Named<T>(Vec<&'static str>, Vec<T>);
+
+impl<T: Serialize> Serialize for Named<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().zip(&self.1))
+    }
+}
+
+/// Every image's scores under its id.
+struct PerImage<'a>(&'a Evaluation);
+
+impl Serialize for PerImage<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let names = self.0.names();
+        serializer.collect_map(
+            (self.0.images.iter().enumerate())
+                .map(|(i, image)| (&image.id, Named(names.clone(), self.0.per_image(i)))),
+        )
     }
 }

@@ -41,18 +41,19 @@ pub fn scores(evaluation: &Evaluation, style: Style) -> String {
         .iter()
         .map(|d| format!("{d:.3}"))
         .collect();
-    let statistics = [
+    let percent = |share: f64| format!("{:.1}%", 100.0 * share);
+    let mut statistics = vec![
         ("statistic", "value".to_string()),
         ("images", evaluation.images.len().to_string()),
         ("words a caption", lengths(&diversity.length)),
         ("words a reference", lengths(&diversity.reference_length)),
         ("vocabulary", diversity.vocabulary.to_string()),
-        (
-            "different captions",
-            format!("{:.1}%", 100.0 * diversity.different_captions),
-        ),
+        ("different captions", percent(diversity.different_captions)),
         ("distinct 1- to 4-grams", distinct.join(", ")),
     ];
+    if let Some(accuracy) = evaluation.main_object_accuracy {
+        statistics.push(("right main objects", percent(accuracy)));
+    }
     let statistics: Vec<Vec<String>> = statistics
         .into_iter()
         .map(|(name, value)| vec![name.to_string(), value])

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use super::scores::Scores;
 
+/// Resamples that are summed up together.
+const BLOCK: usize = 8;
+
 /// How resampling is done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
@@ -64,15 +67,21 @@ impl Bootstrap {
         &self,
         names: usize,
         images: usize,
-        of: impl Fn(&[u32]) -> Vec<f64> + Sync,
+        of: impl Fn(&[Vec<u32>; BLOCK]) -> [Vec<f64>; BLOCK] + Sync,
     ) -> Vec<Vec<f64>> {
-        let rows: Vec<Vec<f64>> = (0..self.resamples)
+        let blocks: Vec<[Vec<f64>; BLOCK]> = (0..self.resamples.div_ceil(BLOCK))
             .into_par_iter()
-            .map(|resample| of(&self.counts(resample, images)))
+            .map(|block| {
+                of(&std::array::from_fn(|i| {
+                    self.counts(block * BLOCK + i, images)
+                }))
+            })
             .collect();
+        let rows = blocks.as_flattened();
         (0..names)
             .map(|name| {
-                let mut values: Vec<f64> = rows.iter().map(|row| row[name]).collect();
+                let rows = rows.iter().take(self.resamples);
+                let mut values: Vec<f64> = rows.map(|row| row[name]).collect();
                 values.sort_by(f64::total_cmp);
                 values
             })
@@ -94,12 +103,7 @@ impl Bootstrap {
             return None;
         }
         let names = scores.iter().map(|score| score.names().len()).sum();
-        let values = self.values(names, images, |counts| {
-            scores
-                .iter()
-                .flat_map(|score| score.resampled(counts))
-                .collect()
-        });
+        let values = self.values(names, images, |counts| resampled(scores, counts));
         Some(values.iter().map(|values| self.interval(values)).collect())
     }
 
@@ -116,19 +120,18 @@ impl Bootstrap {
             a.iter().chain(b).all(|score| score.images() == images),
             "scores of other images"
         );
-        let all = |scores: &[Scores], counts: &[u32]| -> Vec<f64> {
-            scores
-                .iter()
-                .flat_map(|score| score.resampled(counts))
-                .collect()
-        };
         let values = self.values(names.len(), images, |counts| {
-            (all(b, counts).iter().zip(all(a, counts)))
-                .map(|(b, a)| b - a)
-                .collect()
+            let mut differences = resampled(b, counts);
+            for (b, a) in differences.iter_mut().zip(resampled(a, counts)) {
+                for (b, a) in b.iter_mut().zip(a) {
+                    *b -= a;
+                }
+            }
+            differences
         });
-        let once = vec![1; images];
-        let (a, b) = (all(a, &once), all(b, &once));
+        let overall =
+            |scores: &[Scores]| scores.iter().flat_map(Scores::overall).collect::<Vec<_>>();
+        let (a, b) = (overall(a), overall(b));
         (0..names.len())
             .map(|i| Difference {
                 name: names[i],
@@ -140,6 +143,17 @@ impl Bootstrap {
             })
             .collect()
     }
+}
+
+/// Every score's names' values, in order, for each resample of a block.
+fn resampled(scores: &[Scores], counts: &[Vec<u32>; BLOCK]) -> [Vec<f64>; BLOCK] {
+    let mut rows = [const { Vec::new() }; BLOCK];
+    for score in scores {
+        for (row, values) in rows.iter_mut().zip(score.resampled(counts)) {
+            row.extend(values);
+        }
+    }
+    rows
 }
 
 /// A quantile of sorted values, between two of them where it falls there; NaN of none.

@@ -53,25 +53,35 @@ impl Scores {
 
     /// The scores of all images together.
     pub fn overall(&self) -> Vec<f64> {
-        self.weighted(|_| 1.0)
+        let [overall] = self.weighted(|_| [1.0]);
+        overall
     }
 
-    /// The scores of a sample of the images in which each comes `counts[image]` times.
-    pub fn resampled(&self, counts: &[u32]) -> Vec<f64> {
-        self.weighted(|image| f64::from(counts[image]))
+    /// The scores of `N` samples of the images, in each of which an image comes `counts[sample][image]` times.
+    ///
+    /// Several at once, for the rows are more to read than to add up.
+    pub fn resampled<const N: usize>(&self, counts: &[Vec<u32>; N]) -> [Vec<f64>; N] {
+        self.weighted(|image| counts.each_ref().map(|counts| f64::from(counts[image])))
     }
 
-    fn weighted(&self, weight: impl Fn(usize) -> f64) -> Vec<f64> {
-        let mut sums = vec![0.0; self.width];
-        let mut images = 0.0;
+    fn weighted<const N: usize>(&self, weights: impl Fn(usize) -> [f64; N]) -> [Vec<f64>; N] {
+        let mut sums = vec![[0.0; N]; self.width];
+        let mut images = [0.0; N];
         for (image, row) in self.rows.chunks_exact(self.width).enumerate() {
-            let weight = weight(image);
-            images += weight;
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += weight * value;
+            let weights = weights(image);
+            for (images, weight) in images.iter_mut().zip(weights) {
+                *images += weight;
+            }
+            for (sums, value) in sums.iter_mut().zip(row) {
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum += weight * value;
+                }
             }
         }
-        (self.finish)(&sums, images)
+        std::array::from_fn(|sample| {
+            let sums: Vec<f64> = sums.iter().map(|sums| sums[sample]).collect();
+            (self.finish)(&sums, images[sample])
+        })
     }
 }
 

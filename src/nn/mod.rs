@@ -10,7 +10,7 @@ pub mod plain;
 use burn::backend::Dispatch;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use self::cpu::CpuOps;
@@ -84,7 +84,17 @@ impl LayerNorm {
                 self.epsilon,
             ));
         }
-        burn::tensor::module::layer_norm(x, gamma, Some(beta), self.epsilon)
+        let norm = burn::tensor::module::layer_norm;
+        let dtype: FloatDType = x.dtype().into();
+        match dtype {
+            // Sums of squares do not fit halves.
+            FloatDType::F16 | FloatDType::BF16 => {
+                let wide = FloatDType::F32;
+                let (gamma, beta) = (gamma.cast(wide), beta.cast(wide));
+                norm(x.cast(wide), gamma, Some(beta), self.epsilon).cast(dtype)
+            }
+            _ => norm(x, gamma, Some(beta), self.epsilon),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use burn::tensor::activation::{gelu, log_softmax, relu, sigmoid};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Int, Tensor, module};
+use burn::tensor::{FloatDType, Int, Tensor, module};
 
 use super::{Activation, Masking};
 
@@ -52,7 +52,7 @@ pub fn token_loss(
     smoothing: f64,
 ) -> Tensor<1> {
     let [n] = targets.dims();
-    let logits = module::linear(hidden, head.transpose(), None); // [N, V]
+    let logits = module::linear(hidden, head.transpose(), None).cast(FloatDType::F32); // [N, V]
     let log_probs = log_softmax(logits, 1); // [N, V]
     let right = log_probs.clone().gather(1, targets.reshape([n, 1])).mean(); // [1]
     match smoothing {

@@ -14,7 +14,7 @@ use super::contrastive::contrastive_loss;
 use crate::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
 use crate::data::loader::SeededBatcher;
 use crate::data::picture_source::PictureSource;
-use crate::data::scenes::{self, Shape};
+use crate::data::scenes;
 use crate::nn::Activation;
 use crate::tokenizer::Tokenizer;
 use crate::train::fit::StepOutput;
@@ -47,14 +47,12 @@ pub fn sample_config(vocab_size: usize) -> ClipConfig {
     }
 }
 
-/// Pictures made of each scene, which differ in shapes alone and stand in the same batch: one a shape. Without them a
-/// batch's pictures are told apart by colours and places, and shapes are hardly learnt.
-pub const TURNS: usize = Shape::ALL.len();
-
 /// Pictures with captions.
 #[derive(Clone, Debug)]
 pub enum Pairs {
-    /// Scenes `first .. first + count` of the generator, each turned [`TURNS`] times, drawn when they are asked for.
+    /// Scenes `first .. first + count` of the generator with their [`scenes::siblings`], drawn when they are asked for. As
+    /// they stand in one batch, every attribute has to be seen: without them pictures are told apart by colours and places,
+    /// and shapes are hardly learnt.
     Scenes { seed: u64, first: u64, count: usize },
     /// Picture files, read when they are asked for.
     Files(Arc<Vec<(PictureSource, Vec<String>)>>),
@@ -97,11 +95,9 @@ impl PairDataset {
 impl Dataset<PairItem> for PairDataset {
     fn get(&self, index: usize) -> Result<PairItem, DatasetError> {
         match &self.pairs {
-            Pairs::Scenes { seed, first, .. } => (0..TURNS)
-                .map(|turn| {
-                    let scene = scenes::turned(*seed, first + index as u64, turn);
-                    self.crop(&scenes::draw(&scene), &scene.captions)
-                })
+            Pairs::Scenes { seed, first, .. } => scenes::siblings(*seed, first + index as u64)
+                .iter()
+                .map(|scene| self.crop(&scenes::draw(scene), &scene.captions))
                 .collect(),
             Pairs::Files(files) => {
                 let (picture, captions) = &files[index];
@@ -192,7 +188,7 @@ impl TrainStep for ClipLearner {
     type Output = StepOutput;
 
     fn step(&self, batch: PairBatch) -> TrainOutput<StepOutput> {
-        StepOutput::train(self, self.loss(batch), 1)
+        StepOutput::train(self, self.loss(batch), 1.0)
     }
 }
 

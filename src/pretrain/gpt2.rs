@@ -128,7 +128,7 @@ impl TrainStep for Gpt2Learner {
     type Output = StepOutput;
 
     fn step(&self, batch: DocumentBatch) -> TrainOutput<StepOutput> {
-        StepOutput::train(self, self.loss(batch), 1)
+        StepOutput::train(self, self.loss(batch), 1.0)
     }
 }
 

@@ -9,11 +9,11 @@ use burn::data::dataset::{Dataset, InMemDataset};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
-use burn::train::Interrupter;
+use burn::train::{ExecutionStrategy, Interrupter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs, TURNS};
+use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
 use super::contrastive::CLIP_MAX_FACTOR;
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
 use crate::clip::Preprocessing;
@@ -91,12 +91,12 @@ impl PretrainConfig {
     /// How the sample model's CLIP was made.
     pub fn clip() -> Self {
         Self {
-            data: PretrainData::Scenes { count: 24_000 },
+            data: PretrainData::Scenes { count: 96_000 },
             from: None,
-            epochs: 8,
+            epochs: 4,
             batch_size: 64,
             vocab_size: 640,
-            max_factor: Some(14.0),
+            max_factor: Some(8.0),
             weight_decay: 0.05,
             schedule: ScheduleConfig {
                 learning_rate: 1e-3,
@@ -158,6 +158,8 @@ impl PretrainConfig {
             batches,
             captions: false,
             accumulation: 1,
+            activation_checkpointing: false,
+            strategy: ExecutionStrategy::single(context.device.clone()),
             best_by: BestBy::Loss,
             early_stopping: None,
             resume: None,
@@ -187,7 +189,7 @@ impl PretrainData {
     fn pairs(&self) -> Result<(Pairs, Pairs)> {
         match self {
             Self::Scenes { count } => {
-                let count = count / TURNS;
+                let count = count / scenes::SIBLINGS;
                 let valid = count / VALIDATION;
                 let scenes = |first: usize, count| Pairs::Scenes {
                     seed: SCENE_SEED,
@@ -226,9 +228,9 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         }
     };
     let preprocessing = Preprocessing::openai(sizes.vision.image_size() as u32);
-    // Pictures in a batch come in items of a few.
+    // Pictures in a batch come with their siblings.
     let items = match config.data {
-        PretrainData::Scenes { .. } => config.batch_size.div_ceil(TURNS),
+        PretrainData::Scenes { .. } => config.batch_size.div_ceil(scenes::SIBLINGS),
         PretrainData::Files { .. } => config.batch_size,
     };
     let (train, valid) = config.data.pairs()?;

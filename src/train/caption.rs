@@ -5,26 +5,27 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use burn::data::dataloader::DataLoader;
-use burn::data::dataset::InMemDataset;
-use burn::tensor::Device;
+use burn::data::dataset::Dataset as _;
 use burn::train::Interrupter;
 use serde::Serialize;
 use serde_json::json;
 
 use super::config::TrainConfig;
 use super::dashboard::{Report, Ui};
-use super::dataset::{self, Dataset, TokenizedCaptions};
+use super::dataset::{self, Dataset};
 use super::fit::{FitConfig, Fitted, checkpoint_folder, fit};
 use super::learner::{CaptionLearner, Decoding, StepConfig};
+use super::part::{PartItems, TokenizedCaptions};
 use super::{checkpoints, curves, run};
 use crate::caption_model::{CaptionModel, Trainable};
 use crate::captioner::CaptionReader;
 use crate::data::batcher::{CaptionBatch, CaptionBatcher};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::loader::{EpochLoader, Order};
-use crate::data::scenes;
 use crate::decode::{DecodeConfig, Strategy};
+use crate::device::Devices;
 use crate::engine::Precision;
+use crate::evaluate::model::main_object_accuracy;
 use crate::evaluate::score::validate;
 use crate::files;
 use crate::mapper::MapperConfig;
@@ -46,7 +47,7 @@ pub struct TrainContext<'a> {
     pub folder: &'a Path,
     /// The folder for the sample and cached embeddings.
     pub dataset: &'a Path,
-    pub device: &'a Device,
+    pub devices: &'a Devices,
     pub ui: Ui,
     pub report: Report,
     pub interrupter: Interrupter,
@@ -84,7 +85,7 @@ pub struct Prepared {
     pub tokenizer: Tokenizer,
     pub mapper: MapperConfig,
     pub dataset: Dataset,
-    pub tokenized: TokenizedCaptions,
+    pub tokenized: Arc<TokenizedCaptions>,
 }
 
 impl Prepared {
@@ -121,13 +122,14 @@ impl Prepared {
         mapper.check(mapper.clip_dim, gpt2)?;
         let dataset = dataset::load(config, context, &folder)?;
         let longest = gpt2.n_positions - config.prefix_length;
-        let tokenized = dataset.tokenize(&tokenizer, config.ending, longest)?;
+        let images = &dataset.images;
+        let tokenized = TokenizedCaptions::new(images, &tokenizer, config.ending, longest)?;
         Ok(Self {
             folder,
             tokenizer,
             mapper,
             dataset,
-            tokenized,
+            tokenized: Arc::new(tokenized),
         })
     }
 }
@@ -138,6 +140,7 @@ impl Prepared {
 /// When the data or the model cannot be read, too many pictures are unreadable, or the run fails. What was learnt up to
 /// the last whole epoch stays in the run's `checkpoint` folder.
 pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
+    check_devices(config, context.devices)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     run::check_inputs(context.folder, &ModelFolder::open(&config.model)?)?;
     let prepared = Prepared::new(config, context)?;
@@ -184,11 +187,14 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         tokenizer,
         captioner,
         gpt2,
-        context.device,
+        context.devices.main(),
         Precision::F32,
     )?;
     let test = caption_test(&reader, &dataset)?;
-    let accuracy = main_object_accuracy(&dataset, &test);
+    let parts = test.iter().zip(&dataset.splits.test);
+    let accuracy = main_object_accuracy(
+        parts.map(|(said, &index)| (said.caption.as_str(), dataset.images[index].main)),
+    );
     write_test(context.folder, &dataset, &test, accuracy)?;
     Ok(Trained {
         model: path,
@@ -198,6 +204,21 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         interrupted: fitted.interrupted,
         diverged: fitted.diverged,
     })
+}
+
+/// # Errors
+/// When the devices cannot do what the configuration asks for.
+fn check_devices(config: &TrainConfig, devices: &Devices) -> Result<()> {
+    let precision = config.precision;
+    devices.check_precision(precision.dtype(), precision.name())?;
+    if config.batch_size < devices.count() {
+        bail!(
+            "a batch of {} cannot be shared by {} devices: give a larger --batch-size",
+            config.batch_size,
+            devices.count()
+        );
+    }
+    Ok(())
 }
 
 /// Trains on some of the images, with the loss on others choosing the best epoch.
@@ -211,26 +232,32 @@ pub fn fit_parts(
     valid: &[usize],
     resume: Option<usize>,
 ) -> Result<Fitted<CaptionLearner>> {
-    let (dataset, tokenized) = (&prepared.dataset, &prepared.tokenized);
-    let train = dataset.items(train, tokenized, config.captions);
-    let captioned = config.validation_captions;
-    let valid = dataset.valid_items(valid, tokenized, config.captions, captioned);
-    let batches = train.len().div_ceil(config.batch_size);
-    context.device.seed(config.seed);
-    let model = CaptionModel {
-        prefix_mapper: prepared.mapper.init(context.device),
-        gpt2: prepared.folder.load_gpt2(context.device)?,
+    let dataset = &prepared.dataset;
+    let items = |part| {
+        let from = dataset.learned_from();
+        PartItems::new(part, &prepared.tokenized, from, config.captions)
     };
-    let loader = |items, batcher, order| -> Arc<dyn DataLoader<CaptionBatch>> {
-        Arc::new(EpochLoader::new(
-            InMemDataset::new(items),
+    let captioned = config.validation_captions;
+    let train = items(train);
+    let valid = items(valid).with_references(&dataset.images, captioned);
+    let batches = train.len().div_ceil(config.batch_size);
+    let device = context.devices.main();
+    device.seed(config.seed);
+    let model = CaptionModel {
+        prefix_mapper: prepared.mapper.init(device),
+        gpt2: prepared.folder.load_gpt2(device)?,
+    };
+    let loader = |items: PartItems, batcher, order| -> Arc<dyn DataLoader<CaptionBatch>> {
+        let loader = EpochLoader::new(
+            items,
             batcher,
             config.batch_size,
             order,
             config.seed,
             resume.unwrap_or(0) + 1,
-            context.device,
-        ))
+            device,
+        );
+        Arc::new(loader.shared_by(context.devices.count()))
     };
     let offset: Option<Arc<[f32]>> = prepared.dataset.offset.clone().map(Into::into);
     let batcher = |training| CaptionBatcher {
@@ -243,6 +270,7 @@ pub fn fit_parts(
         accumulation: config.optimizer.accumulation,
         clip_norm: config.optimizer.clip_norm,
         label_smoothing: config.label_smoothing,
+        precision: config.precision,
     };
     fit(
         FitConfig {
@@ -252,6 +280,8 @@ pub fn fit_parts(
             captions: captioned > 0,
             best_by: config.best_by,
             accumulation: config.optimizer.accumulation,
+            activation_checkpointing: config.activation_checkpointing,
+            strategy: context.devices.strategy(),
             early_stopping: config.early_stopping,
             resume,
             schedule: &config.schedule,
@@ -332,7 +362,7 @@ fn caption_test(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Caption
             .iter()
             .map(|&index| {
                 let embedding = dataset.embeddings[index].as_ref();
-                Ok(embedding.context("a test image was not embedded")?.to_vec())
+                embedding.context("a test image was not embedded")?.read()
             })
             .collect::<Result<_>>()?;
         for (&index, captions) in chunk.iter().zip(reader.caption(&embeddings, &decode)?) {
@@ -349,23 +379,6 @@ fn caption_test(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Caption
         }
     }
     Ok(test)
-}
-
-fn main_object_accuracy(dataset: &Dataset, test: &[Captioned]) -> Option<f64> {
-    let right: Vec<bool> = dataset
-        .splits
-        .test
-        .iter()
-        .zip(test)
-        .filter_map(|(&index, captioned)| {
-            Some(scenes::mentions(
-                &captioned.caption,
-                dataset.images[index].main?,
-            ))
-        })
-        .collect();
-    (!right.is_empty())
-        .then(|| right.iter().filter(|&&right| right).count() as f64 / right.len() as f64)
 }
 
 fn write_test(

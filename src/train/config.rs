@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::OptimizerConfig;
+use super::precision::Precision;
 use super::schedule::{Decay, ScheduleConfig};
 use crate::caption_model::Trainable;
 use crate::data::noise::{Noise, NoiseMode};
@@ -42,6 +43,12 @@ pub struct TrainConfig {
     pub epochs: usize,
     pub schedule: ScheduleConfig,
     pub optimizer: OptimizerConfig,
+    /// What mapper and GPT-2 compute in while they are trained.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Whether activations that are cheap to compute are computed again in the backward pass, instead of kept for it.
+    #[serde(default)]
+    pub activation_checkpointing: bool,
     /// Share of the probability that the loss wants spread over all tokens; 0 is plain cross-entropy.
     pub label_smoothing: f64,
     /// Validation images that are captioned and scored after each epoch.
@@ -237,6 +244,8 @@ impl TrainConfig {
                 decay: Decay::Linear,
             },
             optimizer: OptimizerConfig::adam(),
+            precision: Precision::F32,
+            activation_checkpointing: false,
             label_smoothing: 0.0,
             validation_captions: 200,
             best_by: BestBy::Loss,

@@ -7,32 +7,24 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Device;
 
 use super::caption::TrainContext;
-use super::config::{CaptionChoice, Ending, LearnFrom, TrainConfig, TrainData};
+use super::config::{LearnFrom, TrainConfig, TrainData};
 use super::dashboard::Report;
-use crate::captioner::ImageEncoder;
-use crate::data::batcher::{CaptionItem, Pair};
-use crate::data::embeddings::{self, Embeddings};
+use super::embedder::Embedder;
+use super::part::{LearnedFrom, TokenizedCaptions};
+use crate::data::embedding_file::Embedding;
 use crate::data::gap::{self, Gap};
-use crate::data::picture_source::PictureSource;
 use crate::data::scenes;
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Splits;
 use crate::model_folder::ModelFolder;
-use crate::tokenizer::Tokenizer;
-
-/// Above this share of unreadable pictures a run does not begin.
-const MAX_UNREADABLE: f64 = 0.1;
-
-/// An embedding, shared by all who look at it.
-pub type Embedding = Arc<[f32]>;
 
 /// Captioned images with their embeddings, in three parts.
 pub struct Dataset {
     pub images: Vec<CaptionedImage>,
     /// The images' embeddings as CLIP gave them; `None` of those that are not needed.
-    pub embeddings: Vec<Option<Embedding>>,
+    pub embeddings: Arc<Vec<Option<Embedding>>>,
     /// The captions' embeddings as CLIP gave them, by image, where they are learnt from.
-    captions: Option<Vec<Vec<Embedding>>>,
+    captions: Option<Arc<Vec<Vec<Embedding>>>>,
     /// The mean way from the captions' embeddings to the images', where it is asked for.
     pub offset: Option<Vec<f32>>,
     pub splits: Splits,
@@ -40,50 +32,10 @@ pub struct Dataset {
     dropped: usize,
 }
 
-/// The captions of a data set as token ids.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TokenizedCaptions {
-    /// By image.
-    pub captions: Vec<Vec<Vec<u32>>>,
-    /// Tokens in all, before any was cut.
-    pub tokens: usize,
-    /// Tokens of the longest caption, before it was cut.
-    pub longest: usize,
-    /// Captions that were cut to fit.
-    pub cut: usize,
-}
-
 impl Dataset {
-    /// Tokenises all captions, once.
-    ///
-    /// `longest` is what fits GPT-2 after the prefix; longer captions lose their end.
-    pub fn tokenize(
-        &self,
-        tokenizer: &Tokenizer,
-        ending: Ending,
-        longest: usize,
-    ) -> Result<TokenizedCaptions> {
-        let mut found = TokenizedCaptions::default();
-        for image in &self.images {
-            let mut captions = Vec::with_capacity(image.captions.len());
-            for caption in &image.captions {
-                let mut tokens = caption_tokens(tokenizer, caption, ending)?;
-                found.tokens += tokens.len();
-                found.longest = found.longest.max(tokens.len());
-                if tokens.len() > longest {
-                    found.cut += 1;
-                    tokens.truncate(longest);
-                }
-                captions.push(tokens);
-            }
-            found.captions.push(captions);
-        }
-        Ok(found)
-    }
-
     /// What the data set holds, in a line.
     pub fn summary(&self, tokenized: &TokenizedCaptions) -> String {
-        let captions: usize = tokenized.captions.iter().map(Vec::len).sum();
+        let captions = tokenized.count();
         let note = |count: usize, what: &str| match count {
             0 => String::new(),
             count => format!(", {count} {what}"),
@@ -101,56 +53,11 @@ impl Dataset {
         )
     }
 
-    /// A part as it is trained on.
-    pub fn items(
-        &self,
-        part: &[usize],
-        tokenized: &TokenizedCaptions,
-        choice: CaptionChoice,
-    ) -> Vec<CaptionItem> {
-        let item = |pairs| CaptionItem {
-            pairs,
-            references: None,
-        };
-        let pairs = part.iter().map(|&index| self.pairs(index, tokenized));
-        match choice {
-            CaptionChoice::One => pairs.map(item).collect(),
-            CaptionChoice::All => pairs.flatten().map(|pair| item(vec![pair])).collect(),
-        }
-    }
-
-    /// A part as it is validated on: `captioned` of its images are also to be captioned.
-    pub fn valid_items(
-        &self,
-        part: &[usize],
-        tokenized: &TokenizedCaptions,
-        choice: CaptionChoice,
-        captioned: usize,
-    ) -> Vec<CaptionItem> {
-        let mut items = Vec::new();
-        for (place, &index) in part.iter().enumerate() {
-            let first = items.len();
-            items.extend(self.items(&[index], tokenized, choice));
-            if place < captioned
-                && let Some(item) = items.get_mut(first)
-            {
-                item.references = Some(self.images[index].captions.clone().into());
-            }
-        }
-        items
-    }
-
-    /// An image's captions, each with the embedding it is learnt from.
-    fn pairs(&self, image: usize, tokenized: &TokenizedCaptions) -> Vec<Pair> {
-        let captions = tokenized.captions[image].iter().cloned();
-        let pair = |(caption, clip_embedding): (_, &Arc<[f32]>)| Pair {
-            clip_embedding: clip_embedding.clone(),
-            caption,
-        };
-        match (&self.captions, &self.embeddings[image]) {
-            (Some(own), _) => captions.zip(&own[image]).map(pair).collect(),
-            (None, Some(shared)) => captions.map(|caption| pair((caption, shared))).collect(),
-            (None, None) => Vec::new(),
+    /// What is learnt from.
+    pub fn learned_from(&self) -> LearnedFrom {
+        match &self.captions {
+            Some(captions) => LearnedFrom::Captions(captions.clone()),
+            None => LearnedFrom::Images(self.embeddings.clone()),
         }
     }
 }
@@ -166,12 +73,7 @@ pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) 
     for line in &found.left_out.named {
         report(&format!("left out: {line}"));
     }
-    let embedder = Embedder {
-        cache: context.dataset.join("embeddings"),
-        encoder: ImageEncoder::load(folder, context.device)?,
-        folder,
-        report,
-    };
+    let embedder = Embedder::new(folder, context.dataset, context.devices.main(), report)?;
     let mut dataset = match config.learn_from {
         LearnFrom::Images => learn_from_images(config, &embedder, found.images, &data)?,
         LearnFrom::Captions => learn_from_captions(config, &embedder, found.images, &data)?,
@@ -183,6 +85,9 @@ pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) 
     Ok(dataset)
 }
 
+/// The embeddings of pictures, and of the captions of each.
+type Pairs = (Vec<Arc<[f32]>>, Vec<Vec<Arc<[f32]>>>);
+
 /// The embeddings of the pictures that can be read and, in the same order, of their captions. Without `data`, those of the
 /// sample in the folder `dataset`; with it, a data set and the folders of its pictures.
 pub fn embed_pairs(
@@ -191,7 +96,7 @@ pub fn embed_pairs(
     dataset: &Path,
     device: &Device,
     report: &Report,
-) -> Result<(Vec<Embedding>, Vec<Vec<Embedding>>)> {
+) -> Result<Pairs> {
     let data = match data {
         Some((captions, images)) => TrainData::Files {
             captions: captions.to_path_buf(),
@@ -203,18 +108,25 @@ pub fn embed_pairs(
     let mut images = source::load(&data, &folders)?.images;
     images.truncate(gap::CENTER_IMAGES);
     let folder = ModelFolder::open(model)?;
-    let embedder = Embedder {
-        cache: dataset.join("embeddings"),
-        encoder: ImageEncoder::load(&folder, device)?,
-        folder: &folder,
-        report,
-    };
+    let embedder = Embedder::new(&folder, dataset, device, report)?;
     let all: Vec<usize> = (0..images.len()).collect();
     let rows = embedder.pictures(&images, &all, &data)?;
     let (images, rows): (Vec<_>, Vec<_>) = (images.into_iter().zip(rows))
         .filter_map(|(image, row)| Some((image, row?)))
         .unzip();
-    Ok((rows, embedder.captions(&images)?))
+    read_pairs(rows.iter().zip(&embedder.captions(&images)?))
+}
+
+fn read_pairs<'a>(
+    pairs: impl Iterator<Item = (&'a Embedding, &'a Vec<Embedding>)>,
+) -> Result<Pairs> {
+    let read = |row: &Embedding| -> Result<Arc<[f32]>> { Ok(row.read()?.into()) };
+    let both = |(image, captions): (_, &Vec<Embedding>)| {
+        let captions = captions.iter().map(read).collect::<Result<Vec<_>>>()?;
+        Ok((read(image)?, captions))
+    };
+    let pairs = pairs.map(both).collect::<Result<Vec<_>>>()?;
+    Ok(pairs.into_iter().unzip())
 }
 
 /// The file or folder of a data set, and where its pictures are; the sample is made if need be.
@@ -247,7 +159,7 @@ fn learn_from_images(
     Ok(Dataset {
         splits: split(config, &images)?,
         images,
-        embeddings,
+        embeddings: Arc::new(embeddings),
         captions: None,
         offset: None,
         dropped,
@@ -277,8 +189,8 @@ fn learn_from_captions(
     }
     let mut dataset = Dataset {
         images,
-        embeddings,
-        captions: Some(captions),
+        embeddings: Arc::new(embeddings),
+        captions: Some(Arc::new(captions)),
         offset: None,
         splits,
         dropped: 0,
@@ -303,8 +215,8 @@ impl Dataset {
             .as_ref()
             .context("captions are not embedded")?;
         let known = (self.splits.train.iter())
-            .filter_map(|&index| Some((self.embeddings[index].clone()?, captions[index].clone())));
-        let (images, texts): (Vec<_>, Vec<_>) = known.unzip();
+            .filter_map(|&index| Some((self.embeddings[index].as_ref()?, &captions[index])));
+        let (images, texts) = read_pairs(known)?;
         let Some(gap) = Gap::measure(&images, &texts) else {
             bail!(
                 "the offset between captions and images needs pictures of the training part: give --images, or leave out --modality-offset"
@@ -316,112 +228,4 @@ impl Dataset {
 
 fn split(config: &TrainConfig, images: &[CaptionedImage]) -> Result<Splits> {
     (config.split.split(images, config.seed)).map_err(|error| anyhow!(error))
-}
-
-/// CLIP with a cache.
-struct Embedder<'a> {
-    cache: PathBuf,
-    encoder: ImageEncoder,
-    folder: &'a ModelFolder,
-    report: &'a Report,
-}
-
-impl Embedder<'_> {
-    fn progress(&self, total: usize, what: &'static str) -> impl Fn(usize) {
-        let report = self.report.clone();
-        move |done| {
-            if done == total || done % 1024 == 0 {
-                report(&format!("embedded {done}/{total} {what}"));
-            }
-        }
-    }
-
-    /// The embeddings of some of the images; `None` of those that cannot be read.
-    fn pictures(
-        &self,
-        images: &[CaptionedImage],
-        which: &[usize],
-        data: &Path,
-    ) -> Result<Vec<Option<Embedding>>> {
-        if which.is_empty() {
-            return Ok(Vec::new());
-        }
-        let chosen: Vec<&CaptionedImage> = which.iter().map(|&index| &images[index]).collect();
-        let pictures = pictures(&chosen).with_context(|| data.display().to_string())?;
-        let progress = self.progress(pictures.len(), "images");
-        let found = embeddings::cached(
-            &self.cache,
-            self.folder,
-            &self.encoder,
-            &pictures,
-            &progress,
-        )?;
-        check_readable(&found, data, self.report)?;
-        Ok(found
-            .rows
-            .into_iter()
-            .map(|row| row.map(Embedding::from))
-            .collect())
-    }
-
-    /// The embeddings of all captions, by image.
-    fn captions(&self, images: &[CaptionedImage]) -> Result<Vec<Vec<Embedding>>> {
-        let texts: Vec<String> = images
-            .iter()
-            .flat_map(|image| image.captions.clone())
-            .collect();
-        let progress = self.progress(texts.len(), "captions");
-        let rows =
-            embeddings::cached_texts(&self.cache, self.folder, &self.encoder, &texts, &progress)?;
-        let mut rows = rows.into_iter().map(Embedding::from);
-        let of = |image: &CaptionedImage| rows.by_ref().take(image.captions.len()).collect();
-        Ok(images.iter().map(of).collect())
-    }
-}
-
-/// Where the pictures are.
-///
-/// # Errors
-/// When an image has none: the data set is captions alone.
-fn pictures(images: &[&CaptionedImage]) -> Result<Vec<PictureSource>> {
-    let picture = |image: &&CaptionedImage| {
-        image
-            .picture
-            .clone()
-            .context("is captions without pictures: give pictures too, or learn from the captions alone with --learn-from captions")
-    };
-    images.iter().map(picture).collect()
-}
-
-/// Names the first unreadable pictures.
-///
-/// # Errors
-/// When there are too many of them.
-fn check_readable(embedded: &Embeddings, data: &Path, report: &Report) -> Result<()> {
-    let (unreadable, total) = (&embedded.unreadable, embedded.rows.len());
-    for error in unreadable.iter().take(10) {
-        report(&format!("skipped {error}"));
-    }
-    if unreadable.len() as f64 > MAX_UNREADABLE * total as f64 {
-        bail!(
-            "{} of {total} images of {} cannot be read, more than {:.0}% (the first: {}): check --images",
-            unreadable.len(),
-            data.display(),
-            100.0 * MAX_UNREADABLE,
-            unreadable[0]
-        );
-    }
-    Ok(())
-}
-
-/// A caption's tokens, none left out.
-fn caption_tokens(tokenizer: &Tokenizer, caption: &str, ending: Ending) -> Result<Vec<u32>> {
-    let tokens = match ending {
-        Ending::AsItIs => tokenizer.encode(caption)?,
-        Ending::FullStop => {
-            let caption = caption.trim_end_matches([' ', '.']);
-            tokenizer.encode(&format!("{caption}."))?
-        }
-    };
-    Ok(tokens)
 }

@@ -9,12 +9,13 @@ use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::store::ModuleRecord;
-use burn::tensor::{ExecutionError, Tensor};
+use burn::tensor::{ExecutionError, GradientCheckpointingStrategy, Tensor};
 use burn::train::metric::{
     Adaptor, ItemLazy, IterationSpeedMetric, LearningRateMetric, LossInput, LossMetric,
 };
 use burn::train::{
-    InferenceStep, Interrupter, Learner, LearnerModel, SupervisedTraining, TrainOutput, TrainStep,
+    ExecutionStrategy, InferenceStep, Interrupter, Learner, LearnerModel, SupervisedTraining,
+    TrainOutput, TrainStep,
 };
 
 use super::checkpoints::{LastTwoAndBest, Stopping};
@@ -22,6 +23,7 @@ use super::config::BestBy;
 use super::dashboard::{Report, Ui};
 use super::log::JsonLinesLogger;
 use super::metrics::{CaptionsInput, CiderMetric, PerplexityMetric};
+use super::precision::with_checkpointing;
 use super::schedule::ScheduleConfig;
 use crate::files;
 use crate::metrics::Sample;
@@ -37,12 +39,13 @@ pub struct StepOutput {
 impl StepOutput {
     /// The backward pass: gradients for the optimiser, the loss for the metrics.
     ///
-    /// burn adds up the gradients of the `accumulation` batches of a step; their mean is what is wanted.
-    pub fn train<M: Module>(model: &M, loss: Tensor<1>, accumulation: usize) -> TrainOutput<Self> {
+    /// burn adds up the gradients of all batches and devices of a step. What is wanted is their mean, so each loss is
+    /// given the weight it has in it.
+    pub fn train<M: Module>(model: &M, loss: Tensor<1>, weight: f64) -> TrainOutput<Self> {
         let shown = loss.clone().inner();
-        let grads = match accumulation {
-            1 => loss.backward(),
-            batches => (loss / batches as f64).backward(),
+        let grads = match weight {
+            1.0 => loss.backward(),
+            weight => (loss * weight).backward(),
         };
         TrainOutput::new(model, grads, Self::of(shown))
     }
@@ -87,6 +90,10 @@ pub struct FitConfig<'a> {
     pub captions: bool,
     /// Batches an optimiser step; the model scales its loss by it.
     pub accumulation: usize,
+    /// Whether activations that are cheap to compute are computed again in the backward pass, instead of kept for it.
+    pub activation_checkpointing: bool,
+    /// The devices, and how they work together.
+    pub strategy: ExecutionStrategy,
     /// What makes an epoch the best.
     pub best_by: BestBy,
     /// Epochs without getting better after which the run ends.
@@ -122,6 +129,10 @@ impl FitConfig<'_> {
 /// The folder of a run's checkpoints.
 pub fn checkpoint_folder(run: &Path) -> PathBuf {
     run.join("checkpoint")
+}
+
+fn model_file(checkpoints: &Path, epoch: usize) -> PathBuf {
+    checkpoints.join(format!("model-{epoch}.bpk"))
 }
 
 /// Trains a model and returns its best weights, without autodiff.
@@ -183,7 +194,15 @@ where
         training = training.checkpoint(epoch);
     }
     let schedule = config.schedule.init(config.steps());
-    let result = training.launch(Learner::new(model.train(), optimizer, schedule));
+    let mut model = model.train();
+    if config.activation_checkpointing {
+        // The learner tells its devices, but the weights keep what they were made with.
+        model = with_checkpointing(model, GradientCheckpointingStrategy::Balanced);
+        training = training.gradient_checkpointing();
+    }
+    let result = training
+        .with_training_strategy(config.strategy.into())
+        .launch(Learner::new(model, optimizer, schedule));
     drop(result.renderer); // gives the terminal back
     if let Some(error) = result.error {
         bail!(
@@ -191,6 +210,8 @@ where
             config.folder.display()
         );
     }
+    // A run that is stopped while it validates has numbers for an epoch that it has no weights of.
+    history.retain(|epoch| model_file(&checkpoints, epoch).is_file());
     let best = history
         .best(config.best_by)
         .and_then(|(epoch, _)| Some((epoch, history.value(epoch, BestBy::Loss)?)));
@@ -216,11 +237,129 @@ where
 }
 
 fn restore<M: LearnerModel>(model: M, checkpoints: &Path, epoch: usize) -> Result<M> {
-    let path: PathBuf = checkpoints.join(format!("model-{epoch}.bpk"));
+    let path = model_file(checkpoints, epoch);
     let record = ModuleRecord::load(&path)
         .map_err(|error| anyhow!("{error}"))
         .with_context(|| format!("reading the checkpoint {}", path.display()))?;
     model
         .try_load_record(record)
         .map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    use burn::data::dataset::InMemDataset;
+    use burn::module::{Initializer, Param};
+    use burn::optim::SgdConfig;
+    use burn::tensor::Device;
+    use rand_chacha::ChaCha8Rng;
+
+    use crate::data::loader::{EpochLoader, Order, SeededBatcher};
+    use crate::train::schedule::Decay;
+
+    /// One number, pulled to 0; told to stop in the middle of a validation.
+    #[derive(Module, Debug)]
+    struct Number {
+        weight: Param<Tensor<1>>,
+        #[module(skip)]
+        interrupter: Stop,
+        /// Validation steps left.
+        #[module(skip)]
+        left: Arc<AtomicUsize>,
+    }
+
+    #[derive(Clone)]
+    struct Stop(Interrupter);
+
+    impl std::fmt::Debug for Stop {
+        fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("Stop")
+        }
+    }
+
+    struct Nothing;
+
+    impl SeededBatcher for Nothing {
+        type Item = u8;
+        type Batch = usize;
+
+        fn batch(&self, items: Vec<u8>, _: &mut ChaCha8Rng, _: &Device) -> usize {
+            items.len()
+        }
+    }
+
+    impl TrainStep for Number {
+        type Input = usize;
+        type Output = StepOutput;
+
+        fn step(&self, _: usize) -> TrainOutput<StepOutput> {
+            StepOutput::train(self, self.weight.val().powi_scalar(2), 1)
+        }
+    }
+
+    impl InferenceStep for Number {
+        type Input = usize;
+        type Output = StepOutput;
+
+        fn step(&self, _: usize) -> StepOutput {
+            if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                self.interrupter.0.stop(None);
+            }
+            StepOutput::of(self.weight.val().powi_scalar(2))
+        }
+    }
+
+    #[test]
+    fn a_run_stopped_while_it_validates_gives_the_best_epoch_that_was_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = Device::flex();
+        let interrupter = Interrupter::new();
+        let model = Number {
+            weight: Initializer::Ones.init([1], &device),
+            interrupter: Stop(interrupter.clone()),
+            left: Arc::new(AtomicUsize::new(4 + 4 + 2)),
+        };
+        let loader = || {
+            let data = InMemDataset::new(vec![0; 4]);
+            Arc::new(EpochLoader::new(
+                data,
+                Nothing,
+                1,
+                Order::Given,
+                1,
+                1,
+                &device,
+            ))
+        };
+        let config = FitConfig {
+            folder: folder.path(),
+            epochs: 5,
+            batches: 4,
+            captions: false,
+            accumulation: 1,
+            best_by: BestBy::Loss,
+            early_stopping: None,
+            resume: None,
+            schedule: &ScheduleConfig {
+                learning_rate: 0.1,
+                warmup_steps: 0,
+                decay: Decay::Linear,
+            },
+            ui: Ui::Quiet,
+            report: Arc::new(|_| ()),
+            interrupter,
+        };
+        let fitted = fit(config, model, SgdConfig::new().init(), loader(), loader()).unwrap();
+        assert!(fitted.interrupted);
+        let (epoch, loss) = fitted.best.unwrap();
+        let weight = f64::from(fitted.model.weight.val().into_scalar::<f32>());
+        assert_eq!(epoch, 2);
+        assert!(
+            (weight * weight - loss).abs() < 1e-6 && loss < 0.1,
+            "{loss}"
+        );
+    }
 }

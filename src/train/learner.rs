@@ -9,8 +9,10 @@ use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::fit::StepOutput;
+use super::frozen::Frozen;
 use super::loss::{cross_entropy, smoothed_cross_entropy};
-use super::optimizer::clip_by_global_norm;
+use super::optimizer::{clip_by_global_norm, scale};
+use super::precision::{Precision, in_precision};
 use crate::caption_model::{CaptionModel, Trainable, caption_states};
 use crate::captioner::Gpt2Step;
 use crate::data::batcher::{CaptionBatch, TokenBatch};
@@ -29,14 +31,14 @@ pub struct StepConfig {
     /// Largest norm of all gradients together.
     pub clip_norm: Option<f64>,
     pub label_smoothing: f64,
+    pub precision: Precision,
 }
 
-/// What is trained, with a frozen GPT-2 beside it that no checkpoint, optimiser or gradient sees.
+/// What is trained, or a frozen GPT-2 beside what is.
 #[derive(Module, Debug)]
 pub struct CaptionLearner {
     prefix_mapper: Mapper,
     gpt2: Option<Gpt2>,
-    #[module(skip)]
     frozen: Option<Frozen>,
     #[module(skip)]
     step: StepConfig,
@@ -53,15 +55,6 @@ pub struct Decoding {
     pub config: DecodeConfig,
 }
 
-/// A frozen GPT-2: gradients pass through it to the mapper, and none are kept for its own weights.
-#[derive(Clone, Debug)]
-struct Frozen {
-    /// For validation.
-    plain: Gpt2,
-    /// The same weights, as constants on the autodiff device.
-    constants: Gpt2,
-}
-
 impl CaptionLearner {
     /// Prepares a model on a plain device for training.
     pub fn new(model: CaptionModel, step: StepConfig) -> Self {
@@ -72,16 +65,7 @@ impl CaptionLearner {
         let (gpt2, frozen) = match step.trainable {
             Trainable::MapperAndGpt2 => (Some(gpt2), None),
             Trainable::MapperAndLora { rank, alpha } => (Some(with_lora(gpt2, rank, alpha)), None),
-            Trainable::Mapper => {
-                let constants = gpt2.clone().train().no_grad();
-                (
-                    None,
-                    Some(Frozen {
-                        plain: gpt2,
-                        constants,
-                    }),
-                )
-            }
+            Trainable::Mapper => (None, Some(Frozen::new(gpt2, step.precision))),
         };
         Self {
             prefix_mapper,
@@ -105,7 +89,7 @@ impl CaptionLearner {
         let gpt2 = self
             .gpt2
             .map(|gpt2| gpt2.valid().materialize())
-            .or(self.frozen.map(|frozen| frozen.plain))
+            .or(self.frozen.map(|frozen| frozen.plain().clone()))
             .expect("GPT-2 is either trained or frozen");
         CaptionModel {
             prefix_mapper: self.prefix_mapper,
@@ -113,17 +97,31 @@ impl CaptionLearner {
         }
     }
 
-    /// Where the captions' tokens are predicted from, and the GPT-2 that does it.
-    fn states(&self, frozen: fn(&Frozen) -> &Gpt2, batch: &CaptionBatch) -> (&Gpt2, Tensor<3>) {
-        let gpt2 = self
-            .gpt2
-            .as_ref()
+    /// GPT-2, from where it is.
+    fn gpt2(&self, frozen: fn(&Frozen) -> &Gpt2) -> &Gpt2 {
+        (self.gpt2.as_ref())
             .or(self.frozen.as_ref().map(frozen))
-            .expect("GPT-2 is either trained or frozen");
-        let embedding = batch.clip_embedding.clone();
-        let tokens = batch.tokens.tokens.clone();
-        let hidden = caption_states(&self.prefix_mapper, gpt2, embedding, tokens); // [B, T, C]
-        (gpt2, hidden)
+            .expect("GPT-2 is either trained or frozen")
+    }
+
+    /// The loss of a batch, computed in the run's precision; the gradients are of the weights as they are kept.
+    fn train_loss(&self, batch: CaptionBatch) -> Tensor<1> {
+        let precision = self.step.precision;
+        let mapper = in_precision(&self.prefix_mapper, precision);
+        let gpt2 = self.gpt2(Frozen::constants);
+        let gpt2 = match self.frozen {
+            Some(_) => gpt2.clone(),
+            None => in_precision(gpt2, precision),
+        };
+        let embedding = batch.clip_embedding.cast(precision.dtype());
+        let TokenBatch {
+            tokens,
+            positions,
+            targets,
+        } = batch.tokens;
+        let hidden = caption_states(&mapper, &gpt2, embedding, tokens); // [B, T, C]
+        let smoothing = self.step.label_smoothing;
+        smoothed_cross_entropy(&gpt2, hidden, positions, targets, smoothing)
     }
 }
 
@@ -132,13 +130,16 @@ impl TrainStep for CaptionLearner {
     type Output = StepOutput;
 
     fn step(&self, batch: CaptionBatch) -> TrainOutput<StepOutput> {
-        let (gpt2, hidden) = self.states(|frozen| &frozen.constants, &batch);
-        let TokenBatch {
-            positions, targets, ..
-        } = batch.tokens;
-        let smoothing = self.step.label_smoothing;
-        let loss = smoothed_cross_entropy(gpt2, hidden, positions, targets, smoothing);
-        StepOutput::train(self, loss, self.step.accumulation)
+        let weight = batch.weight / self.step.accumulation as f64;
+        let factor = self.step.precision.gradient_factor();
+        let loss = self.train_loss(batch);
+        let device = loss.device().inner();
+        let mut output = StepOutput::train(self, loss, weight * factor);
+        if factor != 1.0 {
+            let inverse = Tensor::from_floats([1.0 / factor], &device); // [1]
+            output.grads = scale(self, output.grads, inverse);
+        }
+        output
     }
 
     fn optimize(
@@ -192,11 +193,14 @@ impl InferenceStep for CaptionLearner {
     type Output = StepOutput;
 
     fn step(&self, batch: CaptionBatch) -> StepOutput {
-        let (gpt2, hidden) = self.states(|frozen| &frozen.plain, &batch);
+        let gpt2 = self.gpt2(Frozen::plain);
         let captions = self.captions(gpt2, &batch);
         let TokenBatch {
-            positions, targets, ..
+            tokens,
+            positions,
+            targets,
         } = batch.tokens;
+        let hidden = caption_states(&self.prefix_mapper, gpt2, batch.clip_embedding, tokens); // [B, T, C]
         StepOutput {
             loss: cross_entropy(gpt2, hidden, positions, targets),
             captions,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
-use burn::train::logger::{InMemoryMetricLogger, MetricLogger};
+use burn::train::logger::MetricLogger;
 use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Map, Value, json};
@@ -44,6 +44,11 @@ impl History {
         self.lock().get(&epoch)?.get(by.metric()).copied()
     }
 
+    /// Forgets epochs of which this is not true.
+    pub(super) fn retain(&self, keep: impl Fn(usize) -> bool) {
+        self.lock().retain(|&epoch, _| keep(epoch));
+    }
+
     pub(super) fn insert(&self, epoch: usize, means: Means) {
         self.lock().insert(epoch, means);
     }
@@ -55,10 +60,9 @@ impl History {
     }
 }
 
-/// Writes `metrics.jsonl`. What burn reads back (for the best checkpoint) is kept in memory beside it.
+/// Writes `metrics.jsonl`, and keeps in memory what the epochs came to: a run's steps are too many.
 pub struct JsonLinesLogger {
     file: BufWriter<File>,
-    memory: InMemoryMetricLogger,
     names: HashMap<MetricId, String>,
     steps: usize,
     sums: BTreeMap<String, (f64, usize)>,
@@ -84,7 +88,6 @@ impl JsonLinesLogger {
             })?;
         Ok(Self {
             file: BufWriter::new(file),
-            memory: InMemoryMetricLogger::new(),
             names: HashMap::new(),
             steps: 0,
             sums: BTreeMap::new(),
@@ -166,22 +169,16 @@ impl MetricLogger for JsonLinesLogger {
         if !last {
             self.write(&Value::Object(line));
         }
-        self.memory.log(update, epoch, split);
     }
 
-    fn read_numeric(
-        &mut self,
-        name: &str,
-        epoch: usize,
-        split: &Split,
-    ) -> Result<Vec<NumericEntry>, String> {
-        self.memory.read_numeric(name, epoch, split)
+    /// Nothing: who chooses epochs asks the history.
+    fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
     }
 
     fn log_metric_definition(&mut self, definition: MetricDefinition) {
         self.names
             .insert(definition.metric_id.clone(), definition.name.to_string());
-        self.memory.log_metric_definition(definition);
     }
 
     fn log_epoch_summary(&mut self, summary: EpochSummary) {
@@ -199,7 +196,6 @@ impl MetricLogger for JsonLinesLogger {
         if summary.split == Split::Valid {
             self.history.insert(summary.epoch_number, means);
         }
-        self.memory.log_epoch_summary(summary);
     }
 }
 

@@ -101,6 +101,11 @@ pub fn clip_by_global_norm<M: Module>(
     };
     // On the device: asking for the number would make the host wait for it.
     let factor = ((sum.sqrt() + 1e-6).recip() * max_norm).clamp_max(1.0); // [1]
+    scale(module, grads, factor)
+}
+
+/// Multiplies all gradients by a factor, `[1]`.
+pub fn scale<M: Module>(module: &M, grads: GradientsParams, factor: Tensor<1>) -> GradientsParams {
     let mut scale = Scale { grads, factor };
     module.visit(&mut scale);
     scale.grads

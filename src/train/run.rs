@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::config::TrainConfig;
 use crate::files;
@@ -49,6 +51,34 @@ pub fn create(artifacts: &Path, kind: &str, name: Option<&str>) -> Result<PathBu
         }
     }
     bail!("{} is full", artifacts.display())
+}
+
+/// The folder of a new run or, where one of that name is there already, of that one: `marker` is a file it then holds.
+///
+/// # Errors
+/// When the name is taken by something else, or the folder cannot be made.
+pub fn open(artifacts: &Path, kind: &str, name: Option<&str>, marker: &str) -> Result<PathBuf> {
+    match name {
+        Some(name) if artifacts.join(name).join(marker).is_file() => Ok(artifacts.join(name)),
+        name => create(artifacts, kind, name),
+    }
+}
+
+/// Notes what is to be done or, when it is gone on with, checks that it is the same.
+///
+/// # Errors
+/// When the file says something else, or cannot be read or written.
+pub fn begin<T: Serialize + DeserializeOwned + PartialEq>(path: &Path, config: &T) -> Result<()> {
+    if !path.is_file() {
+        return files::write_json(path, config);
+    }
+    if files::read_json::<T>(path)? != *config {
+        bail!(
+            "{} says that this run was begun with other settings: choose another --run, or delete it",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Notes which networks a run begins with or, when it is resumed, checks that they are still the same.

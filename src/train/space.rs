@@ -65,11 +65,7 @@ impl FromStr for Dimension {
             )
         };
         let (field, values) = text.split_once('=').ok_or_else(|| refuse("has no `=`"))?;
-        let field = field.trim();
-        let field = SHORT
-            .iter()
-            .find_map(|(short, long)| (*short == field).then_some(*long))
-            .unwrap_or(field);
+        let field = full_name(field.trim());
         let values = match values.split_once("..") {
             Some((low, high)) => range(low, high).ok_or_else(|| refuse("is no range"))?,
             None => Values::List(values.split(',').map(|value| parse(value.trim())).collect()),
@@ -83,6 +79,12 @@ impl FromStr for Dimension {
             text: text.to_string(),
         })
     }
+}
+
+/// A field's name with those of the fields that it stands in.
+pub fn full_name(field: &str) -> String {
+    let found = SHORT.iter().find(|(short, _)| *short == field);
+    found.map_or(field, |(_, long)| long).to_string()
 }
 
 fn range(low: &str, high: &str) -> Option<Values> {

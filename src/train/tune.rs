@@ -24,6 +24,7 @@ use super::caption::{Prepared, TrainContext, fit_parts};
 use super::config::TrainConfig;
 use super::dashboard::Ui;
 use super::fit::checkpoint_folder;
+use super::run;
 use super::space::{self, Dimension, Setting};
 use crate::data::split::Splits;
 use crate::files;
@@ -101,7 +102,7 @@ impl TuneConfig {
 /// When the folder belongs to another search, or a training fails. What is finished stays.
 pub fn tune(config: &TuneConfig, context: &TrainContext) -> Result<Tuned> {
     let settings = config.settings()?;
-    begin(config, context.folder)?;
+    run::begin(&context.folder.join("tune.json"), config)?;
     let total = settings.len() * config.folds;
     let (mut scores, mut elsewhere, mut done) = (Vec::new(), 0, 0);
     for (number, setting) in settings.into_iter().enumerate() {
@@ -141,22 +142,6 @@ fn trial_folder(run: &Path, setting: usize, fold: usize) -> PathBuf {
     run.join("trials")
         .join(format!("{:03}", setting + 1))
         .join(format!("fold-{}", fold + 1))
-}
-
-/// Notes what is searched for, or checks that the folder is of the same search.
-fn begin(config: &TuneConfig, folder: &Path) -> Result<()> {
-    let path = folder.join("tune.json");
-    if !path.is_file() {
-        return files::write_json(&path, config);
-    }
-    let before: TuneConfig = files::read_json(&path)?;
-    if before != *config {
-        bail!(
-            "{} is another search: choose another --run, or delete it",
-            folder.display()
-        );
-    }
-    Ok(())
 }
 
 /// One training, or what it left when it was run before; `None` while another process runs it.

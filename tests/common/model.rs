@@ -17,6 +17,11 @@ pub fn write_model(folder: &Path) {
 }
 
 pub fn write_model_seeded(folder: &Path, seed: u64) {
+    write_model_sized(folder, seed, 8);
+}
+
+/// `projection_dim` is the width of CLIP's embeddings.
+pub fn write_model_sized(folder: &Path, seed: u64, projection_dim: usize) {
     std::fs::create_dir_all(folder).unwrap();
     let device = Device::flex();
     device.seed(seed);
@@ -51,7 +56,7 @@ pub fn write_model_seeded(folder: &Path, seed: u64) {
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
         },
-        projection_dim: 8,
+        projection_dim,
     };
     let gpt2 = Gpt2Config {
         vocab_size: gpt2_tokenizer.vocab_size(),
@@ -70,7 +75,7 @@ pub fn write_model_seeded(folder: &Path, seed: u64) {
             layers: 1,
             heads: 2,
         },
-        clip_dim: 8,
+        clip_dim: projection_dim,
         n_embd: 16,
         prefix_length: 4,
     };

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 use clipcap::data::split::Split;
+use clipcap::device::DeviceChoice;
 use clipcap::files;
 use clipcap::train::caption::{DATASET, TrainContext, Trained, train};
 use clipcap::train::config::{Preset, TrainConfig, TrainData};
@@ -16,7 +17,7 @@ use clipcap::train::run;
 
 use settings::SettingArgs;
 
-use super::common::{DeviceArg, SAMPLE_MODEL, UiArg, interruptible, report};
+use super::common::{RunArgs, SAMPLE_MODEL, interruptible, report};
 
 /// Captions shown at the end.
 const SHOWN: usize = 6;
@@ -34,14 +35,18 @@ pub struct TrainArgs {
     resume: Option<PathBuf>,
     #[command(flatten)]
     base: BaseArgs,
-    /// Name of the run's folder in artifacts/ [default: train-1, train-2, ...]
-    #[arg(long, value_name = "NAME")]
-    run: Option<String>,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value = "auto")]
-    ui: UiArg,
     #[command(flatten)]
-    device: DeviceArg,
+    run: RunArgs,
+    /// Devices that share every batch, as in cuda:0,cuda:1: together they do what one device would with the whole
+    /// batch. The first also embeds and validates. Several `cuda` cards need NCCL; elsewhere burn copies the weights to
+    /// each device at each step, which is slow for large models. `cpu,cpu` uses the same cores twice
+    #[arg(
+        long,
+        value_name = "NAME[:N],...",
+        value_delimiter = ',',
+        conflicts_with = "device"
+    )]
+    devices: Vec<DeviceChoice>,
 }
 
 /// Where a run's settings come from.
@@ -129,7 +134,8 @@ impl TrainArgs {
             Some(folder) => Ok((folder.clone(), run::config(folder)?)),
             None => {
                 let config = self.base.config()?;
-                let folder = run::create(Path::new(run::ARTIFACTS), "train", self.run.as_deref())?;
+                let folder =
+                    run::create(Path::new(run::ARTIFACTS), "train", self.run.name.as_deref())?;
                 Ok((folder, config))
             }
         }
@@ -137,13 +143,13 @@ impl TrainArgs {
 }
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
-    let device = args.device.resolve()?;
+    let devices = args.run.device.or_several(&args.devices)?;
     let (folder, config) = args.begin()?;
     let context = TrainContext {
         folder: &folder,
         dataset: Path::new(DATASET),
-        device: &device,
-        ui: args.ui.into(),
+        devices: &devices,
+        ui: args.run.ui.into(),
         report: report(),
         interrupter: interruptible()?,
         resume: args.resume.is_some(),

@@ -5,6 +5,7 @@ use clipcap::caption_model::Trainable;
 use clipcap::data::noise::NoiseMode;
 use clipcap::mapper::MapperKind;
 use clipcap::train::config::{BestBy, CaptionChoice, LearnFrom, TrainConfig};
+use clipcap::train::precision::Precision;
 use clipcap::train::schedule::Decay;
 
 /// Low-rank changes are weighed by alpha / rank, twice the rank by custom.
@@ -75,6 +76,13 @@ pub struct SettingArgs {
     /// Largest norm of all gradients together
     #[arg(long, value_name = "NORM")]
     clip_norm: Option<f64>,
+    /// What mapper and GPT-2 compute in while they are trained; the weights kept, gradients and optimiser stay in f32.
+    /// On the CPU f16 and bf16 are slower than f32
+    #[arg(long, value_enum)]
+    precision: Option<PrecisionArg>,
+    /// Compute cheap activations again in the backward pass instead of keeping them: less memory, more time
+    #[arg(long)]
+    activation_checkpointing: bool,
     /// Share of the probability that the loss wants spread over all tokens
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f64>,
@@ -112,6 +120,14 @@ enum MapperArg {
     Transformer,
     Mlp,
     Linear,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum PrecisionArg {
+    F32,
+    /// The gradients are kept in reach by a factor of 1024 on the loss
+    F16,
+    Bf16,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -180,6 +196,14 @@ impl SettingArgs {
             };
         }
         config.modality_offset |= self.modality_offset;
+        config.activation_checkpointing |= self.activation_checkpointing;
+        if let Some(precision) = self.precision {
+            config.precision = match precision {
+                PrecisionArg::F32 => Precision::F32,
+                PrecisionArg::F16 => Precision::F16,
+                PrecisionArg::Bf16 => Precision::Bf16,
+            };
+        }
         if let Some(captions) = self.captions {
             config.captions = match captions {
                 CaptionsArg::All => CaptionChoice::All,

@@ -24,10 +24,18 @@ pub use words::mentions;
 pub const SIDE: u32 = 96;
 /// Seed of the sample set.
 pub const SAMPLE_SEED: u64 = 7;
+/// Side of the cells in whose middles objects stand, more or less, in pixels.
+const GRID: f32 = 12.0;
+/// How far from the middle of its cell an object may be, in pixels.
+const JITTER: f32 = 1.5;
+/// Distance of an object's colour from the background's, in RGB, from which it stands out.
+const VISIBLE_CONTRAST: f32 = 115.0;
+/// A scene and the likes of it, at most: there are as many shapes as colours.
+pub const SIBLINGS: usize = Shape::ALL.len();
 /// Pictures in the sample set.
 pub const SAMPLE_COUNT: usize = 5000;
 /// Changes whenever a scene of the same seed and index would come out differently.
-const GENERATOR_VERSION: u32 = 2;
+const GENERATOR_VERSION: u32 = 3;
 
 /// Outline of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +153,11 @@ impl Color {
         Self::Pink,
         Self::Brown,
     ];
+
+    /// The colour so many places further on.
+    fn turned(self, turn: usize) -> Self {
+        Self::ALL[(self as usize + turn) % Self::ALL.len()]
+    }
 }
 
 impl Background {
@@ -162,16 +175,83 @@ impl Scene {
     pub fn kind(&self) -> Kind {
         self.main[0].kind
     }
+
+    /// Gives an attribute the value that is so many places further on in the list of all. For [`Attribute::Colors`], every
+    /// odd turn is the one before it with the two colours swapped.
+    fn turn(&mut self, attribute: Attribute, turn: usize) {
+        let main = self.main.iter_mut().map(|object| &mut object.kind);
+        let second = self.second.iter_mut().map(|(object, _)| &mut object.kind);
+        match attribute {
+            Attribute::MainShape => main.for_each(|kind| kind.shape = kind.shape.turned(turn)),
+            Attribute::MainColor => main.for_each(|kind| kind.color = kind.color.turned(turn)),
+            Attribute::SecondShape => second.for_each(|kind| kind.shape = kind.shape.turned(turn)),
+            Attribute::SecondColor => second.for_each(|kind| kind.color = kind.color.turned(turn)),
+            Attribute::Colors => {
+                for (main, second) in main.zip(second) {
+                    main.color = main.color.turned(turn / 2);
+                    if turn % 2 == 1 {
+                        std::mem::swap(&mut main.color, &mut second.color);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether all objects stand out against the background, and the second from the main ones.
+    fn is_visible(&self) -> bool {
+        let second = self.second.map(|(object, _)| object.kind);
+        let stands_out =
+            |kind: Kind| draw::contrast(kind.color, self.background) > VISIBLE_CONTRAST;
+        stands_out(self.kind()) && second.is_none_or(|kind| kind != self.kind() && stands_out(kind))
+    }
 }
 
 /// Scene `index` of the endless row that `seed` begins.
 pub fn scene(seed: u64, index: u64) -> Scene {
-    turned(seed, index, 0)
+    changed(seed, index, |_| ())
 }
 
-/// The same scene with other shapes: each object's is `turn` places further on in [`Shape::ALL`]. Colours, places and the
-/// wording of the captions stay, so that nothing but the shapes tells it from [`scene`].
-pub fn turned(seed: u64, index: u64, turn: usize) -> Scene {
+/// What tells siblings apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribute {
+    MainShape,
+    MainColor,
+    SecondShape,
+    SecondColor,
+    /// Which of the two objects has which colour.
+    Colors,
+}
+
+impl Attribute {
+    /// That of a scene's siblings.
+    fn of(index: u64, has_second: bool) -> Self {
+        match (index % 6, has_second) {
+            (2 | 3, true) => Self::Colors,
+            (4, true) => Self::SecondShape,
+            (5, true) => Self::SecondColor,
+            (3 | 4, false) => Self::MainColor,
+            _ => Self::MainShape,
+        }
+    }
+}
+
+/// A scene and the likes of it that differ in one [`Attribute`] alone: places, everything else and the wording of the
+/// captions stay. All can be seen against the background; there are at most [`SIBLINGS`].
+pub fn siblings(seed: u64, index: u64) -> Vec<Scene> {
+    let first = scene(seed, index);
+    let attribute = Attribute::of(index, first.second.is_some());
+    let mut all = vec![first];
+    for turn in 1..SIBLINGS {
+        let sibling = changed(seed, index, |scene| scene.turn(attribute, turn));
+        if sibling.is_visible() && !all.contains(&sibling) {
+            all.push(sibling);
+        }
+    }
+    all
+}
+
+/// [`scene`], with a change to its objects before it is put into words.
+fn changed(seed: u64, index: u64, change: impl Fn(&mut Scene)) -> Scene {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(index);
     let rng = &mut rng;
@@ -212,10 +292,7 @@ pub fn turned(seed: u64, index: u64, turn: usize) -> Scene {
             }
         }
     }
-    let second = scene.second.iter_mut().map(|(object, _)| object);
-    for object in scene.main.iter_mut().chain(second) {
-        object.kind.shape = object.kind.shape.turned(turn);
-    }
+    change(&mut scene);
     scene.captions = words::captions(&scene, rng);
     scene
 }
@@ -231,7 +308,7 @@ fn visible_background(rng: &mut ChaCha8Rng, main: Color, second: Option<Color>) 
         if [Some(main), second]
             .into_iter()
             .flatten()
-            .all(|color| draw::contrast(color, background) > 115.0)
+            .all(|color| draw::contrast(color, background) > VISIBLE_CONTRAST)
         {
             return background;
         }
@@ -239,13 +316,18 @@ fn visible_background(rng: &mut ChaCha8Rng, main: Color, second: Option<Color>) 
 }
 
 fn anywhere(rng: &mut ChaCha8Rng, kind: Kind, radius: f32) -> Object {
-    let range = radius + 3.0..SIDE as f32 - radius - 3.0;
+    let margin = radius + JITTER;
+    let mut place = || {
+        let first = ((margin - GRID / 2.0) / GRID).ceil() as u32;
+        let cell = rng.random_range(first..SIDE / GRID as u32 - first);
+        (cell as f32 + 0.5) * GRID + rng.random_range(-JITTER..JITTER)
+    };
     Object {
         kind,
-        x: rng.random_range(range.clone()),
-        y: rng.random_range(range),
+        x: place(),
+        y: place(),
         radius,
-        tilt: rng.random_range(-9.0..9.0),
+        tilt: rng.random_range(-6.0..6.0),
     }
 }
 
@@ -373,7 +455,7 @@ mod tests {
     }
 
     /// Of the first 20 scenes. Raise `GENERATOR_VERSION` when it has to change.
-    const PINNED: &str = "11f9bdb9caff3539";
+    const PINNED: &str = "14b249aa8ffebbcb";
 
     #[test]
     fn objects_are_inside_the_picture_and_do_not_touch() {
@@ -413,23 +495,51 @@ mod tests {
     }
 
     #[test]
-    fn a_turned_scene_differs_in_its_shapes_alone() {
-        for index in 0..50 {
-            let (scene, turned) = (scene(SAMPLE_SEED, index), turned(SAMPLE_SEED, index, 3));
-            assert_ne!(scene.kind().shape, turned.kind().shape);
-            let places = |scene: &Scene| {
-                let second = scene.second.iter().map(|(object, _)| object);
-                let objects = scene.main.iter().chain(second);
-                objects
-                    .map(|o| (o.x, o.y, o.radius, o.kind.color))
-                    .collect::<Vec<_>>()
-            };
-            assert_eq!(places(&scene), places(&turned));
-            for (a, b) in scene.captions.iter().zip(&turned.captions) {
-                assert_ne!(a, b);
-                assert_eq!(a.split(' ').count(), b.split(' ').count(), "{a} {b}");
+    fn siblings_differ_in_one_attribute_alone() {
+        let mut counts = [0; 5];
+        for index in 0..300 {
+            let all = siblings(SAMPLE_SEED, index);
+            let first = &all[0];
+            assert_eq!(*first, scene(SAMPLE_SEED, index));
+            assert!((3..=SIBLINGS).contains(&all.len()), "{}", all.len());
+            let attribute = Attribute::of(index, first.second.is_some());
+            counts[attribute as usize] += 1;
+            for (i, other) in all.iter().enumerate().skip(1) {
+                let values = |scene: &Scene| {
+                    let second = scene.second.map(|(object, _)| object.kind);
+                    [
+                        Some(scene.kind().shape as usize),
+                        Some(scene.kind().color as usize),
+                        second.map(|kind| kind.shape as usize),
+                        second.map(|kind| kind.color as usize),
+                    ]
+                };
+                let changed: Vec<usize> = (0..4)
+                    .filter(|&place| values(first)[place] != values(other)[place])
+                    .collect();
+                match attribute {
+                    Attribute::Colors => {
+                        assert!(!changed.is_empty());
+                        assert!(changed.iter().all(|place| [1, 3].contains(place)));
+                    }
+                    _ => assert_eq!(changed, [attribute as usize]),
+                }
+                assert_eq!(first.background, other.background);
+                assert_eq!(
+                    (first.main[0].x, first.main.len()),
+                    (other.main[0].x, other.main.len())
+                );
+                assert!(
+                    all[..i]
+                        .iter()
+                        .all(|earlier| earlier.captions != other.captions)
+                );
+                for (a, b) in first.captions.iter().zip(&other.captions) {
+                    assert_eq!(a.split(' ').count(), b.split(' ').count(), "{a} {b}");
+                }
             }
         }
+        assert!(counts.iter().all(|&count| count > 15), "{counts:?}");
     }
 
     #[test]

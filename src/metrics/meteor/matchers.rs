@@ -75,7 +75,8 @@ impl Sentence {
 }
 
 /// All matches, by their first word in the reference; at a place those of an earlier kind first. Words that are equal are
-/// not matched in another way, but the other kinds can match the same words more than once.
+/// not matched in another way, but the other kinds can match the same words more than once. Sentences that are equal as a whole
+/// are matched by equal words alone.
 pub(super) fn matches(
     test: &Sentence,
     reference: &Sentence,
@@ -97,6 +98,9 @@ pub(super) fn matches(
         }
     };
     pair(0, &equal);
+    if test.words == reference.words {
+        return found;
+    }
     pair(1, &|r, t| {
         !equal(r, t) && reference.stems[r] == test.stems[t]
     });

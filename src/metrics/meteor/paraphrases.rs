@@ -6,7 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::align::Match;
 
-/// Paraphrases by phrase, both as words joined by spaces.
+/// Paraphrases by phrase, which is words joined by spaces; in the table's order.
 #[derive(Default)]
 pub(super) struct Paraphrases {
     of: FxHashMap<String, Vec<Vec<String>>>,
@@ -41,10 +41,8 @@ impl Paraphrases {
                     .split_ascii_whitespace()
                     .all(|word| vocabulary.contains(word))
             };
-            // Both ways, and twice where the table has both: then it is no undisputed match.
             if known(phrase) && known(other) {
                 paraphrases.learn(phrase, other);
-                paraphrases.learn(other, phrase);
             }
         }
     }
@@ -56,25 +54,49 @@ impl Paraphrases {
         self.of.entry(words.join(" ")).or_default().push(other);
     }
 
-    /// Adds the matches of two sentences' phrases to those already found, by the reference word they start at.
+    /// Adds the matches of two sentences' phrases to those already found, by the reference word they start at: first of the
+    /// reference's phrases with what the table has beside them in the candidate, then of the candidate's with what it has
+    /// in the reference. A pair that the table has both ways is two matches, and none of them undisputed.
     pub(super) fn add(&self, test: &[String], reference: &[String], found: &mut [Vec<Match>]) {
-        for test_start in 0..test.len() {
+        self.find(reference, test, |start, length, test_start, test_length| {
+            found[start].push(Match {
+                start,
+                length,
+                test_start,
+                test_length,
+                module: 3,
+            });
+        });
+        self.find(test, reference, |test_start, test_length, start, length| {
+            found[start].push(Match {
+                start,
+                length,
+                test_start,
+                test_length,
+                module: 3,
+            });
+        });
+    }
+
+    /// Calls `take` with the place and length of every phrase of `words`, and of a paraphrase of it in `others`; shorter
+    /// phrases first at a place, paraphrases in the table's order.
+    fn find(
+        &self,
+        words: &[String],
+        others: &[String],
+        mut take: impl FnMut(usize, usize, usize, usize),
+    ) {
+        for start in 0..words.len() {
             let mut phrase = String::new();
-            for (more, word) in test[test_start..].iter().take(self.longest).enumerate() {
+            for (more, word) in words[start..].iter().take(self.longest).enumerate() {
                 if more > 0 {
                     phrase.push(' ');
                 }
                 phrase.push_str(word);
                 for other in self.of.get(&phrase).into_iter().flatten() {
-                    for (start, window) in reference.windows(other.len()).enumerate() {
+                    for (place, window) in others.windows(other.len()).enumerate() {
                         if window == other {
-                            found[start].push(Match {
-                                start,
-                                length: other.len(),
-                                test_start,
-                                test_length: more + 1,
-                                module: 3,
-                            });
+                            take(start, more + 1, place, other.len());
                         }
                     }
                 }

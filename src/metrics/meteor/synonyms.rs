@@ -5,34 +5,31 @@ use rustc_hash::FxHashMap;
 /// The number of a synset.
 pub(super) type SynsetId = u32;
 
-/// Endings of inflected nouns, verbs and adjectives, and what stands in their place (WordNet's `morphy`). Of each list the
-/// first that makes a known word counts.
-const ENDINGS: [&[(&str, &str)]; 3] = [
-    &[
-        ("ses", "s"),
-        ("xes", "x"),
-        ("zes", "z"),
-        ("ches", "ch"),
-        ("shes", "sh"),
-        ("men", "man"),
-        ("ies", "y"),
-        ("s", ""),
-    ],
-    &[
-        ("ies", "y"),
-        ("es", "e"),
-        ("es", ""),
-        ("s", ""),
-        ("ed", "e"),
-        ("ed", ""),
-        ("ing", "e"),
-        ("ing", ""),
-    ],
-    &[("er", ""), ("est", ""), ("er", "e"), ("est", "e")],
+/// Endings of inflected nouns, verbs and adjectives, and what stands in their place, in the program's order: WordNet's
+/// (`morphy`), with the plain `s` before all.
+const ENDINGS: [(&str, &str); 18] = [
+    ("s", ""),
+    ("ses", "s"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+    ("es", "e"),
+    ("es", ""),
+    ("ed", "e"),
+    ("ed", ""),
+    ("ing", "e"),
+    ("ing", ""),
+    ("er", ""),
+    ("est", ""),
+    ("er", "e"),
+    ("est", "e"),
 ];
 
-/// Fewest letters before an ending.
-const SHORTEST: usize = 2;
+/// Letters of the longest word that is not taken for an inflected one.
+const SHORT: usize = 2;
 
 /// Synsets by word, and the words that irregular forms come from.
 pub(super) struct Synonyms {
@@ -73,20 +70,19 @@ impl Synonyms {
         })
     }
 
-    /// The synsets of a word and of what it may be a form of: by the exceptions if it is one, else by its ending.
+    /// The synsets of a word and of what it may be a form of: by the exceptions if it is one, else by the first ending that
+    /// gives a known word.
     pub(super) fn synsets(&self, word: &str) -> Vec<SynsetId> {
         let of = |word: &str| self.synsets.get(word);
         let mut found = of(word).cloned().unwrap_or_default();
         if let Some(bases) = self.exceptions.get(word) {
             found.extend(bases.iter().filter_map(|base| of(base)).flatten());
-        } else {
-            for endings in ENDINGS {
-                let base = endings.iter().find_map(|(ending, instead)| {
-                    let start = word.strip_suffix(ending)?;
-                    (start.len() >= SHORTEST).then(|| of(&format!("{start}{instead}")))?
-                });
-                found.extend(base.into_iter().flatten());
-            }
+        } else if word.chars().nth(SHORT).is_some() && !word.ends_with("ss") {
+            let base = ENDINGS.iter().find_map(|(ending, instead)| {
+                let start = word.strip_suffix(ending)?;
+                of(&format!("{start}{instead}"))
+            });
+            found.extend(base.into_iter().flatten());
         }
         found.sort_unstable();
         found.dedup();

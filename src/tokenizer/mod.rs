@@ -3,13 +3,13 @@
 //! Both are byte-level BPE. GPT-2's keeps the text as it is and marks the space before a word; CLIP's lower-cases,
 //! collapses white space and marks the end of a word.
 
+mod learn;
+mod pipeline;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde_json::{Value, json};
-use tokenizers::models::TrainerWrapper;
-use tokenizers::models::bpe::BpeTrainer;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use serde_json::Value;
 
 use crate::files;
 
@@ -20,9 +20,6 @@ pub const START_OF_TEXT: &str = "<|startoftext|>";
 
 /// What ends a text in the vocabularies of GPT-2s for other languages.
 const OTHER_ENDS: [&str; 5] = ["<|end_of_text|>", "</s>", "<eos>", "[SEP]", "<pad>"];
-
-/// Above every token id; the largest vocabularies have a quarter of a million entries.
-const HIGHEST_ID: u64 = 1 << 24;
 
 /// Which of the two text models a vocabulary is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,70 +66,6 @@ impl TokenizerError {
 }
 
 type Result<T> = std::result::Result<T, TokenizerError>;
-
-impl TokenizerKind {
-    fn model(self) -> &'static str {
-        match self {
-            Self::Gpt2 => "GPT-2",
-            Self::Clip => "CLIP",
-        }
-    }
-
-    fn special_tokens(self) -> &'static [&'static str] {
-        match self {
-            Self::Gpt2 => &[END_OF_TEXT],
-            Self::Clip => &[START_OF_TEXT, END_OF_TEXT],
-        }
-    }
-
-    /// The pipeline around a BPE model, as transformers builds it (`convert_slow_tokenizer.py`, 4.57).
-    fn pipeline(self, vocab: &[(String, u32)], merges: &[(String, String)]) -> Value {
-        let byte_level = |trim_offsets: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": trim_offsets, "use_regex": true});
-        let (normalizer, pre_tokenizer, suffix) = match self {
-            Self::Gpt2 => (Value::Null, byte_level(true), Value::Null),
-            Self::Clip => (
-                json!({"type": "Sequence", "normalizers": [
-                    {"type": "NFC"},
-                    {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
-                    {"type": "Lowercase"},
-                ]}),
-                json!({"type": "Sequence", "pretokenizers": [
-                    {"type": "Split", "behavior": "Removed", "invert": true, "pattern": {"Regex":
-                        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"}},
-                    byte_level(true),
-                ]}),
-                Value::from("</w>"),
-            ),
-        };
-        let added: Vec<Value> = vocab
-            .iter()
-            .filter(|(token, _)| self.special_tokens().contains(&token.as_str()))
-            .map(|(token, id)| {
-                json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                       "normalized": false, "special": true})
-            })
-            .collect();
-        let vocab: serde_json::Map<String, Value> = vocab
-            .iter()
-            .map(|(token, id)| (token.clone(), (*id).into()))
-            .collect();
-        json!({
-            "version": "1.0",
-            "truncation": null,
-            "padding": null,
-            "added_tokens": added,
-            "normalizer": normalizer,
-            "pre_tokenizer": pre_tokenizer,
-            "post_processor": null,
-            "decoder": byte_level(true),
-            "model": {
-                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
-                "end_of_word_suffix": suffix, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-                "vocab": vocab, "merges": merges,
-            },
-        })
-    }
-}
 
 impl Tokenizer {
     /// Reads a folder's `tokenizer.json`, or else its `vocab.json` and `merges.txt`.
@@ -197,8 +130,7 @@ impl Tokenizer {
 
     fn from_pipeline(pipeline: &Value, kind: TokenizerKind, source: &Path) -> Result<Self> {
         let unreadable = |error: String| TokenizerError::Unreadable(source.to_path_buf(), error);
-        check_ids(pipeline).map_err(unreadable)?;
-        check_merges(&pipeline["model"]).map_err(unreadable)?;
+        pipeline::check(pipeline).map_err(unreadable)?;
         let inner = tokenizers::Tokenizer::from_str(&pipeline.to_string())
             .map_err(|error| unreadable(error.to_string()))?;
         Self::new(inner, kind, source)
@@ -223,45 +155,6 @@ impl Tokenizer {
             end_of_text,
             start_of_text,
         })
-    }
-
-    /// Learns a vocabulary of `vocab_size` entries, the special tokens included. Every byte has an entry, so that any
-    /// text can be encoded; the special tokens come last, as in the real vocabularies.
-    pub fn train(
-        kind: TokenizerKind,
-        texts: impl Iterator<Item = String> + Send,
-        vocab_size: usize,
-    ) -> Result<Self> {
-        let mut alphabet: Vec<String> = ByteLevel::alphabet()
-            .into_iter()
-            .map(String::from)
-            .collect();
-        alphabet.sort_unstable();
-        if kind == TokenizerKind::Clip {
-            let ends: Vec<String> = alphabet.iter().map(|byte| format!("{byte}</w>")).collect();
-            alphabet.extend(ends);
-        }
-        let least = alphabet.len() + kind.special_tokens().len();
-        let room = vocab_size
-            .checked_sub(least)
-            .ok_or(TokenizerError::TooSmall(vocab_size, least))?;
-        let merges = learn_merges(kind, texts, alphabet.len() + room)?;
-        let tokens = alphabet
-            .into_iter()
-            .chain(
-                merges
-                    .iter()
-                    .take(room)
-                    .map(|(left, right)| format!("{left}{right}")),
-            )
-            .chain(kind.special_tokens().iter().map(ToString::to_string));
-        let vocab: Vec<(String, u32)> = tokens.zip(0..).collect();
-        let merges = &merges[..room.min(merges.len())];
-        Self::from_pipeline(
-            &kind.pipeline(&vocab, merges),
-            kind,
-            Path::new("the learnt vocabulary"),
-        )
     }
 
     /// Token ids, without special tokens.
@@ -317,76 +210,10 @@ impl Tokenizer {
     }
 }
 
-/// Ids must be within reason: the crate counts every number up to the highest.
-fn check_ids(pipeline: &Value) -> std::result::Result<(), String> {
-    let vocab = pipeline["model"]["vocab"].as_object();
-    let vocab = vocab.into_iter().flatten();
-    let added = pipeline["added_tokens"].as_array();
-    let added = added.into_iter().flatten();
-    let ids = vocab
-        .map(|(_, id)| id)
-        .chain(added.map(|token| &token["id"]));
-    for id in ids {
-        if id.as_u64().is_none_or(|id| id >= HIGHEST_ID) {
-            return Err(format!("the id {id} is not a number below {HIGHEST_ID}"));
-        }
-    }
-    Ok(())
-}
-
-/// Every merge must make a token of the vocabulary. The crate takes that for granted and panics where it is not so.
-fn check_merges(model: &Value) -> std::result::Result<(), String> {
-    let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array())
-    else {
-        return Ok(());
-    };
-    for merge in merges {
-        let merged = match merge {
-            Value::String(pair) => pair.replacen(' ', "", 1),
-            pair => [&pair[0], &pair[1]]
-                .map(|part| part.as_str().unwrap_or_default())
-                .concat(),
-        };
-        if !vocab.contains_key(&merged) {
-            return Err(format!(
-                "the merge {merge} makes `{merged}`, which is not in the vocabulary"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The merges of a vocabulary of `size` single and merged tokens, most frequent first.
-fn learn_merges(
-    kind: TokenizerKind,
-    texts: impl Iterator<Item = String> + Send,
-    size: usize,
-) -> Result<Vec<(String, String)>> {
-    let failed = |error: String| TokenizerError::Encode(format!("learning a vocabulary: {error}"));
-    let empty = kind.pipeline(&[], &[]);
-    let mut learner = tokenizers::Tokenizer::from_str(&empty.to_string())
-        .map_err(|error| failed(error.to_string()))?;
-    let mut trainer = BpeTrainer::builder()
-        .vocab_size(size)
-        .min_frequency(2)
-        .show_progress(false)
-        .initial_alphabet(ByteLevel::alphabet().into_iter().collect());
-    if kind == TokenizerKind::Clip {
-        trainer = trainer.end_of_word_suffix("</w>".into());
-    }
-    learner
-        .train(&mut TrainerWrapper::BpeTrainer(trainer.build()), texts)
-        .map_err(|error| failed(error.to_string()))?;
-    let text = learner
-        .to_string(false)
-        .map_err(|error| failed(error.to_string()))?;
-    let learnt: Value = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-    serde_json::from_value(learnt["model"]["merges"].clone())
-        .map_err(|error| failed(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn texts() -> impl Iterator<Item = String> + Send {

@@ -1,0 +1,55 @@
+//! What the commands that train many times share.
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Args;
+use clipcap::train::caption::{DATASET, TrainContext};
+use clipcap::train::config::TrainConfig;
+use clipcap::train::dashboard::Ui;
+use clipcap::train::run;
+
+use super::common::{DeviceArg, interruptible, report};
+use super::train::BaseArgs;
+
+/// What is trained, and where.
+#[derive(Args)]
+pub struct SearchArgs {
+    #[command(flatten)]
+    base: BaseArgs,
+    /// Name of the folder in artifacts/; one that is there already is gone on with [default: the command with the first
+    /// free number, as in tune-1]
+    #[arg(long, value_name = "NAME")]
+    run: Option<String>,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+impl SearchArgs {
+    /// The settings asked for.
+    pub fn config(&self) -> Result<TrainConfig> {
+        self.base.config()
+    }
+
+    /// Does the work in the folder of the run, which is `what`'s and holds `marker` once it has begun.
+    pub fn within<T>(
+        &self,
+        what: &str,
+        marker: &str,
+        size: &str,
+        work: impl FnOnce(&TrainContext) -> Result<T>,
+    ) -> Result<T> {
+        let devices = self.device.or_several(&[])?;
+        let folder = run::open(Path::new(run::ARTIFACTS), what, self.run.as_deref(), marker)?;
+        eprintln!("{size} in {}", folder.display());
+        work(&TrainContext {
+            folder: &folder,
+            dataset: Path::new(DATASET),
+            devices: &devices,
+            ui: Ui::Quiet,
+            report: report(),
+            interrupter: interruptible()?,
+            resume: false,
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! The embeddings of a data set's pictures and captions.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+
+use super::dashboard::Report;
+use crate::captioner::ImageEncoder;
+use crate::data::embedding_file::Embedding;
+use crate::data::embeddings::{self, Embeddings};
+use crate::data::picture_source::PictureSource;
+use crate::data::source::CaptionedImage;
+use crate::model_folder::ModelFolder;
+
+/// Above this share of unreadable pictures a run does not begin.
+const MAX_UNREADABLE: f64 = 0.1;
+
+/// CLIP with a cache.
+pub(super) struct Embedder<'a> {
+    cache: PathBuf,
+    encoder: ImageEncoder,
+    folder: &'a ModelFolder,
+    report: &'a Report,
+}
+
+impl<'a> Embedder<'a> {
+    /// `dataset` is the folder that the cache is in.
+    pub(super) fn new(
+        folder: &'a ModelFolder,
+        dataset: &Path,
+        device: &Device,
+        report: &'a Report,
+    ) -> Result<Self> {
+        Ok(Self {
+            cache: dataset.join("embeddings"),
+            encoder: ImageEncoder::load(folder, device)?,
+            folder,
+            report,
+        })
+    }
+
+    fn progress(&self, total: usize, what: &'static str) -> impl Fn(usize) {
+        let report = self.report.clone();
+        move |done| {
+            if done == total || done % 1024 == 0 {
+                report(&format!("embedded {done}/{total} {what}"));
+            }
+        }
+    }
+
+    /// The embeddings of some of the images; `None` of those that cannot be read.
+    pub(super) fn pictures(
+        &self,
+        images: &[CaptionedImage],
+        which: &[usize],
+        data: &Path,
+    ) -> Result<Vec<Option<Embedding>>> {
+        if which.is_empty() {
+            return Ok(Vec::new());
+        }
+        let chosen: Vec<&CaptionedImage> = which.iter().map(|&index| &images[index]).collect();
+        let pictures = pictures(&chosen).with_context(|| data.display().to_string())?;
+        let progress = self.progress(pictures.len(), "images");
+        let found = embeddings::cached(
+            &self.cache,
+            self.folder,
+            &self.encoder,
+            &pictures,
+            &progress,
+        )?;
+        check_readable(&found, data, self.report)?;
+        Ok(found.rows)
+    }
+
+    /// The embeddings of all captions, by image.
+    pub(super) fn captions(&self, images: &[CaptionedImage]) -> Result<Vec<Vec<Embedding>>> {
+        let texts: Vec<String> = images
+            .iter()
+            .flat_map(|image| image.captions.clone())
+            .collect();
+        let progress = self.progress(texts.len(), "captions");
+        let rows =
+            embeddings::cached_texts(&self.cache, self.folder, &self.encoder, &texts, &progress)?;
+        let mut rows = rows.into_iter();
+        let of = |image: &CaptionedImage| rows.by_ref().take(image.captions.len()).collect();
+        Ok(images.iter().map(of).collect())
+    }
+}
+
+/// Where the pictures are.
+///
+/// # Errors
+/// When an image has none: the data set is captions alone.
+fn pictures(images: &[&CaptionedImage]) -> Result<Vec<PictureSource>> {
+    let picture = |image: &&CaptionedImage| {
+        image
+            .picture
+            .clone()
+            .context("is captions without pictures: give pictures too, or learn from the captions alone with --learn-from captions")
+    };
+    images.iter().map(picture).collect()
+}
+
+/// Names the first unreadable pictures.
+///
+/// # Errors
+/// When there are too many of them.
+fn check_readable(embedded: &Embeddings<Embedding>, data: &Path, report: &Report) -> Result<()> {
+    let (unreadable, total) = (&embedded.unreadable, embedded.rows.len());
+    for error in unreadable.iter().take(10) {
+        report(&format!("skipped {error}"));
+    }
+    if unreadable.len() as f64 > MAX_UNREADABLE * total as f64 {
+        bail!(
+            "{} of {total} images of {} cannot be read, more than {:.0}% (the first: {}): check --images",
+            unreadable.len(),
+            data.display(),
+            100.0 * MAX_UNREADABLE,
+            unreadable[0]
+        );
+    }
+    Ok(())
+}

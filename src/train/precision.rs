@@ -1,0 +1,76 @@
+//! What a training step computes in, and what it keeps for its backward pass.
+//!
+//! burn has no automatic mixed precision. Here each step casts the weights, and the cast is part of what is
+//! differentiated: weights, gradients, the optimiser and its state stay in float32, as does the loss from the scores over
+//! the vocabulary on. burn's layer norm computes in float32 in any case.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{FloatDType, GradientCheckpointingStrategy, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// What mapper and GPT-2 compute in while they are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    #[default]
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Precision {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::F16 => FloatDType::F16,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
+    /// What the loss is multiplied by for the backward pass, and the gradients divided by after it: the smallest numbers
+    /// of float16 are too large for many gradients.
+    pub fn gradient_factor(self) -> f64 {
+        match self {
+            Self::F16 => 1024.0,
+            Self::F32 | Self::Bf16 => 1.0,
+        }
+    }
+}
+
+/// A module whose weights are those of `module`, cast.
+pub fn in_precision<M: Module>(module: &M, precision: Precision) -> M {
+    match precision {
+        Precision::F32 => module.clone(),
+        half => module.clone().map(&mut Cast(half.dtype())),
+    }
+}
+
+struct Cast(FloatDType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.cast(self.0))
+    }
+}
+
+/// A module on an autodiff device whose operations keep for the backward pass what `strategy` says. All that meet in an
+/// operation must agree on it.
+pub fn with_checkpointing<M: Module>(module: M, strategy: GradientCheckpointingStrategy) -> M {
+    module.map(&mut Strategy(strategy))
+}
+
+struct Strategy(GradientCheckpointingStrategy);
+
+impl ModuleMapper for Strategy {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.with_gradient_checkpointing_strategy(self.0))
+    }
+}
