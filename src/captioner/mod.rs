@@ -15,6 +15,7 @@ use crate::caption_model::CaptionModel;
 use crate::clip::{Clip, Preprocessing};
 use crate::data::batcher::rows_to_tensor;
 use crate::decode::{self, DecodeConfig, Hypothesis};
+use crate::encoders::Encoder;
 use crate::model_folder::{CaptionerConfig, ModelFolder};
 use crate::nn;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
@@ -31,15 +32,23 @@ pub struct Captioner {
     pub reader: CaptionReader,
 }
 
-/// The picture's half: CLIP with the preprocessing that belongs to it.
+/// The picture's half: CLIP, or another encoder, with the preprocessing that belongs to it.
 #[derive(Debug)]
 pub struct ImageEncoder {
-    clip: Clip,
+    tower: Tower,
     preprocessing: Preprocessing,
     device: Device,
     folder: ModelFolder,
     /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
     tokenizer: OnceLock<Tokenizer>,
+}
+
+/// What embeds pictures.
+#[derive(Debug)]
+enum Tower {
+    /// It embeds sentences too.
+    Clip(Box<Clip>),
+    Other(Box<dyn Encoder>),
 }
 
 /// The sentence's half: mapper, GPT-2 and vocabulary.
@@ -135,11 +144,14 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 }
 
 impl ImageEncoder {
-    /// Loads CLIP from an opened folder.
+    /// Loads what embeds pictures from an opened folder.
     pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
         Ok(Self {
-            clip: folder.load_clip(device)?,
-            preprocessing: folder.encoder_config()?.preprocessing.clone(),
+            tower: match folder.load_encoder(device)? {
+                Some(encoder) => Tower::Other(encoder),
+                None => Tower::Clip(Box::new(folder.load_clip(device)?)),
+            },
+            preprocessing: folder.preprocessing()?.clone(),
             device: device.clone(),
             folder: folder.clone(),
             tokenizer: OnceLock::new(),
@@ -151,7 +163,15 @@ impl ImageEncoder {
         &self.preprocessing
     }
 
-    /// The square that CLIP looks at, as pixels.
+    /// Width of an embedding.
+    ///
+    /// # Errors
+    /// When the folder that was opened has no encoder.
+    pub fn dim(&self) -> Result<usize> {
+        self.folder.embedding_dim()
+    }
+
+    /// The square that the encoder looks at, as pixels.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         self.preprocessing.crop(image)
     }
@@ -174,17 +194,18 @@ impl ImageEncoder {
                 .normalize(crop.as_raw(), &mut pixel_values);
         }
         let pixel_values = TensorData::new(pixel_values, [crops.len(), 3, n, n]);
-        let embeddings = self
-            .clip
-            .encode_image(Tensor::from_data(pixel_values, &self.device)); // [B, clip_dim]
-        rows(embeddings)
+        let pixel_values = Tensor::from_data(pixel_values, &self.device);
+        rows(match &self.tower {
+            Tower::Clip(clip) => clip.encode(pixel_values),
+            Tower::Other(encoder) => encoder.encode(pixel_values),
+        }) // [B, clip_dim]
     }
 
     /// The projected embeddings of sentences, not normalised, `clip_dim` values each. A sentence longer than CLIP reads is
     /// cut.
     ///
     /// # Errors
-    /// When the model folder has no vocabulary for CLIP.
+    /// When the model folder has no CLIP, or no vocabulary for it.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
         let longest = self
             .folder
@@ -213,7 +234,13 @@ impl ImageEncoder {
             .flat_map(|ids| (0..t).map(|i| ids.get(i).copied().unwrap_or(0) as i32))
             .collect();
         let tokens = TensorData::new(tokens, [rows_of_ids.len(), t]);
-        rows(self.clip.encode_text(
+        let Tower::Clip(clip) = &self.tower else {
+            bail!(
+                "{} embeds pictures with an encoder that is not CLIP: sentences cannot be embedded",
+                self.folder.path.display()
+            );
+        };
+        rows(clip.encode_text(
             Tensor::from_data(tokens, &self.device), // [B, T]
             Tensor::<1, Int>::from_ints(ends.as_slice(), &self.device), // [B]
         ))

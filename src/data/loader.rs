@@ -43,6 +43,8 @@ pub struct EpochLoader<B: SeededBatcher> {
     epoch: Arc<AtomicU64>,
     /// First item and number of items.
     part: (usize, usize),
+    /// Whether what is left at the end of an epoch, less than a batch, is left out.
+    whole_batches: bool,
 }
 
 impl<B: SeededBatcher> EpochLoader<B> {
@@ -65,7 +67,14 @@ impl<B: SeededBatcher> EpochLoader<B> {
             seed,
             device: device.clone(),
             epoch: Arc::new(AtomicU64::new(first_epoch as u64)),
+            whole_batches: false,
         }
+    }
+
+    /// Every batch has the full size: what is left at the end of an epoch is left out.
+    pub fn whole_batches(mut self) -> Self {
+        self.whole_batches = true;
+        self
     }
 
     fn with(&self, device: &Device, part: (usize, usize)) -> Self {
@@ -78,6 +87,7 @@ impl<B: SeededBatcher> EpochLoader<B> {
             device: device.clone(),
             epoch: self.epoch.clone(),
             part,
+            whole_batches: self.whole_batches,
         }
     }
 
@@ -99,6 +109,9 @@ impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
         let mut indices: Vec<usize> = (first..first + count).collect();
         if self.order == Order::Shuffled {
             indices.shuffle(&mut self.rng(epoch, 0));
+        }
+        if self.whole_batches {
+            indices.truncate(count - count % self.batch_size);
         }
         Box::new(EpochIterator {
             loader: self,
@@ -215,6 +228,28 @@ mod tests {
         let mut items: Vec<usize> = batches.into_iter().flat_map(|(items, _)| items).collect();
         items.sort_unstable();
         assert_eq!(items, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn whole_batches_leave_the_rest_out_another_one_each_epoch() {
+        let loader = EpochLoader::new(
+            InMemDataset::new((0..10).collect()),
+            Numbers,
+            4,
+            Order::Shuffled,
+            7,
+            1,
+            &Device::flex(),
+        );
+        let loader: Arc<dyn DataLoader<_>> = Arc::new(loader.whole_batches());
+        let items = || -> Vec<usize> {
+            let batches = epoch(&loader);
+            assert!(batches.iter().all(|(items, _)| items.len() == 4));
+            batches.into_iter().flat_map(|(items, _)| items).collect()
+        };
+        let (first, second) = (items(), items());
+        assert_eq!(first.len(), 8);
+        assert_ne!(first, second);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Data: captions, pictures, embeddings, batches.
 
 pub mod batcher;
+pub mod classes;
 pub mod coco;
 pub mod embeddings;
 pub mod gap;

@@ -7,6 +7,7 @@ pub mod curves;
 pub mod dashboard;
 pub mod dataset;
 pub mod fit;
+pub mod lars;
 pub mod learner;
 pub mod log;
 pub mod loss;
