@@ -38,6 +38,7 @@ pub mod encoders;
 pub mod evaluate;
 pub mod files;
 pub mod gpt2;
+pub mod html;
 pub mod hub;
 pub mod inputs;
 pub mod mapper;

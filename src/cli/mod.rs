@@ -9,6 +9,7 @@ mod fetch;
 mod gap;
 mod infer;
 mod pretrain;
+mod probe;
 mod train;
 mod tune;
 
@@ -33,6 +34,7 @@ enum Command {
     Tune(Box<tune::TuneArgs>),
     Evaluate(evaluate::EvaluateArgs),
     Pretrain(pretrain::PretrainArgs),
+    Probe(Box<probe::ProbeArgs>),
     Convert(convert::ConvertArgs),
     Export(export::ExportArgs),
     Fetch(fetch::FetchArgs),
@@ -48,6 +50,7 @@ pub fn run() -> ExitCode {
         Command::Tune(args) => tune::run(*args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Pretrain(args) => pretrain::run(args),
+        Command::Probe(args) => probe::run(*args),
         Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),
         Command::Fetch(args) => fetch::run(args),

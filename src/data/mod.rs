@@ -1,5 +1,6 @@
 //! Data: captions, pictures, embeddings, batches.
 
+pub mod archives;
 pub mod batcher;
 pub mod classes;
 pub mod coco;

@@ -2,6 +2,7 @@
 //! mapper, as a sentence (`train --encoder`).
 
 mod autoencoder;
+mod frozen;
 mod pca;
 
 use std::fmt::Debug;
@@ -13,6 +14,7 @@ use crate::clip::{Clip, Preprocessing};
 use crate::resnet18::{ResNet18, ResNet18Config};
 
 pub use autoencoder::{Autoencoder, AutoencoderConfig};
+pub use frozen::{FrozenEncoder, fit_pca};
 pub use pca::{Pca, PcaConfig};
 
 /// What turns preprocessed pictures into embeddings.
@@ -99,11 +101,7 @@ impl Encoder for Pca {
 
 impl NetworkConfig {
     /// The network with the weights that `load` fills it with.
-    pub fn load(
-        &self,
-        device: &Device,
-        load: impl Loader,
-    ) -> anyhow::Result<Box<dyn Encoder>> {
+    pub fn load(&self, device: &Device, load: impl Loader) -> anyhow::Result<Box<dyn Encoder>> {
         Ok(match self {
             Self::Resnet18(config) => Box::new(load.load(config.init(device))?),
             Self::Autoencoder(config) => Box::new(load.load(config.init(device))?),

@@ -95,7 +95,10 @@ fn orthonormal(columns: Tensor<2>) -> Tensor<2> {
         let products = columns.clone().transpose().matmul(columns.clone()); // [k, k]
         let (vectors, values, _) = svd::<2, 1>(products, SWEEPS); // [k, k], [k]
         let least = values.clone().narrow(0, 0, 1) * 1e-12; // [1]
-        let scale = values.max_pair(least.expand([vectors.dims()[0]])).sqrt().recip(); // [k]
+        let scale = values
+            .max_pair(least.expand([vectors.dims()[0]]))
+            .sqrt()
+            .recip(); // [k]
         columns.matmul(vectors * scale.unsqueeze::<2>())
     })
 }

@@ -120,7 +120,10 @@ mod tests {
             ViewLoss::NtLogistic { temperature: 0.5 },
             ViewLoss::Triplet { margin: 0.8 },
         ] {
-            assert!(loss(kind, APART, APART) < loss(kind, APART, SWAPPED) - 1.0, "{kind:?}");
+            assert!(
+                loss(kind, APART, APART) < loss(kind, APART, SWAPPED) - 1.0,
+                "{kind:?}"
+            );
         }
         assert_eq!(loss(ViewLoss::Triplet { margin: 0.8 }, APART, APART), 0.0);
     }

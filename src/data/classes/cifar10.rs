@@ -17,7 +17,16 @@ const SIDE: u32 = 32;
 /// Bytes of a picture.
 const SIZE: usize = 3 * 32 * 32;
 const CLASSES: [&str; 10] = [
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
 ];
 
 /// How the files are written.

@@ -101,7 +101,10 @@ fn files(folder: &Path, classes: &[String]) -> Result<Vec<Found>> {
 }
 
 fn labelled(found: Vec<Found>) -> Result<Labelled> {
-    let (paths, labels) = found.into_iter().map(|(path, label, _)| (path, label)).unzip();
+    let (paths, labels) = found
+        .into_iter()
+        .map(|(path, label, _)| (path, label))
+        .unzip();
     Labelled::new(Pictures::Files(Arc::new(paths)), labels)
 }
 

@@ -112,7 +112,9 @@ impl ClassSet {
     pub fn load(source: &ClassSource, dataset: &Path) -> Result<Self> {
         let set = match source {
             ClassSource::Scenes(class) => scenes::load(*class)?,
-            ClassSource::Cifar10 => cifar10::load(&fetched(dataset, &cifar10::FOLDERS, "cifar10")?)?,
+            ClassSource::Cifar10 => {
+                cifar10::load(&fetched(dataset, &cifar10::FOLDERS, "cifar10")?)?
+            }
             ClassSource::Stl10 => stl10::load(&fetched(dataset, &[stl10::FOLDER], "stl10")?)?,
             ClassSource::Path(path) => Self::open(path)?,
         };

@@ -15,7 +15,10 @@ use crate::picture;
 #[derive(Clone, Debug)]
 pub enum Pictures {
     /// Square pictures in memory, three bytes a pixel, one after the other.
-    Memory { side: u32, pixels: Arc<Vec<u8>> },
+    Memory {
+        side: u32,
+        pixels: Arc<Vec<u8>>,
+    },
     /// Square pictures of three planes in a file, one after the other, each plane by columns (STL-10).
     Columns {
         side: u32,
@@ -25,7 +28,11 @@ pub enum Pictures {
     },
     Files(Arc<Vec<PathBuf>>),
     /// Generated scenes.
-    Scenes { seed: u64, first: u64, count: usize },
+    Scenes {
+        seed: u64,
+        first: u64,
+        count: usize,
+    },
     /// Some of other pictures.
     Chosen(Box<Pictures>, Arc<Vec<usize>>),
 }
@@ -63,7 +70,9 @@ impl Pictures {
                 let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 file.seek(SeekFrom::Start(index as u64 * planes.len() as u64))
                     .and_then(|_| file.read_exact(&mut planes))
-                    .with_context(|| format!("cannot read picture {index} of {}", path.display()))?;
+                    .with_context(|| {
+                        format!("cannot read picture {index} of {}", path.display())
+                    })?;
                 Ok(from_columns(*side, &planes))
             }
             Self::Files(files) => Ok(picture::open(&files[index])?),

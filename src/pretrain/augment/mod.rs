@@ -164,7 +164,9 @@ impl Planes {
     /// Left becomes right.
     pub fn flip(&mut self) {
         let side = self.side;
-        self.values.chunks_exact_mut(side).for_each(<[f32]>::reverse);
+        self.values
+            .chunks_exact_mut(side)
+            .for_each(<[f32]>::reverse);
     }
 
     /// Changes every pixel.
@@ -197,7 +199,12 @@ mod tests {
         };
         assert_eq!(view(1), view(1));
         assert_ne!(view(1), view(2));
-        assert!(view(3).values.iter().all(|value| (0.0..=1.0).contains(value)));
+        assert!(
+            view(3)
+                .values
+                .iter()
+                .all(|value| (0.0..=1.0).contains(value))
+        );
     }
 
     #[test]
@@ -229,6 +236,11 @@ mod tests {
             crop: [0.0, 1.0],
             ..Augmentation::none()
         };
-        assert!(bad.validate().unwrap_err().to_string().contains("a crop of 0"));
+        assert!(
+            bad.validate()
+                .unwrap_err()
+                .to_string()
+                .contains("a crop of 0")
+        );
     }
 }

@@ -30,7 +30,10 @@ impl Dataset<PictureItem> for PictureDataset {
     }
 
     fn get_many(&self, indices: Vec<usize>) -> Result<Vec<PictureItem>, DatasetError> {
-        indices.into_par_iter().map(|index| self.get(index)).collect()
+        indices
+            .into_par_iter()
+            .map(|index| self.get(index))
+            .collect()
     }
 
     fn len(&self) -> usize {
@@ -99,7 +102,10 @@ impl<K: Sync> ViewBatcher<K> {
         let mut values = Vec::with_capacity(planes.len() * 3 * n * n);
         for view in planes {
             for (channel, plane) in view.values.chunks_exact(n * n).enumerate() {
-                let (mean, std) = (self.preprocessing.mean[channel], self.preprocessing.std[channel]);
+                let (mean, std) = (
+                    self.preprocessing.mean[channel],
+                    self.preprocessing.std[channel],
+                );
                 values.extend(plane.iter().map(|value| (value - mean) / std));
             }
         }
@@ -123,7 +129,12 @@ impl SeededBatcher for ViewBatcher<OneView> {
     type Item = PictureItem;
     type Batch = PictureBatch;
 
-    fn batch(&self, items: Vec<PictureItem>, rng: &mut ChaCha8Rng, device: &Device) -> PictureBatch {
+    fn batch(
+        &self,
+        items: Vec<PictureItem>,
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> PictureBatch {
         PictureBatch {
             pixel_values: self.views(&items, 1, rng, device),
         }

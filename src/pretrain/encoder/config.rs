@@ -207,7 +207,10 @@ impl EncoderRunConfig {
                     self.batch_size > 1,
                     "a batch of one picture has no other to tell it from: give --batch-size 2 or more"
                 );
-                ensure!(network.width > 0, "a network of width 0 sees nothing: give --width");
+                ensure!(
+                    network.width > 0,
+                    "a network of width 0 sees nothing: give --width"
+                );
                 loss.validate()?;
                 augmentation.validate()
             }
@@ -215,15 +218,24 @@ impl EncoderRunConfig {
                 augmentation,
                 network,
             } => {
-                ensure!(network.width > 0, "a network of width 0 sees nothing: give --width");
+                ensure!(
+                    network.width > 0,
+                    "a network of width 0 sees nothing: give --width"
+                );
                 augmentation.validate()
             }
             Method::Autoencoder { width, dim } => {
-                ensure!(*width > 0 && *dim > 0, "an autoencoder of width {width} with {dim} values in its middle learns nothing");
+                ensure!(
+                    *width > 0 && *dim > 0,
+                    "an autoencoder of width {width} with {dim} values in its middle learns nothing"
+                );
                 self.autoencoder_config(*width, *dim).validate()
             }
             Method::Pca { dim } => {
-                ensure!(*dim > 0, "no principal component is asked for: give at least 1");
+                ensure!(
+                    *dim > 0,
+                    "no principal component is asked for: give at least 1"
+                );
                 Ok(())
             }
         }
@@ -315,7 +327,12 @@ mod tests {
         let error = one(EncoderRunConfig::simclr(scenes.clone()))
             .validate()
             .unwrap_err();
-        assert!(error.to_string().contains("batch of one picture"), "{error}");
-        one(EncoderRunConfig::autoencoder(scenes)).validate().unwrap();
+        assert!(
+            error.to_string().contains("batch of one picture"),
+            "{error}"
+        );
+        one(EncoderRunConfig::autoencoder(scenes))
+            .validate()
+            .unwrap();
     }
 }

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, anyhow, ensure};
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::nn::LinearConfig;
-use burn::tensor::{Tensor, TensorData};
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use serde_json::json;
 
@@ -16,7 +15,9 @@ use super::config::{EncoderRunConfig, Method};
 use super::learners::{AutoencoderLearner, ClassifierLearner, ProjectionHead, SimclrLearner};
 use crate::data::classes::{ClassSet, Pictures};
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
-use crate::encoders::{NetworkConfig, Pca, PcaConfig, PictureEncoderConfig, preprocessing};
+use crate::encoders::{
+    NetworkConfig, Pca, PcaConfig, PictureEncoderConfig, fit_pca, preprocessing,
+};
 use crate::files;
 use crate::model_folder::{self, Part};
 use crate::pretrain::augment::Augmentation;
@@ -27,8 +28,6 @@ use crate::train::{checkpoints, curves};
 
 /// One in this many pictures is for validation.
 const VALIDATION: usize = 20;
-/// Most pictures that principal components are computed from.
-const MOST_FOR_PCA: usize = 50_000;
 
 /// Where an encoder is trained.
 pub struct EncoderRun<'a> {
@@ -127,7 +126,9 @@ fn classifier(
         augmentation,
     } = &config.method
     else {
-        return Err(anyhow!("the settings are not those of a supervised network"));
+        return Err(anyhow!(
+            "the settings are not those of a supervised network"
+        ));
     };
     let device = run.context.device;
     let learner = ClassifierLearner {
@@ -150,20 +151,8 @@ fn classifier(
 }
 
 fn pca(config: &EncoderRunConfig, set: &ClassSet, dim: usize) -> Result<Done<Pca>> {
-    let pictures = set.to_pretrain();
-    let side = config.image_size as usize;
-    let input = 3 * side * side;
-    let preprocessing = preprocessing(config.image_size);
-    let count = pictures.len().min(MOST_FOR_PCA);
-    let mut values = Vec::with_capacity(count * input);
-    for index in 0..count {
-        let crop = preprocessing.crop(&pictures.get(index)?);
-        preprocessing.normalize(crop.as_raw(), &mut values);
-    }
-    // The decomposition is for the CPU whatever the device.
-    let device = burn::tensor::Device::flex();
-    let rows = Tensor::from_data(TensorData::new(values, [count, input]), &device);
-    let pca = Pca::fit(rows, dim, config.seed)?;
+    let pca = fit_pca(&set.to_pretrain(), config.image_size, dim, config.seed)?;
+    let input = 3 * (config.image_size as usize).pow(2);
     Ok(Done {
         network: NetworkConfig::Pca(PcaConfig { dim, input }),
         fitted: Pretrained {
@@ -296,7 +285,11 @@ where
 }
 
 /// Writes weights, settings and source into the model folder.
-fn save<M: Module>(config: &EncoderRunConfig, run: &EncoderRun, done: Done<M>) -> Result<Pretrained> {
+fn save<M: Module>(
+    config: &EncoderRunConfig,
+    run: &EncoderRun,
+    done: Done<M>,
+) -> Result<Pretrained> {
     let output = run.context.output;
     let encoder = PictureEncoderConfig {
         network: done.network,
