@@ -207,6 +207,9 @@ impl ImageEncoder {
     /// # Errors
     /// When the model folder has no CLIP, or no vocabulary for it.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        let Tower::Clip(_) = &self.tower else {
+            return Err(self.no_clip());
+        };
         let longest = self
             .folder
             .encoder_config()?
@@ -235,15 +238,19 @@ impl ImageEncoder {
             .collect();
         let tokens = TensorData::new(tokens, [rows_of_ids.len(), t]);
         let Tower::Clip(clip) = &self.tower else {
-            bail!(
-                "{} embeds pictures with an encoder that is not CLIP: sentences cannot be embedded",
-                self.folder.path.display()
-            );
+            return Err(self.no_clip());
         };
         rows(clip.encode_text(
             Tensor::from_data(tokens, &self.device), // [B, T]
             Tensor::<1, Int>::from_ints(ends.as_slice(), &self.device), // [B]
         ))
+    }
+
+    fn no_clip(&self) -> anyhow::Error {
+        anyhow!(
+            "{} embeds pictures with an encoder that is not CLIP: sentences cannot be embedded",
+            self.folder.path.display()
+        )
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {

@@ -137,7 +137,10 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     }
     let device = args.device.resolve()?;
     let set = ClassSet::load(&args.data, Path::new(DATASET))?;
-    let encoder = EncoderChoice::from(&*args.encoder).load(&args.data, &set, &device)?;
+    let mut sizes = EncoderRunConfig::simclr(args.data.clone());
+    args.settings.apply(&mut sizes);
+    let choice = EncoderChoice::from(&*args.encoder);
+    let encoder = choice.load(sizes.image_size, &set, &device)?;
     let embedded = embed(&encoder, &set, &report())?;
     let mut config = ProbeConfig::default();
     config.knn.neighbours = args.neighbours;

@@ -14,9 +14,8 @@ use anyhow::{Result, ensure};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::classes::{ClassSet, ClassSource, Labelled};
+use crate::data::classes::{ClassSet, Labelled};
 use crate::encoders::FrozenEncoder;
-use crate::pretrain::encoder::EncoderRunConfig;
 use crate::train::dashboard::Report;
 use knn::KnnConfig;
 
@@ -96,17 +95,11 @@ impl Protocol {
 }
 
 impl EncoderChoice {
-    /// Makes the encoder ready for a data set.
+    /// Makes the encoder ready for a data set; what has no size of its own looks at pictures of `side` pixels.
     ///
     /// # Errors
     /// When the folder cannot be loaded, or the data has too few pictures for PCA.
-    pub fn load(
-        &self,
-        source: &ClassSource,
-        set: &ClassSet,
-        device: &Device,
-    ) -> Result<FrozenEncoder> {
-        let side = EncoderRunConfig::simclr(source.clone()).image_size;
+    pub fn load(&self, side: u32, set: &ClassSet, device: &Device) -> Result<FrozenEncoder> {
         match self {
             Self::Folder(path) => FrozenEncoder::open(path, device),
             Self::Pixels => Ok(FrozenEncoder::pixels(side)),
