@@ -226,7 +226,12 @@ fn the_linear_classifier_equals_scikit_learns() {
     for (strength, name) in [(0.01, "0.01"), (1.0, "1.0")] {
         let model = Regression::fit(&train.rows, &train.labels, 4, strength);
         let close = |found: Vec<f32>, what: &str| {
-            assert_close(&found, &case.floats(&format!("{what}_{name}")), 1e-3, what);
+            assert_close(
+                &found,
+                &case.floats(&format!("{what}_{name}")),
+                FLOAT32,
+                what,
+            );
         };
         close(values(model.logits(case.tensor("test", &device))), "logits");
         close(values(model.weight.val()), "weight");

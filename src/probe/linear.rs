@@ -1,12 +1,13 @@
-//! Multinomial logistic regression on frozen embeddings, by L-BFGS.
+//! Multinomial logistic regression on frozen embeddings, by L-BFGS in double precision: in single precision its line search
+//! ends where losses are equal to the last bit, a thousandth away from the best weights.
 //!
 //! Shape letters: `n` embeddings, `d` their width, `K` classes.
 
 use anyhow::{Result, ensure};
 use burn::module::{Module, Param};
-use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, LBFGSConfig, LineSearchFn};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -105,19 +106,20 @@ impl Regression {
     ) -> Self {
         let [n, d] = rows.dims();
         let device: Device = rows.device().autodiff();
-        let rows = Tensor::<2>::from_data(rows.to_data(), &device);
+        let rows = rows.clone().cast(FloatDType::F64);
+        let rows = Tensor::<2>::from_data(rows.into_data(), (&device, DType::F64));
         let targets: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
-        let targets = Tensor::<1, Int>::from_ints(targets.as_slice(), &device);
+        let targets = Tensor::<1, Int>::from_ints(targets.as_slice(), &device).reshape([n, 1]);
         let begin = Self {
-            weight: Param::from_tensor(Tensor::zeros([d, classes], &device)),
-            bias: Param::from_tensor(Tensor::zeros([classes], &device)),
+            weight: Param::from_tensor(Tensor::zeros([d, classes], (&device, DType::F64))),
+            bias: Param::from_tensor(Tensor::zeros([classes], (&device, DType::F64))),
         };
-        let cross_entropy = CrossEntropyLossConfig::new().init(&device);
         let penalty = 0.5 / (strength * n as f64);
         let objective = |model: Self| {
             let weight = model.weight.val();
-            let loss = cross_entropy.forward(model.logits(rows.clone()), targets.clone())
-                + (weight.clone() * weight).sum() * penalty; // [1]
+            let log_probs = log_softmax(model.logits(rows.clone()), 1); // [n, K]
+            let found = log_probs.gather(1, targets.clone()); // [n, 1]
+            let loss = (weight.clone() * weight).sum() * penalty - found.mean(); // [1]
             let value: f64 = loss.clone().into_scalar();
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
             (value, gradients)
@@ -131,8 +133,9 @@ impl Regression {
         optimizer.step(1.0, begin, objective).0.valid()
     }
 
-    /// `[m, d] -> [m, K]`
+    /// In double precision, `[m, d] -> [m, K]`
     pub fn logits(&self, rows: Tensor<2>) -> Tensor<2> {
+        let rows = rows.cast(FloatDType::F64);
         rows.matmul(self.weight.val()) + self.bias.val().unsqueeze::<2>()
     }
 }
