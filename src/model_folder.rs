@@ -3,6 +3,7 @@
 //! ```text
 //! config.json           sizes of every part, preprocessing, stop tokens; unknown keys are refused
 //! clip.bpk              CLIP's weights (burnpack)
+//! encoder.bpk           weights of another picture encoder, which stands where CLIP stands otherwise
 //! gpt2.bpk              GPT-2's weights
 //! mapper.bpk            the mapper's weights; absent in a folder that only supplies CLIP and GPT-2 to train with
 //! clip-tokenizer.json   CLIP's vocabulary
@@ -21,6 +22,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipConfig, Preprocessing};
+use crate::encoders::{Encoder, Loader, PictureEncoderConfig};
 use crate::files;
 use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::mapper::{Mapper, MapperConfig};
@@ -33,6 +35,9 @@ use crate::tokenizer::{Tokenizer, TokenizerKind};
 pub struct ModelConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<EncoderConfig>,
+    /// An encoder that is not CLIP; where there is one, it embeds the pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<PictureEncoderConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpt2: Option<Gpt2Config>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +67,8 @@ pub struct CaptionerConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Clip,
+    /// Another picture encoder.
+    Encoder,
     Gpt2,
     Mapper,
 }
@@ -71,6 +78,7 @@ impl Part {
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Clip => "clip.bpk",
+            Self::Encoder => "encoder.bpk",
             Self::Gpt2 => "gpt2.bpk",
             Self::Mapper => "mapper.bpk",
         }
@@ -117,6 +125,62 @@ impl ModelFolder {
             &self.path,
             Part::Clip,
         )
+    }
+
+    /// What embeds pictures, with its weights, when it is not CLIP.
+    pub fn load_encoder(&self, device: &Device) -> Result<Option<Box<dyn Encoder>>> {
+        let config = self.config.encoder.as_ref();
+        config
+            .map(|config| config.network.load(device, self))
+            .transpose()
+    }
+
+    /// The part that embeds pictures.
+    pub fn picture_part(&self) -> Part {
+        match self.config.encoder {
+            Some(_) => Part::Encoder,
+            None => Part::Clip,
+        }
+    }
+
+    /// What is done to a picture before it is embedded.
+    ///
+    /// # Errors
+    /// When nothing in the folder embeds pictures.
+    pub fn preprocessing(&self) -> Result<&Preprocessing> {
+        match &self.config.encoder {
+            Some(encoder) => Ok(&encoder.preprocessing),
+            None => Ok(&self.encoder_config()?.preprocessing),
+        }
+    }
+
+    /// Width of a picture's embedding.
+    ///
+    /// # Errors
+    /// When nothing in the folder embeds pictures.
+    pub fn embedding_dim(&self) -> Result<usize> {
+        match &self.config.encoder {
+            Some(encoder) => Ok(encoder.dim()),
+            None => Ok(self.encoder_config()?.sizes.projection_dim),
+        }
+    }
+
+    /// Everything that a picture's embedding depends on, in a few bytes.
+    ///
+    /// # Errors
+    /// When nothing in the folder embeds pictures, or its weights cannot be read.
+    pub fn picture_fingerprint(&self) -> Result<Vec<u8>> {
+        let settings = match &self.config.encoder {
+            Some(encoder) => serde_json::to_vec(encoder)?,
+            None => serde_json::to_vec(self.encoder_config()?)?,
+        };
+        let weights = self.path.join(self.picture_part().file_name());
+        let sha256 = match weights.is_file() {
+            true => files::sha256(&weights)?,
+            // Pixels as they are have none.
+            false => String::new(),
+        };
+        Ok([sha256.into_bytes(), settings].concat())
     }
 
     /// GPT-2 with its weights.
@@ -190,6 +254,9 @@ impl ModelFolder {
     /// Takes over a part and its tokenizer from another folder.
     pub fn copy_part(&self, part: Part, target: &Path) -> Result<()> {
         let copy = |name: &str| files::link_or_copy(&self.path.join(name), &target.join(name));
+        if part == Part::Encoder && !self.path.join(part.file_name()).is_file() {
+            return Ok(()); // pixels as they are
+        }
         copy(part.file_name())?;
         match part {
             // A CLIP may come without its vocabulary.
@@ -203,8 +270,14 @@ impl ModelFolder {
             }
             Part::Clip => copy(tokenizer_file(TokenizerKind::Clip)),
             Part::Gpt2 => copy(tokenizer_file(TokenizerKind::Gpt2)),
-            Part::Mapper => Ok(()),
+            Part::Mapper | Part::Encoder => Ok(()),
         }
+    }
+}
+
+impl Loader for &ModelFolder {
+    fn load<M: Module>(&self, module: M) -> Result<M> {
+        load_part(module, &self.path, Part::Encoder)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::caption_model::CaptionModel;
 use crate::clip::{Clip, Preprocessing};
 use crate::data::batcher::rows_to_tensor;
 use crate::decode::{self, DecodeConfig, Hypothesis};
+use crate::encoders::Encoder;
 use crate::engine::{self, Precision};
 use crate::model_folder::{self, CaptionerConfig, ModelFolder};
 use crate::nn;
@@ -32,17 +33,25 @@ pub struct Captioner {
     pub reader: CaptionReader,
 }
 
-/// The picture's half: CLIP with the preprocessing that belongs to it.
+/// The picture's half: CLIP, or another encoder, with the preprocessing that belongs to it.
 #[derive(Debug)]
 pub struct ImageEncoder {
-    clip: Clip,
-    /// The picture's tower where the CPU runs it; `clip` is then without.
+    tower: Tower,
+    /// The picture's tower where the CPU runs it; the one in `tower` is then without.
     vision: Option<engine::Vision>,
     preprocessing: Preprocessing,
     device: Device,
     folder: ModelFolder,
     /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
     tokenizer: OnceLock<Tokenizer>,
+}
+
+/// What embeds pictures.
+#[derive(Debug)]
+enum Tower {
+    /// It embeds sentences too.
+    Clip(Box<Clip>),
+    Other(Box<dyn Encoder>),
 }
 
 /// The sentence's half: mapper, GPT-2 and vocabulary.
@@ -155,34 +164,49 @@ impl Captioner {
     }
 }
 
+/// The picture's tower as the CPU runs it, if it does; else its weights are read now, on both cores.
+fn take_vision(
+    clip: &mut Clip,
+    device: &Device,
+    precision: Precision,
+) -> Result<Option<engine::Vision>> {
+    if is_cpu(device) && clip.vision_model.is_some() {
+        let parts = clip.vision_model.take().zip(clip.visual_projection.take());
+        return parts
+            .map(|(vit, projection)| engine::Vision::new(vit, projection, precision))
+            .transpose();
+    }
+    model_folder::read_now(&clip.vision_model);
+    model_folder::read_now(&clip.visual);
+    Ok(None)
+}
+
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(x, y)| x * y).sum() };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 impl ImageEncoder {
-    /// Loads CLIP from an opened folder, with its weights as they are.
+    /// Loads what embeds pictures from an opened folder, with its weights as they are.
     pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
         Self::load_as(folder, device, Precision::F32)
     }
 
     /// Loads CLIP from an opened folder. `precision` is how the CPU keeps the weights of a vision transformer.
     pub fn load_as(folder: &ModelFolder, device: &Device, precision: Precision) -> Result<Self> {
-        let mut clip = folder.load_clip(device)?;
         let mut vision = None;
-        if is_cpu(device) && clip.vision_model.is_some() {
-            let parts = clip.vision_model.take().zip(clip.visual_projection.take());
-            vision = parts
-                .map(|(vit, projection)| engine::Vision::new(vit, projection, precision))
-                .transpose()?;
-        } else {
-            model_folder::read_now(&clip.vision_model);
-            model_folder::read_now(&clip.visual);
-        }
+        let tower = match folder.load_encoder(device)? {
+            Some(encoder) => Tower::Other(encoder),
+            None => {
+                let mut clip = folder.load_clip(device)?;
+                vision = take_vision(&mut clip, device, precision)?;
+                Tower::Clip(Box::new(clip))
+            }
+        };
         Ok(Self {
-            clip,
+            tower,
             vision,
-            preprocessing: folder.encoder_config()?.preprocessing.clone(),
+            preprocessing: folder.preprocessing()?.clone(),
             device: device.clone(),
             folder: folder.clone(),
             tokenizer: OnceLock::new(),
@@ -194,7 +218,15 @@ impl ImageEncoder {
         &self.preprocessing
     }
 
-    /// The square that CLIP looks at, as pixels.
+    /// Width of an embedding.
+    ///
+    /// # Errors
+    /// When the folder that was opened has no encoder.
+    pub fn dim(&self) -> Result<usize> {
+        self.folder.embedding_dim()
+    }
+
+    /// The square that the encoder looks at, as pixels.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         self.preprocessing.crop(image)
     }
@@ -222,18 +254,22 @@ impl ImageEncoder {
             return Ok(embeddings.chunks(width).map(<[f32]>::to_vec).collect());
         }
         let pixel_values = TensorData::new(pixel_values, [crops.len(), 3, n, n]);
-        let embeddings = self
-            .clip
-            .encode_image(Tensor::from_data(pixel_values, &self.device)); // [B, clip_dim]
-        rows(embeddings)
+        let pixel_values = Tensor::from_data(pixel_values, &self.device);
+        rows(match &self.tower {
+            Tower::Clip(clip) => clip.encode(pixel_values),
+            Tower::Other(encoder) => encoder.encode(pixel_values),
+        }) // [B, clip_dim]
     }
 
     /// The projected embeddings of sentences, not normalised, `clip_dim` values each. A sentence longer than CLIP reads is
     /// cut.
     ///
     /// # Errors
-    /// When the model folder has no vocabulary for CLIP.
+    /// When the model folder has no CLIP, or no vocabulary for it.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        let Tower::Clip(_) = &self.tower else {
+            return Err(self.no_clip());
+        };
         let longest = self
             .folder
             .encoder_config()?
@@ -261,10 +297,20 @@ impl ImageEncoder {
             .flat_map(|ids| (0..t).map(|i| ids.get(i).copied().unwrap_or(0) as i32))
             .collect();
         let tokens = TensorData::new(tokens, [rows_of_ids.len(), t]);
-        rows(self.clip.encode_text(
+        let Tower::Clip(clip) = &self.tower else {
+            return Err(self.no_clip());
+        };
+        rows(clip.encode_text(
             Tensor::from_data(tokens, &self.device), // [B, T]
             Tensor::<1, Int>::from_ints(ends.as_slice(), &self.device), // [B]
         ))
+    }
+
+    fn no_clip(&self) -> anyhow::Error {
+        anyhow!(
+            "{} embeds pictures with an encoder that is not CLIP: sentences cannot be embedded",
+            self.folder.path.display()
+        )
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {

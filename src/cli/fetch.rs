@@ -9,9 +9,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::convert::{self, ConvertConfig};
+use clipcap::data::archives;
 use clipcap::files;
 use clipcap::hub::{self, Fetched, Hub, HubConfig, Named, SETS, Watch};
 use clipcap::model_folder;
+use clipcap::train::caption::DATASET;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
@@ -20,11 +22,11 @@ use super::common::usage;
 /// Where models go that are not told where.
 const MODELS: &str = "model";
 
-/// Download named models from the Hugging Face Hub and convert them
+/// Download named models from the Hugging Face Hub and convert them, or data sets with classes
 #[derive(Args)]
 #[command(after_help = after_help())]
 pub struct FetchArgs {
-    /// Sets, short names or ids of the Hub (owner/name)
+    /// Sets, short names or ids of the Hub (owner/name), or cifar10 and stl10, which go to dataset/
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
     /// One model folder for everything named [default: model/NAME for each]
@@ -42,20 +44,40 @@ fn after_help() -> String {
     let sets: String = SETS
         .iter()
         .map(|set| format!("  {:<20} {}\n", set.name, set.about))
+        .chain(archives::known().map(|data| format!("  {:<20} {}\n", data.name, data.about)))
         .collect();
     format!(
         "Sets:\n{sets}\n\
         Examples:\n  \
         clipcap fetch clipcap-coco\n  \
-        clipcap fetch openai/clip-vit-base-patch32 gpt2 --output model/base\n\n\
+        clipcap fetch openai/clip-vit-base-patch32 gpt2 --output model/base\n  \
+        clipcap fetch cifar10\n\n\
         HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are heeded. Downloads stay in HF_HOME, where other Hugging Face\n\
         tools find them too; one that was interrupted is gone on with."
     )
 }
 
 pub fn run(args: FetchArgs) -> Result<ExitCode> {
-    let named = args
-        .names
+    let known = archives::known();
+    let (data, names): (Vec<String>, Vec<String>) =
+        (args.names.into_iter()).partition(|name| known.iter().any(|archive| archive.name == name));
+    for archive in known
+        .iter()
+        .filter(|known| data.iter().any(|name| name == known.name))
+    {
+        if args.offline && !Path::new(DATASET).join(archive.folder).is_dir() {
+            anyhow::bail!(
+                "{} was not fetched before, and this is offline: run without --offline",
+                archive.name
+            );
+        }
+        let folder = archives::fetch(archive, Path::new(DATASET), &Screen::default())?;
+        println!("{}", folder.display());
+    }
+    if names.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let named = names
         .iter()
         .map(|name| hub::parse(name))
         .collect::<std::result::Result<Vec<_>, _>>()?;

@@ -10,6 +10,7 @@ mod fetch;
 mod gap;
 mod infer;
 mod pretrain;
+mod probe;
 mod search;
 mod train;
 mod tune;
@@ -36,6 +37,7 @@ enum Command {
     Ablate(Box<ablate::AblateArgs>),
     Evaluate(evaluate::EvaluateArgs),
     Pretrain(pretrain::PretrainArgs),
+    Probe(Box<probe::ProbeArgs>),
     Convert(convert::ConvertArgs),
     Export(export::ExportArgs),
     Fetch(fetch::FetchArgs),
@@ -52,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::Ablate(args) => ablate::run(*args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Pretrain(args) => pretrain::run(args),
+        Command::Probe(args) => probe::run(*args),
         Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),
         Command::Fetch(args) => fetch::run(args),

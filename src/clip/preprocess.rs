@@ -65,6 +65,19 @@ impl Preprocessing {
     }
 }
 
+/// The whole picture at `side` pixels square, its shape given up.
+pub fn resized(image: &RgbImage, side: u32) -> RgbImage {
+    if image.dimensions() == (side, side) {
+        return image.clone();
+    }
+    let all = Window {
+        full: side.into(),
+        start: 0,
+        count: side,
+    };
+    resample(image, all, all)
+}
+
 /// The middle `n` pixels of a side, when the shorter side is resized to `n`.
 fn window(side: u32, shorter: u32, n: u32) -> Window {
     let full = u64::from(n) * u64::from(side) / u64::from(shorter);

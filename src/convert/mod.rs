@@ -171,6 +171,7 @@ impl Parts {
     fn config(&self) -> ModelConfig {
         ModelConfig {
             clip: self.clip.as_ref().map(|(_, clip)| clip.config.clone()),
+            encoder: None,
             gpt2: self.gpt2.as_ref().map(|(_, gpt2)| gpt2.config.clone()),
             mapper: self
                 .mapper

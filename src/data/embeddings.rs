@@ -19,7 +19,7 @@ use super::embedding_file::{self, Embedding, EmbeddingFile};
 use super::picture_source::PictureSource;
 use crate::captioner::ImageEncoder;
 use crate::files;
-use crate::model_folder::{ModelFolder, Part};
+use crate::model_folder::ModelFolder;
 use crate::picture::PictureError;
 
 /// Pictures encoded together: enough to keep the cores busy, few enough to keep memory flat.
@@ -144,8 +144,7 @@ fn retry(
 /// What every embedding depends on.
 fn cache_hash(model: &ModelFolder) -> Result<Sha256> {
     let mut hash = Sha256::new();
-    hash.update(files::sha256(&model.path.join(Part::Clip.file_name()))?);
-    hash.update(serde_json::to_vec(model.encoder_config()?)?);
+    hash.update(model.picture_fingerprint()?);
     Ok(hash)
 }
 
@@ -160,7 +159,7 @@ struct Cache {
 impl Cache {
     fn new(folder: &Path, hash: Sha256, model: &ModelFolder, count: usize) -> Result<Self> {
         files::create_dir(folder)?;
-        let width = model.encoder_config()?.sizes.projection_dim;
+        let width = model.embedding_dim()?;
         Ok(Self::named(
             folder,
             &files::hex(&hash.finalize()[..12]),

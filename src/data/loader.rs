@@ -58,6 +58,8 @@ pub struct EpochLoader<B: SeededBatcher> {
     devices: usize,
     /// The one of them that this loader is for; `None` is for the whole batch.
     share: Option<usize>,
+    /// Whether what is left at the end of an epoch, less than a batch, is left out.
+    whole_batches: bool,
 }
 
 impl<B: SeededBatcher> EpochLoader<B> {
@@ -81,12 +83,19 @@ impl<B: SeededBatcher> EpochLoader<B> {
             epoch: Arc::new(AtomicU64::new(first_epoch as u64)),
             devices: 1,
             share: None,
+            whole_batches: false,
         }
     }
 
     /// A loader whose slices are for so many devices.
     pub fn shared_by(self, devices: usize) -> Self {
         Self { devices, ..self }
+    }
+
+    /// Every batch has the full size: what is left at the end of an epoch is left out.
+    pub fn whole_batches(mut self) -> Self {
+        self.whole_batches = true;
+        self
     }
 
     fn with(&self, device: &Device, share: Option<usize>) -> Self {
@@ -100,6 +109,7 @@ impl<B: SeededBatcher> EpochLoader<B> {
             epoch: self.epoch.clone(),
             devices: self.devices,
             share,
+            whole_batches: self.whole_batches,
         }
     }
 
@@ -137,6 +147,9 @@ impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
         if self.order == Order::Shuffled {
             indices.shuffle(&mut self.rng(epoch, 0));
         }
+        if self.whole_batches {
+            indices.truncate(indices.len() - indices.len() % self.batch_size);
+        }
         Box::new(EpochIterator {
             loader: self,
             epoch,
@@ -149,7 +162,8 @@ impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
 
     fn num_items(&self) -> usize {
         let (count, size) = (self.dataset.len(), self.batch_size);
-        count / size * self.given(size) + self.given(count % size)
+        let rest = if self.whole_batches { 0 } else { count % size };
+        count / size * self.given(size) + self.given(rest)
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B::Batch>> {
@@ -270,6 +284,28 @@ mod tests {
         let mut items: Vec<usize> = batches.into_iter().flat_map(|(items, _)| items).collect();
         items.sort_unstable();
         assert_eq!(items, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn whole_batches_leave_the_rest_out_another_one_each_epoch() {
+        let loader = EpochLoader::new(
+            InMemDataset::new((0..10).collect()),
+            Numbers,
+            4,
+            Order::Shuffled,
+            7,
+            1,
+            &Device::flex(),
+        );
+        let loader: Arc<dyn DataLoader<_>> = Arc::new(loader.whole_batches());
+        let items = || -> Vec<usize> {
+            let batches = epoch(&loader);
+            assert!(batches.iter().all(|(items, _)| items.len() == 4));
+            batches.into_iter().flat_map(|(items, _)| items).collect()
+        };
+        let (first, second) = (items(), items());
+        assert_eq!(first.len(), 8);
+        assert_ne!(first, second);
     }
 
     #[test]

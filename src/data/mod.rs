@@ -1,6 +1,8 @@
 //! Data: captions, pictures, embeddings, batches.
 
+pub mod archives;
 pub mod batcher;
+pub mod classes;
 pub mod coco;
 pub mod embedding_file;
 pub mod embeddings;

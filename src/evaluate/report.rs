@@ -13,6 +13,7 @@ use serde_json::json;
 use super::chart;
 use super::score::Evaluation;
 use crate::files;
+use crate::html::{self, escape};
 use crate::metrics::bootstrap::choose;
 use crate::metrics::diversity::Lengths;
 use crate::picture;
@@ -58,34 +59,7 @@ fn page(evaluation: &Evaluation, head: &ReportHead) -> Result<String> {
         ("sections", sections(evaluation, &per_image, order, head)?),
         ("data", data(evaluation, &per_image, order)?),
     ];
-    let mut page = String::new();
-    let mut rest = include_str!("report.html");
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (name, after) = after
-            .split_once("}}")
-            .context("the page's template is damaged")?;
-        let (_, text) = (fill.iter().find(|(known, _)| *known == name))
-            .with_context(|| format!("the page's template has an unknown part `{name}`"))?;
-        page.push_str(before);
-        page.push_str(text);
-        rest = after;
-    }
-    page.push_str(rest);
-    Ok(page)
-}
-
-fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            c => safe.push(c),
-        }
-    }
-    safe
+    html::fill(include_str!("report.html"), &fill)
 }
 
 /// A card for every score: value, interval, histogram of the images' values.

@@ -28,7 +28,7 @@ pub mod meteor;
 mod ngrams;
 pub mod ptb;
 pub mod rouge;
-mod scores;
+pub mod scores;
 
 pub use corpus::{Corpus, Sample};
 pub use scores::Scores;

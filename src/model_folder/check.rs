@@ -5,11 +5,14 @@ use anyhow::{Result, ensure};
 
 use super::{EncoderConfig, ModelConfig};
 use crate::clip::{ClipTextConfig, ClipVisionConfig, ResNetConfig, VisionConfig};
+use crate::encoders::{NetworkConfig, PictureEncoderConfig};
 use crate::gpt2::Gpt2Config;
 use crate::mapper::{MapperConfig, MapperKind};
 
 /// Widest layer, longest sequence, largest vocabulary.
 const LARGEST: usize = 1 << 24;
+/// Largest side of a picture that an encoder looks at.
+const LARGEST_SIDE: usize = 4096;
 /// Most layers of a network.
 const DEEPEST: usize = 1024;
 
@@ -17,8 +20,16 @@ impl ModelConfig {
     /// # Errors
     /// When a size is out of reason, or two do not agree; the message names them.
     pub fn check(&self) -> Result<()> {
-        let Self { clip, gpt2, mapper } = self;
-        if let Some(encoder) = clip {
+        let Self {
+            clip,
+            encoder,
+            gpt2,
+            mapper,
+        } = self;
+        if let Some(clip) = clip {
+            clip.check()?;
+        }
+        if let Some(encoder) = encoder {
             encoder.check()?;
         }
         if let Some(gpt2) = gpt2 {
@@ -27,11 +38,46 @@ impl ModelConfig {
         if let Some(mapper) = mapper {
             mapper.sizes.check_sizes()?;
         }
-        if let (Some(clip), Some(gpt2), Some(mapper)) = (clip, gpt2, mapper) {
-            mapper.sizes.check(clip.sizes.projection_dim, gpt2)?;
+        let own = encoder.as_ref().map(PictureEncoderConfig::dim);
+        let embedding = own.or_else(|| Some(clip.as_ref()?.sizes.projection_dim));
+        if let (Some(embedding), Some(gpt2), Some(mapper)) = (embedding, gpt2, mapper) {
+            mapper.sizes.check(embedding, gpt2)?;
         }
         Ok(())
     }
+}
+
+impl PictureEncoderConfig {
+    fn check(&self) -> Result<()> {
+        let side = self.preprocessing.image_size as usize;
+        sized("encoder.preprocessing.image_size", side)?;
+        ensure!(
+            side <= LARGEST_SIDE,
+            "encoder.preprocessing.image_size is {side}, but at most {LARGEST_SIDE} makes sense"
+        );
+        match self.network {
+            NetworkConfig::Resnet18(config) => sized("encoder.network.width", config.width),
+            NetworkConfig::Autoencoder(config) => {
+                sized("encoder.network.width", config.width)?;
+                sized("encoder.network.dim", config.dim)?;
+                config.validate()?;
+                equal("encoder.network.image_size", config.image_size, side)
+            }
+            NetworkConfig::Pca(config) => {
+                sized("encoder.network.dim", config.dim)?;
+                equal("encoder.network.input", config.input, 3 * side * side)
+            }
+            NetworkConfig::Pixels => Ok(()),
+        }
+    }
+}
+
+fn equal(name: &str, value: usize, expected: usize) -> Result<()> {
+    ensure!(
+        value == expected,
+        "{name} is {value}, and {expected} goes with encoder.preprocessing.image_size"
+    );
+    Ok(())
 }
 
 impl EncoderConfig {

@@ -1,6 +1,9 @@
 //! Training encoders and language models from scratch. The shipped sample model was made with it.
 
+pub mod augment;
 pub mod clip;
 pub mod contrastive;
+pub mod encoder;
 pub mod gpt2;
 pub mod run;
+pub mod view_loss;

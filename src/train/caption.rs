@@ -8,7 +8,7 @@ use burn::data::dataloader::DataLoader;
 use burn::data::dataset::Dataset as _;
 use burn::train::Interrupter;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::config::TrainConfig;
 use super::dashboard::{Report, Ui};
@@ -81,6 +81,8 @@ pub struct Captioned {
 
 /// What training begins with.
 pub struct Prepared {
+    /// What embeds pictures comes from here, GPT-2 from `folder`.
+    pub encoder: ModelFolder,
     pub folder: ModelFolder,
     pub tokenizer: Tokenizer,
     pub mapper: MapperConfig,
@@ -111,20 +113,22 @@ impl Prepared {
     /// When one of them cannot be read, or they do not fit each other.
     pub fn new(config: &TrainConfig, context: &TrainContext) -> Result<Self> {
         let folder = ModelFolder::open(&config.model)?;
+        let encoder = ModelFolder::open(config.encoder_folder())?;
         let tokenizer = folder.load_tokenizer(TokenizerKind::Gpt2)?;
         let gpt2 = folder.gpt2_config()?;
         let mapper = MapperConfig {
             kind: config.mapper.clone(),
-            clip_dim: folder.encoder_config()?.sizes.projection_dim,
+            clip_dim: encoder.embedding_dim()?,
             n_embd: gpt2.n_embd,
             prefix_length: config.prefix_length,
         };
         mapper.check(mapper.clip_dim, gpt2)?;
-        let dataset = dataset::load(config, context, &folder)?;
+        let dataset = dataset::load(config, context, &encoder)?;
         let longest = gpt2.n_positions - config.prefix_length;
         let images = &dataset.images;
         let tokenized = TokenizedCaptions::new(images, &tokenizer, config.ending, longest)?;
         Ok(Self {
+            encoder,
             folder,
             tokenizer,
             mapper,
@@ -142,7 +146,8 @@ impl Prepared {
 pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     check_devices(config, context.devices)?;
     files::write_json(&context.folder.join("config.json"), config)?;
-    run::check_inputs(context.folder, &ModelFolder::open(&config.model)?)?;
+    let encoder = ModelFolder::open(config.encoder_folder())?;
+    run::check_inputs(context.folder, &encoder, &ModelFolder::open(&config.model)?)?;
     let prepared = Prepared::new(config, context)?;
     let splits = &prepared.dataset.splits;
     (context.report)(&prepared.dataset.summary(&prepared.tokenized));
@@ -167,14 +172,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         normalize_embedding: config.normalize_embedding,
         stop_tokens: stop_tokens(&prepared.tokenizer, &config.stop)?,
     };
-    let path = save_model(
-        context,
-        &prepared.folder,
-        &captioner,
-        &model,
-        config,
-        fitted.best,
-    )?;
+    let path = save_model(context, &prepared, &captioner, &model, config, fitted.best)?;
     let Prepared {
         folder,
         tokenizer,
@@ -314,7 +312,11 @@ fn stop_tokens(tokenizer: &Tokenizer, texts: &[String]) -> Result<Vec<u32>> {
 
 fn save_model(
     context: &TrainContext,
-    source: &ModelFolder,
+    Prepared {
+        encoder,
+        folder: source,
+        ..
+    }: &Prepared,
     captioner: &CaptionerConfig,
     model: &CaptionModel,
     config: &TrainConfig,
@@ -326,12 +328,9 @@ fn save_model(
             .with_context(|| format!("cannot replace {}", path.display()))?;
     }
     files::create_dir(&path)?;
-    source.copy_part(Part::Clip, &path)?;
+    encoder.copy_part(encoder.picture_part(), &path)?;
     source.copy_part(Part::Gpt2, &path)?;
-    let sources = source.path.join("source.json");
-    if sources.is_file() {
-        std::fs::copy(&sources, path.join("source.json")).context("copying source.json")?;
-    }
+    copy_sources(encoder, source, &path)?;
     if config.trainable != Trainable::Mapper {
         // The copy may share its bytes with the model it came from: it is replaced, not written over.
         std::fs::remove_file(path.join(Part::Gpt2.file_name())).context("replacing gpt2.bpk")?;
@@ -349,9 +348,33 @@ fn save_model(
     model_folder::update_source(&path, "mapper", entry)?;
     model_folder::update_config(&path, |model| {
         *model = source.config.clone();
+        model.clip = match encoder.picture_part() {
+            Part::Clip => encoder.config.clip.clone(),
+            _ => None,
+        };
+        model.encoder = encoder.config.encoder.clone();
         model.mapper = Some(captioner.clone());
     })?;
     Ok(path)
+}
+
+/// Takes over where the parts came from.
+fn copy_sources(encoder: &ModelFolder, gpt2: &ModelFolder, target: &Path) -> Result<()> {
+    let read = |folder: &ModelFolder| -> Result<Value> {
+        let path = folder.path.join("source.json");
+        match path.is_file() {
+            true => files::read_json(&path),
+            false => Ok(json!({})),
+        }
+    };
+    let mut sources = read(gpt2)?;
+    if encoder.picture_part() == Part::Encoder
+        && let Some(sources) = sources.as_object_mut()
+    {
+        sources.remove("clip");
+        sources.insert("encoder".to_string(), read(encoder)?["encoder"].clone());
+    }
+    files::write_json(&target.join("source.json"), &sources)
 }
 
 fn caption_test(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Captioned>> {

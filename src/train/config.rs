@@ -1,6 +1,6 @@
 //! Everything that is set for a training run; it is saved in the run's folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ use crate::mapper::MapperKind;
 pub struct TrainConfig {
     /// The model folder that CLIP and GPT-2 come from.
     pub model: PathBuf,
+    /// A model folder whose encoder embeds the pictures instead of CLIP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<PathBuf>,
     pub data: TrainData,
     /// Which images are trained on, validated on and tested on.
     pub split: Split,
@@ -138,6 +141,11 @@ pub enum Preset {
 }
 
 impl TrainConfig {
+    /// The model folder whose encoder embeds the pictures.
+    pub fn encoder_folder(&self) -> &Path {
+        self.encoder.as_deref().unwrap_or(&self.model)
+    }
+
     /// # Errors
     /// When a number makes no sense.
     pub fn validate(&self) -> Result<()> {
@@ -179,6 +187,9 @@ impl TrainConfig {
             bail!(
                 "noise is for normalised embeddings: leave out --no-normalize, or give --noise none"
             );
+        }
+        if self.encoder.is_some() && self.learn_from == LearnFrom::Captions {
+            bail!("captions can be learnt from CLIP's embeddings alone: leave out --encoder");
         }
         if self.modality_offset && self.learn_from == LearnFrom::Images {
             bail!("the modality offset is for captions: give --learn-from captions with it");
@@ -224,6 +235,7 @@ impl TrainConfig {
     pub fn paper(data: TrainData, model: PathBuf) -> Self {
         Self {
             model,
+            encoder: None,
             data,
             split: Split::Auto,
             learn_from: LearnFrom::Images,

@@ -10,6 +10,7 @@ pub mod dataset;
 mod embedder;
 pub mod fit;
 mod frozen;
+pub mod lars;
 pub mod learner;
 pub mod log;
 pub mod loss;

@@ -85,11 +85,14 @@ pub fn begin<T: Serialize + DeserializeOwned + PartialEq>(path: &Path, config: &
 ///
 /// # Errors
 /// When the model folder holds other weights than the run was begun with.
-pub fn check_inputs(folder: &Path, model: &ModelFolder) -> Result<()> {
+pub fn check_inputs(folder: &Path, encoder: &ModelFolder, gpt2: &ModelFolder) -> Result<()> {
     let mut inputs = BTreeMap::new();
-    for part in [Part::Clip, Part::Gpt2] {
-        let name = part.file_name();
-        inputs.insert(name.to_string(), files::sha256(&model.path.join(name))?);
+    for (model, part) in [(encoder, encoder.picture_part()), (gpt2, Part::Gpt2)] {
+        let path = model.path.join(part.file_name());
+        if part == Part::Encoder && !path.is_file() {
+            continue; // pixels as they are
+        }
+        inputs.insert(part.file_name().to_string(), files::sha256(&path)?);
     }
     let path = folder.join("inputs.json");
     if !path.is_file() {
@@ -103,7 +106,13 @@ pub fn check_inputs(folder: &Path, model: &ModelFolder) -> Result<()> {
         Some((name, _)) => bail!(
             "{} was begun with another {name} than {} has now: give the model it was begun with, or start a new run",
             folder.display(),
-            model.path.display()
+            if name.as_str() == Part::Gpt2.file_name() {
+                gpt2
+            } else {
+                encoder
+            }
+            .path
+            .display()
         ),
         None => Ok(()),
     }

@@ -19,10 +19,15 @@ pub fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// Fills a module from a fixture in `models/`; see [`load_weights_of`].
+pub fn load_weights<M: Module>(module: M, name: &str, renames: &[(&str, &str)]) -> M {
+    load_weights_of(module, &format!("models/{name}"), renames)
+}
+
 /// Fills a module from a fixture with PyTorch's names: nothing missing, nothing left over. `renames` are regular
 /// expressions on PyTorch's names with their replacements.
-pub fn load_weights<M: Module>(mut module: M, name: &str, renames: &[(&str, &str)]) -> M {
-    let mut store = SafetensorsStore::from_file(fixture(&format!("models/{name}.safetensors")))
+pub fn load_weights_of<M: Module>(mut module: M, name: &str, renames: &[(&str, &str)]) -> M {
+    let mut store = SafetensorsStore::from_file(fixture(&format!("{name}.safetensors")))
         .with_from_adapter(PyTorchToBurnAdapter)
         .skip_enum_variants(true);
     for (from, to) in renames {
@@ -50,8 +55,13 @@ pub struct Case {
 }
 
 impl Case {
+    /// One in `models/`.
     pub fn open(name: &str) -> Self {
-        let path = fixture(&format!("models/{name}.safetensors"));
+        Self::at(&format!("models/{name}"))
+    }
+
+    pub fn at(name: &str) -> Self {
+        let path = fixture(&format!("{name}.safetensors"));
         let bytes =
             std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self {

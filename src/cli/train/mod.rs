@@ -61,6 +61,9 @@ pub struct BaseArgs {
     /// Model folder that CLIP and GPT-2 come from [default: model/sample]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Model folder whose encoder embeds the pictures instead, as `pretrain simclr` and others make it
+    #[arg(long, value_name = "DIR")]
+    encoder: Option<PathBuf>,
     /// Captioned pictures: COCO annotations, a Karpathy split, a CSV, TSV or JSON Lines table, Flickr tokens, a folder of
     /// pictures with a .txt beside each, or WebDataset shards [default: the generated sample]
     #[arg(long, value_name = "PATH")]
@@ -121,6 +124,7 @@ impl BaseArgs {
             (None, None, None) => TrainConfig::sample(model()),
         };
         config.split = self.split.unwrap_or(config.split);
+        config.encoder = self.encoder.clone().or(config.encoder);
         self.settings.apply(&mut config);
         config.validate()?;
         Ok(config)

@@ -7,6 +7,8 @@ use super::Machine;
 
 /// Longest name or sentence, in bytes.
 const LONGEST_TEXT: u64 = 1 << 20;
+/// Longest of Python 2's strings that is taken for text, in bytes.
+const LONGEST_OLD_TEXT: u64 = 4096;
 
 impl Machine {
     pub(super) fn integer(&mut self, opcode: u8) -> Result<()> {
@@ -85,9 +87,8 @@ impl Machine {
             _ => 8,
         })?;
         let at = self.cursor.position();
-        if matches!(opcode, b'T' | b'U') {
-            // Python 2's strings, which its state dicts have for names.
-            ensure!(len <= LONGEST_TEXT, "a text of the pickle has {len} bytes");
+        if matches!(opcode, b'T' | b'U') && len <= LONGEST_OLD_TEXT {
+            // Python 2's strings, which its state dicts have for names. Longer ones are its arrays' bytes.
             let bytes = self.cursor.bytes(len)?;
             let span = self.push_text(&String::from_utf8_lossy(&bytes))?;
             return self.push(Node::Text(span));

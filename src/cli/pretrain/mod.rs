@@ -1,26 +1,34 @@
 //! `clipcap pretrain`
 
+pub mod encoder;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use clipcap::pretrain::encoder::EncoderRunConfig;
 use clipcap::pretrain::run::{
-    PretrainConfig, PretrainContext, PretrainData, pretrain_clip, pretrain_gpt2,
+    PretrainConfig, PretrainContext, PretrainData, Pretrained, pretrain_clip, pretrain_gpt2,
 };
 use clipcap::train::run;
 
+use encoder::EncoderArgs;
+
 use super::common::{RunArgs, interruptible, report};
 
-/// Train CLIP or GPT-2 from scratch, at the sample model's sizes
+/// Train CLIP, GPT-2 or another picture encoder from scratch
 #[derive(Args)]
 #[command(after_help = "Example, the way model/sample was made:\n  \
     clipcap pretrain clip --output model/mine\n  \
     clipcap pretrain gpt2 --output model/mine\n  \
-    clipcap train --model model/mine")]
+    clipcap train --model model/mine\n\
+    An encoder learnt from pictures alone:\n  \
+    clipcap pretrain simclr --output model/simclr\n  \
+    clipcap probe --encoder model/simclr")]
 pub struct PretrainArgs {
     #[command(subcommand)]
-    target: Target,
+    target: Box<Target>,
 }
 
 #[derive(Subcommand)]
@@ -29,6 +37,14 @@ enum Target {
     Clip(TargetArgs),
     /// GPT-2, by predicting the next token of captions
     Gpt2(TargetArgs),
+    /// A ResNet-18, by telling views of a picture from those of others
+    Simclr(EncoderArgs),
+    /// A convolutional autoencoder
+    Autoencoder(EncoderArgs),
+    /// A ResNet-18, from the classes of pictures
+    Resnet18(EncoderArgs),
+    /// Principal components of the pixels
+    Pca(EncoderArgs),
 }
 
 #[derive(Args)]
@@ -81,9 +97,13 @@ impl TargetArgs {
 }
 
 pub fn run(args: PretrainArgs) -> Result<ExitCode> {
-    let (args, config, kind) = match args.target {
+    let (args, config, kind) = match *args.target {
         Target::Clip(args) => (args, PretrainConfig::clip(), "pretrain-clip"),
         Target::Gpt2(args) => (args, PretrainConfig::gpt2(), "pretrain-gpt2"),
+        Target::Simclr(args) => return encoder::run(&args, EncoderRunConfig::simclr),
+        Target::Autoencoder(args) => return encoder::run(&args, EncoderRunConfig::autoencoder),
+        Target::Resnet18(args) => return encoder::run(&args, EncoderRunConfig::resnet18),
+        Target::Pca(args) => return encoder::run(&args, EncoderRunConfig::pca),
     };
     let config = args.apply(config);
     let device = args.run.device.resolve()?;
@@ -100,20 +120,21 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         "pretrain-clip" => pretrain_clip(&config, &context)?,
         _ => pretrain_gpt2(&config, &context)?,
     };
+    Ok(finish(&done, &args.output, &folder))
+}
+
+/// Says what was made and where.
+fn finish(done: &Pretrained, output: &Path, folder: &Path) -> ExitCode {
     if let Some((epoch, loss)) = done.best {
         println!(
             "{} parameters; epoch {epoch} was best, with a validation loss of {loss:.3}",
             done.parameters
         );
     }
-    println!(
-        "wrote {} (run: {})",
-        args.output.display(),
-        folder.display()
-    );
-    Ok(if done.interrupted {
+    println!("wrote {} (run: {})", output.display(), folder.display());
+    if done.interrupted {
         ExitCode::from(130)
     } else {
         ExitCode::SUCCESS
-    })
+    }
 }

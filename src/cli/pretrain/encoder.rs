@@ -1,0 +1,201 @@
+//! `clipcap pretrain simclr`, `autoencoder`, `resnet18` and `pca`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use clipcap::data::classes::ClassSource;
+use clipcap::files;
+use clipcap::pretrain::encoder::{
+    EncoderRun, EncoderRunConfig, Method, Optimizing, pretrain_encoder,
+};
+use clipcap::pretrain::run::PretrainContext;
+use clipcap::pretrain::view_loss::ViewLoss;
+use clipcap::resnet18::{ResNet18Config, Stem};
+use clipcap::train::caption::DATASET;
+use clipcap::train::lars::LarsConfig;
+use clipcap::train::run;
+
+use crate::cli::common::{DeviceArg, UiArg, interruptible, report};
+
+#[derive(Args)]
+pub struct EncoderArgs {
+    /// Model folder that gets the encoder
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Pictures: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a folder a class
+    #[arg(long, value_name = "NAME|DIR", default_value = "scenes")]
+    data: ClassSource,
+    /// Go on with a run from its last checkpoint, with its own settings
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Name of the run's folder in artifacts/
+    #[arg(long, value_name = "NAME")]
+    run: Option<String>,
+    #[arg(long, value_enum, default_value = "auto")]
+    ui: UiArg,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+/// Settings; those that are not given are the data's own.
+#[derive(Args)]
+pub struct SettingArgs {
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Epochs of linear rise to the learning rate
+    #[arg(long, value_name = "N")]
+    warmup_epochs: Option<usize>,
+    /// Side of the pictures that the encoder looks at
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<u32>,
+    /// Channels of the first stage, 64 in a whole ResNet-18
+    #[arg(long, value_name = "N")]
+    width: Option<usize>,
+    /// How a ResNet-18 begins
+    #[arg(long, value_enum)]
+    stem: Option<StemArg>,
+    #[arg(long, value_enum)]
+    optimizer: Option<OptimizerArg>,
+    /// SimCLR's loss
+    #[arg(long, value_enum)]
+    loss: Option<LossArg>,
+    /// Temperature of SimCLR's loss
+    #[arg(long, value_name = "T", default_value_t = 0.5)]
+    temperature: f64,
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum StemArg {
+    /// 3 x 3, stride 1: for small pictures
+    Cifar,
+    /// 7 x 7, stride 2, and a pool
+    Imagenet,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum OptimizerArg {
+    Adam,
+    /// For large batches; it wants learning rates about 0.3 for each 256 pictures of a batch
+    Lars,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LossArg {
+    NtXent,
+    NtLogistic,
+    Triplet,
+}
+
+impl SettingArgs {
+    /// Changes what was given.
+    pub fn apply(&self, config: &mut EncoderRunConfig) {
+        config.epochs = self.epochs.unwrap_or(config.epochs);
+        config.batch_size = self.batch_size.unwrap_or(config.batch_size);
+        config.learning_rate = self.learning_rate.unwrap_or(config.learning_rate);
+        config.warmup_epochs = self.warmup_epochs.unwrap_or(config.warmup_epochs);
+        // A short run has no room for the warmup of a long one.
+        if self.warmup_epochs.is_none() {
+            config.warmup_epochs = config.warmup_epochs.min(config.epochs / 10);
+        }
+        config.image_size = self.image_size.unwrap_or(config.image_size);
+        config.seed = self.seed.unwrap_or(config.seed);
+        match self.optimizer {
+            None | Some(OptimizerArg::Adam) => {}
+            Some(OptimizerArg::Lars) => config.optimizer = Optimizing::Lars(LarsConfig::simclr()),
+        }
+        match &mut config.method {
+            Method::Simclr { network, loss, .. } => {
+                self.apply_network(network);
+                self.apply_loss(loss);
+            }
+            Method::Resnet18 { network, .. } => self.apply_network(network),
+            Method::Autoencoder { width, .. } => *width = self.width.unwrap_or(*width),
+            Method::Pca { .. } => {}
+        }
+    }
+
+    fn apply_network(&self, network: &mut ResNet18Config) {
+        network.width = self.width.unwrap_or(network.width);
+        network.stem = match self.stem {
+            None => network.stem,
+            Some(StemArg::Cifar) => Stem::Cifar,
+            Some(StemArg::Imagenet) => Stem::Imagenet,
+        };
+    }
+
+    fn apply_loss(&self, loss: &mut ViewLoss) {
+        let temperature = self.temperature;
+        *loss = match self.loss {
+            None | Some(LossArg::NtXent) => ViewLoss::NtXent { temperature },
+            Some(LossArg::NtLogistic) => ViewLoss::NtLogistic { temperature },
+            Some(LossArg::Triplet) => ViewLoss::Triplet { margin: 0.8 },
+        };
+    }
+}
+
+impl EncoderArgs {
+    /// A new run's folder and settings, or those of the run that is resumed.
+    fn begin(
+        &self,
+        base: fn(ClassSource) -> EncoderRunConfig,
+    ) -> Result<(PathBuf, EncoderRunConfig)> {
+        let mut config = base(self.data.clone());
+        let Some(folder) = &self.resume else {
+            self.settings.apply(&mut config);
+            config.validate()?;
+            let kind = format!("pretrain-{}", config.name());
+            let folder = run::create(Path::new(run::ARTIFACTS), &kind, self.run.as_deref())?;
+            return Ok((folder, config));
+        };
+        let path = folder.join("config.json");
+        if !path.is_file() {
+            bail!(
+                "{} is no run: it has no config.json; give a folder in {}/",
+                folder.display(),
+                run::ARTIFACTS
+            );
+        }
+        let kept: EncoderRunConfig = files::read_json(&path)?;
+        if kept.name() != config.name() {
+            bail!(
+                "{} is a run of `pretrain {}`, not of `pretrain {}`",
+                folder.display(),
+                kept.name(),
+                config.name()
+            );
+        }
+        Ok((folder.clone(), kept))
+    }
+}
+
+pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Result<ExitCode> {
+    let device = args.device.resolve()?;
+    let (folder, config) = args.begin(base)?;
+    let context = PretrainContext {
+        folder: &folder,
+        output: &args.output,
+        device: &device,
+        ui: args.ui.into(),
+        report: report(),
+        interrupter: interruptible()?,
+    };
+    let done = pretrain_encoder(
+        &config,
+        &EncoderRun {
+            context,
+            dataset: Path::new(DATASET),
+            resume: args.resume.is_some(),
+        },
+    )?;
+    Ok(super::finish(&done, &args.output, &folder))
+}

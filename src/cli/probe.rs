@@ -1,0 +1,280 @@
+//! `clipcap probe`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use clap::error::ErrorKind;
+use clipcap::data::classes::{ClassSet, ClassSource};
+use clipcap::pretrain::encoder::EncoderRunConfig;
+use clipcap::probe::ablation::{self, Ablation};
+use clipcap::probe::report::{self as page, ReportHead};
+use clipcap::probe::table::{self, TableContext};
+use clipcap::probe::{
+    EncoderChoice, Outcome, ProbeConfig, Protocol, embed, evaluate, evaluate_folds,
+};
+use clipcap::train::caption::DATASET;
+use clipcap::train::run;
+use serde_json::json;
+
+use super::common::{DeviceArg, SAMPLE_MODEL, UiArg, interruptible, report, usage};
+use super::pretrain::encoder::SettingArgs;
+
+/// Classes in the printed table; with more the report has them.
+const SHOWN: usize = 20;
+
+/// Tell how well classes can be read out of an encoder's embeddings
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    clipcap probe --encoder model/sample --data scenes-colors --eval knn\n      \
+    CLIP's picture tower on the generated sample\n  \
+    clipcap probe --encoder pca --data cifar10 --report pca.html\n      \
+    a linear classifier on principal components of CIFAR-10\n  \
+    clipcap probe --table\n      \
+    every encoder trained on the sample, and set beside what was published\n  \
+    clipcap probe --ablate temperature --values 0.1,0.5,1 --epochs 4\n      \
+    SimCLR at several temperatures")]
+pub struct ProbeArgs {
+    /// Encoder: a model folder, `pixels`, or `pca` for 128 principal components of the training pictures
+    #[arg(long, value_name = "DIR|NAME", default_value = SAMPLE_MODEL, conflicts_with_all = ["table", "ablate"])]
+    encoder: String,
+    /// Pictures with classes: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a
+    /// folder a class
+    #[arg(long, value_name = "NAME|DIR", default_value = "scenes")]
+    data: ClassSource,
+    /// How a class is read out
+    #[arg(long, value_enum, default_value = "linear")]
+    eval: EvalArg,
+    /// Neighbours that vote, with --eval knn
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    neighbours: usize,
+    /// Train on each of STL-10's ten folds alone, and give the mean
+    #[arg(long)]
+    folds: bool,
+    /// Write an HTML page with the confusion matrix and a map of the embeddings
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Train every encoder, probe it both ways, and print a table with published numbers beside
+    #[arg(long, conflicts_with = "ablate")]
+    table: bool,
+    /// Train SimCLR with several values of one setting
+    #[arg(long, value_enum)]
+    ablate: Option<AblateArg>,
+    /// Temperatures or batch sizes, with --ablate
+    #[arg(
+        long,
+        value_name = "A,B,...",
+        value_delimiter = ',',
+        requires = "ablate"
+    )]
+    values: Vec<f64>,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Name of the run's folder in artifacts/, with --table and --ablate; one that is there is gone on with
+    #[arg(long, value_name = "NAME")]
+    run: Option<String>,
+    #[arg(long, value_enum, default_value = "auto")]
+    ui: UiArg,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum EvalArg {
+    /// Logistic regression, its penalty chosen on held-out folds
+    Linear,
+    /// A weighted vote of the nearest training embeddings
+    Knn,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum AblateArg {
+    Temperature,
+    Augmentations,
+    BatchSize,
+    Losses,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Text,
+    /// One JSON object
+    Json,
+}
+
+impl From<AblateArg> for Ablation {
+    fn from(arg: AblateArg) -> Self {
+        match arg {
+            AblateArg::Temperature => Self::Temperature,
+            AblateArg::Augmentations => Self::Augmentations,
+            AblateArg::BatchSize => Self::BatchSize,
+            AblateArg::Losses => Self::Losses,
+        }
+    }
+}
+
+impl From<EvalArg> for Protocol {
+    fn from(arg: EvalArg) -> Self {
+        match arg {
+            EvalArg::Linear => Self::Linear,
+            EvalArg::Knn => Self::Knn,
+        }
+    }
+}
+
+pub fn run(args: ProbeArgs) -> Result<ExitCode> {
+    if args.neighbours == 0 {
+        usage(
+            ErrorKind::InvalidValue,
+            "--neighbours is 0: give at least 1",
+        );
+    }
+    if args.table || args.ablate.is_some() {
+        return many(&args);
+    }
+    let device = args.device.resolve()?;
+    let set = ClassSet::load(&args.data, Path::new(DATASET))?;
+    let mut sizes = EncoderRunConfig::simclr(args.data.clone());
+    args.settings.apply(&mut sizes);
+    let choice = EncoderChoice::from(&*args.encoder);
+    let encoder = choice.load(sizes.image_size, &set, &device)?;
+    let embedded = embed(&encoder, &set, &report())?;
+    let mut config = ProbeConfig::default();
+    config.knn.neighbours = args.neighbours;
+    if args.folds {
+        let outcomes = evaluate_folds(&embedded, args.eval.into(), &config)?;
+        print_folds(&args, &outcomes);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let outcome = evaluate(&embedded, args.eval.into(), &config)?;
+    match args.format {
+        Format::Text => print(&args, &outcome),
+        Format::Json => println!(
+            "{}",
+            json!({"encoder": args.encoder, "data": args.data.to_string(), "outcome": outcome})
+        ),
+    }
+    if let Some(path) = &args.report {
+        let data = args.data.to_string();
+        let head = ReportHead {
+            encoder: &args.encoder,
+            data: &data,
+        };
+        page::write(path, &embedded, &outcome, &head)?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(args: &ProbeArgs, outcome: &Outcome) {
+    println!(
+        "{} on {}, {}: {}",
+        args.encoder,
+        args.data,
+        outcome.protocol.name(),
+        outcome.settings
+    );
+    let interval = outcome.interval.map_or_else(String::new, |interval| {
+        format!(
+            " ({:.1}% to {:.1}%)",
+            100.0 * interval.low,
+            100.0 * interval.high
+        )
+    });
+    println!(
+        "{:.1}%{interval} of {} test pictures right",
+        100.0 * outcome.accuracy,
+        outcome.labels.len()
+    );
+    if outcome.classes.len() > SHOWN {
+        return;
+    }
+    println!(
+        "{:<16} {:>8} {:>8} {:>10} {:>7}",
+        "class", "pictures", "recall", "precision", "F1"
+    );
+    for class in &outcome.classes {
+        println!(
+            "{:<16} {:>8} {:>7.1}% {:>9.1}% {:>6.1}%",
+            class.name,
+            class.pictures,
+            100.0 * class.recall,
+            100.0 * class.precision,
+            100.0 * class.f1
+        );
+    }
+}
+
+fn print_folds(args: &ProbeArgs, outcomes: &[Outcome]) {
+    let count = outcomes.len() as f64;
+    let mean = outcomes.iter().map(|outcome| outcome.accuracy).sum::<f64>() / count;
+    let squares = outcomes
+        .iter()
+        .map(|outcome| (outcome.accuracy - mean).powi(2));
+    let deviation = (squares.sum::<f64>() / (count - 1.0).max(1.0)).sqrt();
+    match args.format {
+        Format::Text => println!(
+            "{} on {}, {}: {:.1}% ± {:.1}% over {count} folds",
+            args.encoder,
+            args.data,
+            Protocol::from(args.eval).name(),
+            100.0 * mean,
+            100.0 * deviation
+        ),
+        Format::Json => println!(
+            "{}",
+            json!({
+                "encoder": args.encoder, "data": args.data.to_string(), "accuracy": mean,
+                "deviation": deviation, "folds": outcomes,
+            })
+        ),
+    }
+}
+
+/// The table, or an ablation.
+fn many(args: &ProbeArgs) -> Result<ExitCode> {
+    let device = args.device.resolve()?;
+    let kind = if args.table { "table" } else { "ablation" };
+    let named = args
+        .run
+        .as_ref()
+        .map(|name| Path::new(run::ARTIFACTS).join(name));
+    let folder = match named.filter(|folder| folder.is_dir()) {
+        Some(folder) => folder,
+        None => run::create(Path::new(run::ARTIFACTS), kind, args.run.as_deref())?,
+    };
+    let interrupter = interruptible()?;
+    let context = TableContext {
+        folder: &folder,
+        dataset: Path::new(DATASET),
+        clip: Some(Path::new(SAMPLE_MODEL)).filter(|path| path.is_dir()),
+        device: &device,
+        ui: args.ui.into(),
+        report: report(),
+        interrupter: interrupter.clone(),
+    };
+    match args.ablate {
+        Some(ablate) => {
+            let mut base = EncoderRunConfig::simclr(args.data.clone());
+            args.settings.apply(&mut base);
+            let ablate = Ablation::from(ablate);
+            let points = ablation::run(ablate, &args.data, &base, &args.values, &context)?;
+            print!("{}", ablation::markdown(ablate, &points));
+        }
+        None => {
+            let change = |config: &mut EncoderRunConfig| args.settings.apply(config);
+            let rows = table::run(&args.data, change, &context)?;
+            print!("{}", table::markdown(&rows, &args.data));
+        }
+    }
+    eprintln!("the run is {}", folder.display());
+    if interrupter.should_stop() {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        eprintln!("go on with the same command and --run {name}");
+        return Ok(ExitCode::from(130));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,238 @@
+//! Published data sets that come as one archive: downloaded, checked, unpacked.
+//!
+//! A download that was cut off is gone on with, in the same call or the next. What does not have the published checksum is
+//! not unpacked.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use flate2::read::GzDecoder;
+use md5::{Digest, Md5};
+
+use crate::files;
+use crate::hub::Watch;
+
+/// Times a lost connection is taken up again.
+const RETRIES: u32 = 4;
+const CHUNK: usize = 1 << 16;
+
+/// Where a data set is and what it is like.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// A gzipped tar file.
+    pub url: String,
+    /// Checksum of the archive, as its publisher, or torchvision 0.29, gives it.
+    pub md5: &'static str,
+    /// The folder in it.
+    pub folder: &'static str,
+    /// How long a lost connection is left alone, doubled each time.
+    pub patience: Duration,
+}
+
+/// The data sets that can be fetched.
+pub fn known() -> [Archive; 2] {
+    let archive = |name, about, url: &str, md5, folder| Archive {
+        name,
+        about,
+        url: url.to_string(),
+        md5,
+        folder,
+        patience: Duration::from_millis(500),
+    };
+    [
+        archive(
+            "cifar10",
+            "CIFAR-10: 60,000 pictures of 32 pixels in 10 classes, 170 MB",
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            "c32a1d4ab5d03f1284b67883e8d87530",
+            "cifar-10-batches-bin",
+        ),
+        archive(
+            "stl10",
+            "STL-10: 13,000 pictures of 96 pixels in 10 classes, 100,000 without, 2.6 GB",
+            "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+            "91f7769df0f17e558f3565bffb0c7dfb",
+            "stl10_binary",
+        ),
+    ]
+}
+
+/// Downloads an archive unless it was, and unpacks it below `dataset`. Returns the data set's folder.
+///
+/// # Errors
+/// When the server is out of reach or refuses, the disk is full, or the checksum is another.
+pub fn fetch(archive: &Archive, dataset: &Path, watch: &dyn Watch) -> Result<PathBuf> {
+    let folder = dataset.join(archive.folder);
+    if folder.is_dir() {
+        watch.note(&format!("{} is there already", folder.display()));
+        return Ok(folder);
+    }
+    files::create_dir(dataset)?;
+    let part = dataset.join(format!("{}.tar.gz.part", archive.folder));
+    download(archive, &part, watch)?;
+    check(archive, &part)?;
+    watch.note(&format!("unpacking {}", folder.display()));
+    unpack(archive, &part, &folder)?;
+    let _ = fs::remove_file(&part); // what is left of it does no harm
+    Ok(folder)
+}
+
+fn download(archive: &Archive, part: &Path, watch: &dyn Watch) -> Result<()> {
+    let mut retries = 0;
+    loop {
+        let error = match attempt(archive, part, watch) {
+            Ok(()) => return Ok(()),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Cut(error)) => error,
+        };
+        watch.end();
+        if retries == RETRIES {
+            bail!(
+                "{}: the connection was lost: {error}: what has come is kept, run the command again to go on",
+                archive.url
+            );
+        }
+        watch.note(&format!(
+            "{}: the connection was lost: {error}; trying again ({} of {RETRIES})",
+            archive.url,
+            retries + 1
+        ));
+        std::thread::sleep(archive.patience * 2_u32.pow(retries));
+        retries += 1;
+    }
+}
+
+/// Whether it makes sense to try again.
+enum Failure {
+    Cut(String),
+    Final(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// Goes on where the part ends.
+fn attempt(archive: &Archive, part: &Path, watch: &dyn Watch) -> Result<(), Failure> {
+    let there = fs::metadata(part).map_or(0, |metadata| metadata.len());
+    let mut request = ureq::get(&archive.url);
+    if there > 0 {
+        request = request.header("Range", format!("bytes={there}-"));
+    }
+    let response = match request.call() {
+        Ok(response) => response,
+        // Nothing is left to come.
+        Err(ureq::Error::StatusCode(416)) => return Ok(()),
+        Err(ureq::Error::StatusCode(status @ 500..)) => {
+            return Err(Failure::Cut(format!("the server answers {status}")));
+        }
+        Err(error) => {
+            let error = anyhow::anyhow!(
+                "{} is out of reach: {error}: check the connection, or download it by other means and unpack it so that {} is there",
+                archive.url,
+                part.with_file_name(archive.folder).display()
+            );
+            return Err(error.into());
+        }
+    };
+    // A server that does not go on begins anew.
+    let start = if response.status() == 206 { there } else { 0 };
+    let rest = response
+        .headers()
+        .get("content-length")
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let cannot_write = || {
+        format!(
+            "cannot write {}: check permissions and free space",
+            part.display()
+        )
+    };
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(start == 0)
+        .append(start > 0)
+        .open(part)
+        .with_context(cannot_write)?;
+    watch.begin(archive.name, start + rest.unwrap_or(0));
+    watch.advance(start);
+    let mut reader = response.into_body().into_reader();
+    let mut buffer = vec![0; CHUNK];
+    let mut came = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                file.write_all(&buffer[..read]).with_context(cannot_write)?;
+                came += read as u64;
+                watch.advance(read as u64);
+            }
+            Err(error) => return Err(Failure::Cut(error.to_string())),
+        }
+    }
+    match rest {
+        Some(rest) if came < rest => Err(Failure::Cut(format!("{came} of {rest} bytes came"))),
+        _ => {
+            watch.end();
+            Ok(())
+        }
+    }
+}
+
+/// A file with another checksum is removed.
+fn check(archive: &Archive, part: &Path) -> Result<()> {
+    let mut hash = Md5::new();
+    let mut file = File::open(part).with_context(|| format!("cannot read {}", part.display()))?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file
+            .read(&mut buffer)
+            .with_context(|| format!("cannot read {}", part.display()))?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    let found = files::hex(&hash.finalize());
+    if found == archive.md5 {
+        return Ok(());
+    }
+    fs::remove_file(part).with_context(|| format!("cannot remove {}", part.display()))?;
+    bail!(
+        "{} is not what was published: its MD5 is {found}, not {}: it was removed, fetch it again",
+        archive.url,
+        archive.md5
+    )
+}
+
+/// Unpacks the archive's folder; it is there whole, or not at all.
+fn unpack(archive: &Archive, part: &Path, folder: &Path) -> Result<()> {
+    files::write_folder(folder, |temporary| {
+        let file = File::open(part).with_context(|| format!("cannot read {}", part.display()))?;
+        let mut tar = tar::Archive::new(GzDecoder::new(BufReader::new(file)));
+        let damaged = || format!("{} is damaged: delete it and fetch again", part.display());
+        for entry in tar.entries().with_context(damaged)? {
+            let mut entry = entry.with_context(damaged)?;
+            let path = entry.path().with_context(damaged)?.into_owned();
+            // Files right below the folder; nothing in an archive may lead elsewhere.
+            let (Some(name), true) = (path.file_name(), entry.header().entry_type().is_file())
+            else {
+                continue;
+            };
+            let target = temporary.join(name);
+            let mut out = File::create(&target)
+                .with_context(|| format!("cannot write {}", target.display()))?;
+            io::copy(&mut entry, &mut out).with_context(|| {
+                format!("cannot unpack {} to {}", archive.name, target.display())
+            })?;
+        }
+        Ok(())
+    })
+}

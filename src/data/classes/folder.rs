@@ -1,0 +1,147 @@
+//! A folder a class: `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or `CLASS/*.jpg`, of which every fifth picture of a class
+//! is tested on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use walkdir::WalkDir;
+
+use super::{ClassSet, Labelled, Pictures};
+use crate::picture::is_picture_name;
+
+/// What the part to test on is called.
+const TEST_NAMES: [&str; 3] = ["test", "val", "valid"];
+/// Without parts of its own, one in so many pictures of a class is tested on.
+const TEST_SHARE: usize = 5;
+
+pub fn load(folder: &Path) -> Result<ClassSet> {
+    let train = folder.join("train");
+    let tests = TEST_NAMES.map(|name| folder.join(name));
+    let test = tests.into_iter().find(|test| test.is_dir());
+    let (classes, train, test) = match test {
+        Some(test) if train.is_dir() => {
+            let classes = classes(&train)?;
+            let train = files(&train, &classes)?;
+            let known = self::classes(&test)?;
+            let unknown = known.iter().find(|name| !classes.contains(name));
+            ensure!(
+                unknown.is_none(),
+                "{} has the class `{}`, which {} has not",
+                test.display(),
+                unknown.map_or("", String::as_str),
+                folder.join("train").display()
+            );
+            let test = files(&test, &classes)?;
+            (classes, train, test)
+        }
+        _ => {
+            let classes = classes(folder)?;
+            let (test, train) = files(folder, &classes)?
+                .into_iter()
+                .partition(|(_, _, place)| place % TEST_SHARE == TEST_SHARE - 1);
+            (classes, train, test)
+        }
+    };
+    ensure!(
+        !train.is_empty() && !test.is_empty(),
+        "{} has {} pictures in folders to train on and {} to test on: put the pictures of each class into a folder of their own",
+        folder.display(),
+        train.len(),
+        test.len()
+    );
+    Ok(ClassSet {
+        name: folder.display().to_string(),
+        classes,
+        train: labelled(train)?,
+        test: labelled(test)?,
+        unlabelled: None,
+        folds: Vec::new(),
+    })
+}
+
+/// A picture, its class and its place among the pictures of the class.
+type Found = (PathBuf, usize, usize);
+
+/// Names of the subfolders, sorted.
+fn classes(folder: &Path) -> Result<Vec<String>> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().to_str()?.to_string();
+            (entry.path().is_dir() && !name.starts_with('.')).then_some(name)
+        })
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn files(folder: &Path, classes: &[String]) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for (label, class) in classes.iter().enumerate() {
+        let mut paths = Vec::new();
+        for entry in WalkDir::new(folder.join(class)).sort_by_file_name() {
+            let path = match entry {
+                Ok(entry) => entry.into_path(),
+                // A class that the test part does not have.
+                Err(error) if error.depth() == 0 => break,
+                Err(error) => return Err(error.into()),
+            };
+            if is_picture_name(&path) && path.is_file() {
+                paths.push(path);
+            }
+        }
+        let placed = paths.into_iter().enumerate();
+        found.extend(placed.map(|(place, path)| (path, label, place)));
+    }
+    Ok(found)
+}
+
+fn labelled(found: Vec<Found>) -> Result<Labelled> {
+    let (paths, labels) = found
+        .into_iter()
+        .map(|(path, label, _)| (path, label))
+        .unzip();
+    Labelled::new(Pictures::Files(Arc::new(paths)), labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image::RgbImage::new(2, 2).save(path).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn one_in_five_of_each_class_is_tested_on() {
+        let names: Vec<String> = (0..10).map(|i| format!("cat/{i}.png")).collect();
+        let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+        names.extend(["dog/a.png", "dog/b.png"]);
+        let set = load(place(&names).path()).unwrap();
+        assert_eq!(set.classes, ["cat", "dog"]);
+        assert_eq!((set.train.len(), set.test.len()), (10, 2));
+        assert_eq!(set.test.labels, [0, 0]);
+    }
+
+    #[test]
+    fn parts_of_its_own_are_kept_and_need_known_classes() {
+        let folder = place(&["train/cat/a.png", "train/dog/b.png", "test/dog/c.png"]);
+        let set = load(folder.path()).unwrap();
+        assert_eq!((set.train.labels, set.test.labels), (vec![0, 1], vec![1]));
+        let folder = place(&["train/cat/a.png", "test/dog/c.png"]);
+        let error = load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("class `dog`"), "{error}");
+        let error = load(place(&["a.png"]).path()).unwrap_err().to_string();
+        assert!(error.contains("into a folder of their own"), "{error}");
+    }
+}

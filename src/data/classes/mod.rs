@@ -1,0 +1,167 @@
+//! Pictures with a class each: CIFAR-10, STL-10, a folder a class, and the sample scenes.
+
+mod cifar10;
+mod folder;
+mod pictures;
+mod scenes;
+mod stl10;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+pub use pictures::Pictures;
+pub use scenes::SceneClass;
+
+/// Where classified pictures come from, as it is named on the command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ClassSource {
+    /// The generated sample.
+    Scenes(SceneClass),
+    /// CIFAR-10 where `fetch cifar10` puts it.
+    Cifar10,
+    /// STL-10 where `fetch stl10` puts it.
+    Stl10,
+    /// CIFAR-10's or STL-10's own files, or a folder a class.
+    Path(PathBuf),
+}
+
+/// Pictures and the class of each.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    pub pictures: Pictures,
+    /// Indices into the names of the classes.
+    pub labels: Vec<usize>,
+}
+
+/// A whole data set.
+#[derive(Clone, Debug)]
+pub struct ClassSet {
+    pub name: String,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    pub train: Labelled,
+    pub test: Labelled,
+    /// Pictures without a class, to pretrain on.
+    pub unlabelled: Option<Pictures>,
+    /// Parts of the training pictures that are each to be trained on alone, with the mean of the tests as the result
+    /// (STL-10); indices, perhaps none.
+    pub folds: Vec<Vec<usize>>,
+}
+
+impl FromStr for ClassSource {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(match text {
+            "scenes" => Self::Scenes(SceneClass::Kind),
+            "scenes-shapes" => Self::Scenes(SceneClass::Shape),
+            "scenes-colors" => Self::Scenes(SceneClass::Color),
+            "cifar10" => Self::Cifar10,
+            "stl10" => Self::Stl10,
+            path => Self::Path(path.into()),
+        })
+    }
+}
+
+impl fmt::Display for ClassSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scenes(SceneClass::Kind) => f.write_str("scenes"),
+            Self::Scenes(SceneClass::Shape) => f.write_str("scenes-shapes"),
+            Self::Scenes(SceneClass::Color) => f.write_str("scenes-colors"),
+            Self::Cifar10 => f.write_str("cifar10"),
+            Self::Stl10 => f.write_str("stl10"),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Labelled {
+    /// # Errors
+    /// When there are not as many labels as pictures.
+    fn new(pictures: Pictures, labels: Vec<usize>) -> Result<Self> {
+        ensure!(
+            pictures.len() == labels.len(),
+            "{} pictures with {} labels",
+            pictures.len(),
+            labels.len()
+        );
+        Ok(Self { pictures, labels })
+    }
+
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+impl ClassSet {
+    /// Reads a data set, or makes the sample. `dataset` is the folder that fetched data sets are in.
+    ///
+    /// # Errors
+    /// When files are missing, of a wrong size, or have labels that name no class; the message names the file.
+    pub fn load(source: &ClassSource, dataset: &Path) -> Result<Self> {
+        let set = match source {
+            ClassSource::Scenes(class) => scenes::load(*class)?,
+            ClassSource::Cifar10 => {
+                cifar10::load(&fetched(dataset, &cifar10::FOLDERS, "cifar10")?)?
+            }
+            ClassSource::Stl10 => stl10::load(&fetched(dataset, &[stl10::FOLDER], "stl10")?)?,
+            ClassSource::Path(path) => Self::open(path)?,
+        };
+        ensure!(
+            set.classes.len() > 1,
+            "{source} has {} class: two are needed to tell apart",
+            set.classes.len()
+        );
+        for (part, name) in [(&set.train, "train"), (&set.test, "test")] {
+            ensure!(!part.is_empty(), "{source} has no picture to {name} on");
+        }
+        Ok(set)
+    }
+
+    /// A data set by what its folder holds.
+    fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            bail!(
+                "{} is no folder: give a folder of CIFAR-10, STL-10 or one folder a class, or scenes, scenes-shapes, scenes-colors, cifar10 or stl10",
+                path.display()
+            );
+        }
+        if cifar10::is_there(path) {
+            cifar10::load(path)
+        } else if stl10::is_there(path) {
+            stl10::load(path)
+        } else {
+            folder::load(path)
+        }
+    }
+
+    /// What is pretrained on: the unlabelled pictures where there are some, else the training part without its labels.
+    pub fn to_pretrain(&self) -> Pictures {
+        self.unlabelled
+            .clone()
+            .unwrap_or_else(|| self.train.pictures.clone())
+    }
+}
+
+/// The first of the folders that is there.
+fn fetched(dataset: &Path, folders: &[&str], name: &str) -> Result<PathBuf> {
+    let found = folders.iter().map(|folder| dataset.join(folder));
+    match found.into_iter().find(|folder| folder.is_dir()) {
+        Some(folder) => Ok(folder),
+        None => bail!(
+            "{} is missing: get it with `clipcap fetch {name}`, or give --data the folder that it is in",
+            dataset.join(folders[0]).display()
+        ),
+    }
+}

@@ -1,0 +1,89 @@
+//! The sample scenes with classes: what the main object is.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::{ClassSet, Labelled, Pictures};
+use crate::data::scenes::{Color, Kind, SAMPLE_COUNT, SAMPLE_SEED, Shape, scene};
+
+/// Pictures of the sample that are tested on; the others are trained on.
+const TEST: usize = SAMPLE_COUNT / 5;
+
+/// What of the main object makes a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SceneClass {
+    /// Colour and shape, 64 classes.
+    Kind,
+    /// 8 classes.
+    Shape,
+    /// 8 classes.
+    Color,
+}
+
+impl SceneClass {
+    fn label(self, kind: Kind) -> usize {
+        let (shape, color) = (kind.shape as usize, kind.color as usize);
+        match self {
+            Self::Kind => color * Shape::ALL.len() + shape,
+            Self::Shape => shape,
+            Self::Color => color,
+        }
+    }
+
+    fn names(self) -> Vec<String> {
+        let shapes = Shape::ALL.map(|shape| format!("{shape:?}").to_lowercase());
+        let colors = Color::ALL.map(|color| format!("{color:?}").to_lowercase());
+        match self {
+            Self::Kind => colors
+                .iter()
+                .flat_map(|color| shapes.iter().map(move |shape| format!("{color} {shape}")))
+                .collect(),
+            Self::Shape => shapes.to_vec(),
+            Self::Color => colors.to_vec(),
+        }
+    }
+}
+
+pub fn load(class: SceneClass) -> Result<ClassSet> {
+    let part = |first: usize, count: usize| {
+        let pictures = Pictures::Scenes {
+            seed: SAMPLE_SEED,
+            first: first as u64,
+            count,
+        };
+        let labels = (first..first + count)
+            .map(|index| class.label(scene(SAMPLE_SEED, index as u64).kind()))
+            .collect();
+        Labelled::new(pictures, labels)
+    };
+    Ok(ClassSet {
+        name: "sample scenes".to_string(),
+        classes: class.names(),
+        train: part(0, SAMPLE_COUNT - TEST)?,
+        test: part(SAMPLE_COUNT - TEST, TEST)?,
+        unlabelled: None,
+        folds: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_a_name_and_pictures_in_both_parts() {
+        for class in [SceneClass::Kind, SceneClass::Shape, SceneClass::Color] {
+            let set = load(class).unwrap();
+            for part in [&set.train, &set.test] {
+                let mut seen = vec![0; set.classes.len()];
+                part.labels.iter().for_each(|&label| seen[label] += 1);
+                assert!(seen.iter().all(|&count| count > 0), "{class:?}: {seen:?}");
+            }
+        }
+        let set = load(SceneClass::Kind).unwrap();
+        let kind = scene(SAMPLE_SEED, 0).kind();
+        let name = format!("{:?} {:?}", kind.color, kind.shape).to_lowercase();
+        assert_eq!(set.classes[set.train.labels[0]], name);
+    }
+}

@@ -1,0 +1,140 @@
+//! STL-10 (Coates, Ng and Lee 2011, <https://cs.stanford.edu/~acoates/stl10/>): 5,000 labelled training pictures in ten
+//! overlapping folds, 8,000 to test on, 100,000 without labels; 96 pixels square, planes by columns, labels from 1.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{ClassSet, Labelled, Pictures};
+
+/// The archive's folder.
+pub const FOLDER: &str = "stl10_binary";
+const SIDE: u32 = 96;
+const CLASSES: [&str; 10] = [
+    "airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck",
+];
+
+/// Whether a folder holds it.
+pub fn is_there(folder: &Path) -> bool {
+    folder.join("train_X.bin").is_file()
+}
+
+pub fn load(folder: &Path) -> Result<ClassSet> {
+    let names = folder.join("class_names.txt");
+    let classes: Vec<String> = match fs::read_to_string(&names) {
+        Ok(text) => text.split_whitespace().map(String::from).collect(),
+        Err(_) => CLASSES.map(String::from).to_vec(),
+    };
+    let unlabelled = folder.join("unlabeled_X.bin");
+    let train = part(folder, "train", classes.len())?;
+    let folds = folds(&folder.join("fold_indices.txt"), train.len())?;
+    Ok(ClassSet {
+        name: "STL-10".to_string(),
+        test: part(folder, "test", classes.len())?,
+        unlabelled: match unlabelled.is_file() {
+            true => Some(Pictures::columns(&unlabelled, SIDE)?),
+            false => None,
+        },
+        folds,
+        classes,
+        train,
+    })
+}
+
+fn part(folder: &Path, name: &str, classes: usize) -> Result<Labelled> {
+    let pictures = Pictures::columns(&folder.join(format!("{name}_X.bin")), SIDE)?;
+    let path = folder.join(format!("{name}_y.bin"));
+    let labels = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        labels.len() == pictures.len(),
+        "{} has {} labels for {} pictures: it is cut short or another file; fetch it again",
+        path.display(),
+        labels.len(),
+        pictures.len()
+    );
+    let label = |(index, &label): (usize, &u8)| {
+        ensure!(
+            (1..=classes).contains(&usize::from(label)),
+            "{}: label {index} is {label}, and there are classes 1 to {classes}",
+            path.display()
+        );
+        Ok(usize::from(label) - 1)
+    };
+    let labels = labels
+        .iter()
+        .enumerate()
+        .map(label)
+        .collect::<Result<_>>()?;
+    Labelled::new(pictures, labels)
+}
+
+/// A line a fold, of indices from 0; no fold where there is no file.
+fn folds(path: &Path, count: usize) -> Result<Vec<Vec<usize>>> {
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let index = |word: &str| {
+        let index = word.parse().ok().filter(|&index: &usize| index < count);
+        index.with_context(|| {
+            format!(
+                "{}: `{word}` is no index of the {count} training pictures",
+                path.display()
+            )
+        })
+    };
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| line.split_whitespace().map(index).collect())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of two training pictures and one to test on.
+    fn folder(labels: [u8; 2]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let size = 3 * 96 * 96;
+        let mut train = vec![0; 2 * size];
+        // Column 5, row 2 of the second picture's red plane.
+        train[size + 5 * 96 + 2] = 9;
+        fs::write(folder.path().join("train_X.bin"), train).unwrap();
+        fs::write(folder.path().join("train_y.bin"), labels).unwrap();
+        fs::write(folder.path().join("test_X.bin"), vec![7; size]).unwrap();
+        fs::write(folder.path().join("test_y.bin"), [10]).unwrap();
+        fs::write(folder.path().join("fold_indices.txt"), "0 1 \n1\n").unwrap();
+        folder
+    }
+
+    #[test]
+    fn planes_are_by_columns_and_labels_from_one() {
+        let folder = folder([1, 2]);
+        let set = load(folder.path()).unwrap();
+        assert_eq!(set.train.labels, [0, 1]);
+        assert_eq!(set.test.labels, [9]);
+        let second = set.train.pictures.get(1).unwrap();
+        assert_eq!(second.get_pixel(5, 2).0, [9, 0, 0]);
+        assert_eq!(set.folds, [vec![0, 1], vec![1]]);
+        assert!(set.unlabelled.is_none());
+    }
+
+    #[test]
+    fn wrong_labels_and_sizes_are_named() {
+        let message = |folder: &Path| format!("{:#}", load(folder).unwrap_err());
+        let bad = folder([1, 11]);
+        let error = message(bad.path());
+        assert!(error.contains("train_y.bin: label 1 is 11"), "{error}");
+        let short = folder([1, 2]);
+        fs::write(short.path().join("test_X.bin"), [1, 2, 3]).unwrap();
+        let error = message(short.path());
+        assert!(error.contains("test_X.bin has 3 bytes"), "{error}");
+        let few = folder([1, 2]);
+        fs::write(few.path().join("fold_indices.txt"), "0 2").unwrap();
+        let error = message(few.path());
+        assert!(error.contains("`2` is no index"), "{error}");
+    }
+}
