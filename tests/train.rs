@@ -404,3 +404,51 @@ fn cross_validation_writes_a_table_and_a_configuration_to_train_with() {
     ]);
     assert_eq!(train.status.code(), Some(0), "{}", stderr(&train));
 }
+
+#[test]
+fn named_settings_are_compared_in_a_table_and_finished_ones_are_not_run_again() {
+    let place = Place::new();
+    place.write_data();
+    let variants = r#"[
+        {"name": "as it is", "set": {}},
+        {"name": "Linear mapper", "set": {"mapper": {"name": "linear"}}},
+        {"name": "captions alone", "set": {"learn_from": "captions", "noise.mode": "gaussian"}}
+    ]"#;
+    fs::write(place.path("variants.json"), variants).unwrap();
+    let ablate = |more: &[&str]| {
+        let args = "ablate variants.json --model model/tiny --data data/captions.json --images data/images --prefix-length 4 --clip-length 3 --layers 1 --epochs 1 --batch-size 4 --device cpu --run compared";
+        let args: Vec<&str> = args.split(' ').collect();
+        place.run(&[&args[..], more].concat())
+    };
+    let output = ablate(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let run = place.path("artifacts/compared");
+    let table = fs::read_to_string(run.join("table.md")).unwrap();
+    assert_eq!(stdout(&output), table);
+    let names = ["as it is", "Linear mapper", "captions alone"];
+    for (row, name) in table.lines().skip(2).zip(names) {
+        assert!(row.starts_with(&format!("| {name} | ")), "{table}");
+        assert_eq!(row.matches('|').count(), 6, "{table}");
+    }
+    let config = fs::read_to_string(run.join("02-linear-mapper/config.json")).unwrap();
+    assert!(config.contains("\"linear\""), "{config}");
+
+    // What is finished keeps its numbers, seconds too; what is not is run.
+    fs::remove_file(run.join("03-captions-alone/result.json")).unwrap();
+    let again = ablate(&[]);
+    let rows = |output: &std::process::Output| -> Vec<String> {
+        stdout(output).lines().take(4).map(String::from).collect()
+    };
+    assert_eq!(rows(&again), rows(&output), "{}", stderr(&again));
+    fails_with(
+        &ablate(&["--seed", "9"]),
+        &["ablation.json", "other settings"],
+    );
+    fs::write(
+        place.path("variants.json"),
+        "[{\"name\": \"x\", \"set\": {\"depth\": 1}}]",
+    )
+    .unwrap();
+    fs::remove_dir_all(&run).unwrap();
+    fails_with(&ablate(&[]), &["`x`", "`depth`"]);
+}

@@ -9,7 +9,7 @@ use clipcap::train::config::TrainConfig;
 use common::place::{Place, fails_with, stderr};
 use common::run::{losses, validation_losses, weights};
 
-const SHORT: [&str; 4] = ["--epochs", "2", "--seed", "3"];
+const SHORT: [&str; 6] = ["--epochs", "2", "--seed", "3", "--warmup-steps", "1"];
 
 /// Trains, and gives the run's name.
 fn train<'a>(place: &Place, run: &'a str, more: &[&str]) -> &'a str {

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use safetensors::SafeTensors;
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, Metadata};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -104,14 +103,19 @@ fn header(file: &mut File, count: usize, width: usize) -> Result<(u64, String)> 
     if size > MAX_HEADER {
         bail!("its header is too long");
     }
-    let mut bytes = length.to_vec();
-    file.take(size).read_to_end(&mut bytes)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
+    let mut bytes = vec![0; size as usize];
+    file.read_exact(&mut bytes)?;
+    let metadata: Metadata = serde_json::from_slice(&bytes)?;
+    let start = 8 + size;
     let tensor = metadata.info(NAME).context("it holds no embeddings")?;
     let sha256 = (metadata.metadata().as_ref()).and_then(|all| all.get("sha256"));
     match sha256 {
-        Some(sha256) if tensor.dtype == Dtype::F32 && tensor.shape == [count, width] => {
-            Ok((bytes.len() as u64, sha256.clone()))
+        Some(sha256)
+            if tensor.dtype == Dtype::F32
+                && tensor.shape == [count, width]
+                && file.metadata()?.len() == start + (4 * count * width) as u64 =>
+        {
+            Ok((start, sha256.clone()))
         }
         _ => bail!("it holds other embeddings"),
     }
@@ -191,6 +195,7 @@ fn is_missing(row: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::SafeTensors;
     use std::fs;
 
     fn write_rows(path: &Path, rows: &[Option<Vec<f32>>]) {

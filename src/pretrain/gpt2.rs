@@ -2,8 +2,9 @@
 //!
 //! A document is all captions of one picture in random order, one after the other and each as a captioner will write
 //! it, without a space before. So the model learns that what stands before a sentence tells what the sentence is about,
-//! which is what a mapper's prefix will use. Before a document stands a random number of end-of-text tokens, as a prefix
-//! will: captions are met at every position they can later begin at.
+//! which is what a mapper's prefix will use. Before a document stands a lead of a random number of end-of-text tokens, as
+//! a prefix will: captions are met at every position they can later begin at. Shreds of one caption are strewn over the
+//! lead, in their order but with gaps, so that the model does not only go on with whole sentences: a prefix is none.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -71,10 +72,27 @@ impl DocumentBatcher {
         document.shuffle(rng);
         let lead = rng.random_range(1..=MAX_LEAD.min(self.n_positions / 2));
         let mut row = vec![self.end_of_text; lead];
+        if document.len() > 1
+            && let Some(shredded) = document.pop()
+        {
+            strew(&shredded, &mut row, rng);
+        }
         row.extend(document.into_iter().flatten());
         row.push(self.end_of_text);
         row.truncate(self.n_positions);
         (lead, row)
+    }
+}
+
+/// Puts a random share of the tokens into random places of the lead, in their order.
+fn strew(tokens: &[u32], lead: &mut [u32], rng: &mut ChaCha8Rng) {
+    let share: f64 = rng.random();
+    let kept = tokens.iter().filter(|_| rng.random_bool(share));
+    let kept: Vec<u32> = kept.take(lead.len()).copied().collect();
+    let mut places = rand::seq::index::sample(rng, lead.len(), kept.len()).into_vec();
+    places.sort_unstable();
+    for (place, token) in places.into_iter().zip(kept) {
+        lead[place] = token;
     }
 }
 
@@ -162,8 +180,9 @@ mod tests {
             ints(batch.positions),
             ints(batch.targets),
         );
+        // One caption of the first document is in shreds.
         assert!(
-            targets == [1, 2, 3, 9, 4, 9] || targets == [3, 1, 2, 9, 4, 9],
+            targets == [1, 2, 9, 4, 9] || targets == [3, 9, 4, 9],
             "{targets:?}"
         );
         for (&position, &target) in positions.iter().zip(&targets) {
@@ -175,11 +194,23 @@ mod tests {
             .iter()
             .filter(|&&position| (position as usize) < t)
             .count();
-        assert_eq!(first_row, 4);
-        assert_eq!(
-            read[positions[0] as usize], 9,
-            "the first token is predicted from the lead"
-        );
+        assert_eq!(first_row, targets.len() - 2);
+    }
+
+    #[test]
+    fn shreds_keep_their_order_and_leave_gaps() {
+        let rng = &mut rng();
+        let mut most = 0;
+        for _ in 0..50 {
+            let mut lead = [0; 8];
+            strew(&[1, 2, 3, 4, 5, 6], &mut lead, rng);
+            let shreds: Vec<u32> = lead.into_iter().filter(|&token| token > 0).collect();
+            assert!(shreds.is_sorted_by(|a, b| a < b), "{lead:?}");
+            most = most.max(shreds.len());
+        }
+        assert!(most >= 5, "{most}");
+        let mut short = [0];
+        strew(&[1; 40], &mut short, rng);
     }
 
     #[test]

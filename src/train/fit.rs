@@ -296,7 +296,7 @@ mod tests {
         type Output = StepOutput;
 
         fn step(&self, _: usize) -> TrainOutput<StepOutput> {
-            StepOutput::train(self, self.weight.val().powi_scalar(2), 1)
+            StepOutput::train(self, self.weight.val().powi_scalar(2), 1.0)
         }
     }
 
@@ -340,6 +340,8 @@ mod tests {
             batches: 4,
             captions: false,
             accumulation: 1,
+            activation_checkpointing: false,
+            strategy: ExecutionStrategy::SingleDevice(device.clone()),
             best_by: BestBy::Loss,
             early_stopping: None,
             resume: None,

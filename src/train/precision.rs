@@ -2,7 +2,7 @@
 //!
 //! burn has no automatic mixed precision. Here each step casts the weights, and the cast is part of what is
 //! differentiated: weights, gradients, the optimiser and its state stay in float32, as does the loss from the scores over
-//! the vocabulary on. burn's layer norm computes in float32 in any case.
+//! the vocabulary on. Norms compute in float32 in any case.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, GradientCheckpointingStrategy, Tensor};
