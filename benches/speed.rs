@@ -182,7 +182,6 @@ impl Bench {
             clip_norm: None,
             label_smoothing: 0.0,
             precision: MixedPrecision::F32,
-            precision: MixedPrecision::F32,
         };
         let learner = CaptionLearner::new(model, step).train();
         Ok((joint, learner, OptimizerConfig::transformers_adamw().init()))
