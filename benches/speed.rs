@@ -21,6 +21,7 @@ use clipcap::model_folder::ModelFolder;
 use clipcap::picture;
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
+use clipcap::train::precision::Precision as MixedPrecision;
 use image::RgbImage;
 use serde::Deserialize;
 
@@ -156,6 +157,7 @@ impl Bench {
             clip_embedding: Tensor::from_data(TensorData::new(values, [batch, width]), &device),
             tokens: TokenBatch::new(&rows, &device),
             references: Vec::new(),
+            weight: 1.0,
         };
         let output = TrainStep::step(&learner, batch);
         let learner = optimizer.step(2e-5, learner, output.grads);
@@ -179,6 +181,7 @@ impl Bench {
             accumulation: 1,
             clip_norm: None,
             label_smoothing: 0.0,
+            precision: MixedPrecision::F32,
         };
         let learner = CaptionLearner::new(model, step).train();
         Ok((joint, learner, OptimizerConfig::transformers_adamw().init()))

@@ -18,6 +18,7 @@ use clipcap::engine::Precision;
 use clipcap::model_folder::ModelFolder;
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
+use clipcap::train::precision::Precision as MixedPrecision;
 
 fn wgpu() -> Option<Device> {
     let device = Device::enumerate(DeviceType::Wgpu)
@@ -68,6 +69,7 @@ fn losses(folder: &ModelFolder, device: &Device) -> Vec<f32> {
         accumulation: 1,
         clip_norm: Some(1.0),
         label_smoothing: 0.1,
+        precision: MixedPrecision::F32,
     };
     let batch = |device: &Device| {
         let rows: [&[u32]; 3] = [&[5, 6, 7, 8], &[9, 10], &[11, 12, 13]];
@@ -77,6 +79,7 @@ fn losses(folder: &ModelFolder, device: &Device) -> Vec<f32> {
             clip_embedding: Tensor::from_data(TensorData::new(values, [3, width]), device),
             tokens: TokenBatch::new(&rows, device),
             references: Vec::new(),
+            weight: 1.0,
         }
     };
     let loss = |loss: Tensor<1>| loss.into_data().iter::<f32>().next().unwrap();

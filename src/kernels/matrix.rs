@@ -230,17 +230,25 @@ impl<W: Stored> Packed<W> {
 
 /// For each column the factor that its largest magnitude is `largest` times.
 fn scales(b: View, largest: f32) -> Vec<f32> {
-    let magnitude = |column| {
-        let column = b.transpose().row(column);
-        column.fold(0.0, |largest: f32, x| largest.max(x.abs()))
-    };
-    (0..b.cols)
-        .into_par_iter()
-        .map(|column| match magnitude(column) {
-            0.0 => 1.0,
-            magnitude => magnitude / largest,
-        })
-        .collect()
+    let mut scales = vec![0.0_f32; b.cols];
+    if b.col_stride == 1 {
+        for row in 0..b.rows {
+            let row = &b.data[row * b.row_stride..][..b.cols];
+            (scales.iter_mut().zip(row)).for_each(|(most, x)| *most = most.max(x.abs()));
+        }
+    } else {
+        scales
+            .par_iter_mut()
+            .enumerate()
+            .for_each(|(column, most)| {
+                let column = b.transpose().row(column);
+                *most = column.fold(0.0, |most, x| most.max(x.abs()));
+            });
+    }
+    for scale in &mut scales {
+        *scale = if *scale > 0.0 { *scale / largest } else { 1.0 };
+    }
+    scales
 }
 
 /// Fills one panel.

@@ -10,7 +10,7 @@ pub mod plain;
 use burn::backend::Dispatch;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, FloatDType, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use self::cpu::CpuOps;
@@ -75,21 +75,26 @@ impl LayerNorm {
 
     /// `[.., C] -> [.., C]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let (gamma, beta) = (self.gamma.val(), self.beta.val());
-        if cpu::handles(&x) {
-            return Tensor::from_dispatch(Dispatch::normalize(
-                x.into_dispatch(),
-                gamma.into_dispatch(),
-                beta.into_dispatch(),
-                self.epsilon,
-            ));
-        }
-        // Halves cannot hold sums of squares.
-        let own: FloatDType = x.dtype().into();
-        let [gamma, beta] = [gamma, beta].map(|values| values.cast(FloatDType::F32));
-        let x = x.cast(FloatDType::F32);
-        burn::tensor::module::layer_norm(x, gamma, Some(beta), self.epsilon).cast(own)
+        layer_norm(x, self.gamma.val(), self.beta.val(), self.epsilon)
     }
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) * gamma + beta` over the last dimension.
+fn layer_norm<const D: usize>(
+    x: Tensor<D>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<D> {
+    if cpu::handles(&x) {
+        return Tensor::from_dispatch(Dispatch::normalize(
+            x.into_dispatch(),
+            gamma.into_dispatch(),
+            beta.into_dispatch(),
+            epsilon,
+        ));
+    }
+    plain::layer_norm(x, gamma, beta, epsilon)
 }
 
 /// `x weight + bias`: `[.., K] x [K, N] + [N] -> [.., N]`
@@ -293,20 +298,14 @@ mod tests {
             }),
         );
         let parts = || [wave([5, 7], 0.3), wave([1, 7], 0.7), wave([1, 7], 0.9)];
-        let norm = |[x, gamma, beta]: [Tensor<2>; 3]| {
-            let norm = LayerNorm {
-                gamma: Param::from_tensor(gamma.flatten(0, 1)),
-                beta: Param::from_tensor(beta.flatten(0, 1)),
-                epsilon: 1e-3,
-            };
-            norm.forward(x)
+        let norm = |f: fn(Tensor<2>, Tensor<1>, Tensor<1>, f64) -> Tensor<2>| {
+            move |[x, gamma, beta]: [Tensor<2>; 3]| {
+                f(x, gamma.flatten(0, 1), beta.flatten(0, 1), 1e-3)
+            }
         };
         same(
-            differentiated(parts(), norm),
-            differentiated(parts(), |[x, gamma, beta]| {
-                let (gamma, beta) = (gamma.flatten(0, 1), beta.flatten(0, 1));
-                burn::tensor::module::layer_norm(x, gamma, Some(beta), 1e-3)
-            }),
+            differentiated(parts(), norm(layer_norm)),
+            differentiated(parts(), norm(plain::layer_norm)),
         );
     }
 

@@ -28,6 +28,20 @@ fn gelu_new<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.clone() * sigmoid(x * slope)
 }
 
+/// See [`super::LayerNorm`].
+pub fn layer_norm<const D: usize>(
+    x: Tensor<D>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<D> {
+    // Halves cannot hold sums of squares.
+    let own: FloatDType = x.dtype().into();
+    let [gamma, beta] = [gamma, beta].map(|values| values.cast(FloatDType::F32));
+    let x = x.cast(FloatDType::F32);
+    module::layer_norm(x, gamma, Some(beta), epsilon).cast(own)
+}
+
 /// See [`super::attention`].
 pub fn attention(
     q: Tensor<3>,
