@@ -67,9 +67,9 @@ pub struct SettingArgs {
     /// SimCLR's loss
     #[arg(long, value_enum)]
     loss: Option<LossArg>,
-    /// Temperature of SimCLR's loss
-    #[arg(long, value_name = "T", default_value_t = 0.5)]
-    temperature: f64,
+    /// Temperature of SimCLR's loss [default: 0.1 on the sample, 0.5 elsewhere]
+    #[arg(long, value_name = "T")]
+    temperature: Option<f64>,
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -134,7 +134,11 @@ impl SettingArgs {
     }
 
     fn apply_loss(&self, loss: &mut ViewLoss) {
-        let temperature = self.temperature;
+        let usual = match *loss {
+            ViewLoss::NtXent { temperature } | ViewLoss::NtLogistic { temperature } => temperature,
+            ViewLoss::Triplet { .. } => 0.5,
+        };
+        let temperature = self.temperature.unwrap_or(usual);
         *loss = match self.loss {
             None | Some(LossArg::NtXent) => ViewLoss::NtXent { temperature },
             Some(LossArg::NtLogistic) => ViewLoss::NtLogistic { temperature },

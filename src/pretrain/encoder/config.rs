@@ -110,7 +110,9 @@ impl EncoderRunConfig {
             method: Method::Simclr {
                 network: preset.network(),
                 projection: 128,
-                loss: ViewLoss::NtXent { temperature: 0.5 },
+                loss: ViewLoss::NtXent {
+                    temperature: if preset == Preset::Sample { 0.1 } else { 0.5 },
+                },
                 augmentation: match preset {
                     Preset::Sample => sample_views(),
                     Preset::Cifar10 => Augmentation::cifar10(),
@@ -119,7 +121,7 @@ impl EncoderRunConfig {
             },
             image_size: preset.image_size(),
             epochs: if preset == Preset::Sample { 12 } else { 100 },
-            batch_size: if preset == Preset::Sample { 128 } else { 256 },
+            batch_size: if preset == Preset::Sample { 64 } else { 256 },
             optimizer: Optimizing::Adam { weight_decay: 1e-6 },
             learning_rate: if preset == Preset::Sample { 2e-3 } else { 1e-3 },
             warmup_epochs: if preset == Preset::Sample { 1 } else { 10 },
