@@ -329,12 +329,12 @@ impl TrainConfig {
                 heads: 8,
             },
             noise: Noise {
-                variance: 0.001,
+                variance: 0.0001,
                 ..Noise::default()
             },
             captions: CaptionChoice::One,
             batch_size: 16,
-            epochs: 4,
+            epochs: 6,
             schedule: ScheduleConfig {
                 learning_rate: 4e-3,
                 warmup_steps: 20,
