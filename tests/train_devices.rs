@@ -53,12 +53,12 @@ fn devices_that_share_a_batch_learn_what_one_learns_from_the_whole() {
             assert_eq!(output.status.code(), Some(0), "{run}: {}", stderr(&output));
             let found = validation_losses(&path(&run));
             assert_eq!(found.len(), 2);
-            // Every device's part of a step is a line of the log.
+            // Every device's part of a step is a line of the log, but for the last batch of an epoch, which is short.
             let steps = losses(&path(&name("cpu"))).len();
-            assert_eq!(
-                losses(&path(&run)).len(),
-                steps * devices.split(',').count()
-            );
+            let lines = losses(&path(&run)).len();
+            let count = devices.split(',').count();
+            let most = steps * count;
+            assert!((most - 2 * (count - 1)..=most).contains(&lines), "{lines}");
             assert_near(&found, &validation_losses(&path(&name("cpu"))), 1e-5);
         }
     }

@@ -127,7 +127,8 @@ impl Regression {
         let mut optimizer = LBFGSConfig::new()
             .with_max_iter(steps)
             .with_history_size(10)
-            .with_tolerance_grad(1e-6)
+            .with_tolerance_grad(1e-9)
+            .with_tolerance_change(1e-14)
             .with_line_search_fn(LineSearchFn::StrongWolfe)
             .init();
         optimizer.step(1.0, begin, objective).0.valid()
