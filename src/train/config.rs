@@ -334,7 +334,7 @@ impl TrainConfig {
             },
             captions: CaptionChoice::One,
             batch_size: 16,
-            epochs: 6,
+            epochs: 5,
             schedule: ScheduleConfig {
                 learning_rate: 4e-3,
                 warmup_steps: 20,

@@ -33,7 +33,7 @@ const VISIBLE_CONTRAST: f32 = 115.0;
 /// A scene and the likes of it, at most: there are as many shapes as colours.
 pub const SIBLINGS: usize = Shape::ALL.len();
 /// Pictures in the sample set.
-pub const SAMPLE_COUNT: usize = 5000;
+pub const SAMPLE_COUNT: usize = 7000;
 /// Changes whenever a scene of the same seed and index would come out differently.
 const GENERATOR_VERSION: u32 = 3;
 
