@@ -25,7 +25,7 @@ const SHOWN: usize = 6;
 /// Train the mapper, or mapper and GPT-2; with no argument on the shipped sample
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    clipcap train\n      the shipped sample: 5,000 generated scenes, about three minutes on two cores\n  \
+    clipcap train\n      the shipped sample: 7,000 generated scenes, about three minutes on two cores\n  \
     clipcap train --model model/mine --data annotations/captions_train2017.json --images train2017\n      \
     the paper's settings on COCO: mapper and GPT-2, Adam at 5e-5, 20 epochs, images split 80/10/10\n  \
     clipcap train --resume artifacts/train-1\n      goes on with a run that was stopped")]
