@@ -21,7 +21,7 @@ use clipcap::model_folder::ModelFolder;
 use clipcap::picture;
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
-use clipcap::train::precision::Precision as MixedPrecision;
+use clipcap::train::precision::Precision;
 use image::RgbImage;
 use serde::Deserialize;
 
@@ -181,7 +181,7 @@ impl Bench {
             accumulation: 1,
             clip_norm: None,
             label_smoothing: 0.0,
-            precision: MixedPrecision::F32,
+            precision: Precision::F32,
         };
         let learner = CaptionLearner::new(model, step).train();
         Ok((joint, learner, OptimizerConfig::transformers_adamw().init()))

@@ -7,7 +7,7 @@ use clipcap::captioner::{self, Captioner};
 use clipcap::clip::{ClipConfig, ClipTextConfig, ClipVisionConfig};
 use clipcap::data::scenes;
 use clipcap::decode::{DecodeConfig, Step, Strategy, decode};
-use clipcap::engine::{self, Precision};
+use clipcap::engine::{self, WeightType};
 use clipcap::gpt2::{Gpt2, Gpt2Config};
 use clipcap::mapper::{MapperConfig, MapperKind};
 use clipcap::nn::Activation;
@@ -71,7 +71,7 @@ fn pictures_are_embedded_as_by_the_module() {
         let expected = values(clip.encode_image(tensor(&pixels, [3, 3, 18, 18])));
         let (vit, projection) = (clip.vision_model.take(), clip.visual_projection.take());
         let vision =
-            engine::Vision::new(vit.unwrap(), projection.unwrap(), Precision::F32).unwrap();
+            engine::Vision::new(vit.unwrap(), projection.unwrap(), WeightType::F32).unwrap();
         close(&vision.encode(&pixels, 3), &expected, 1e-5);
     }
 }
@@ -97,7 +97,7 @@ fn prefixes_are_made_as_by_the_module() {
         let mapper = config.init(&Device::flex());
         let embedding = wave(2 * 9, 0.7);
         let expected = values(mapper.forward(tensor(&embedding, [2, 9])));
-        let mapper = engine::Mapper::new(mapper, Precision::F32).unwrap();
+        let mapper = engine::Mapper::new(mapper, WeightType::F32).unwrap();
         close(&mapper.forward(&embedding, 2), &expected, 1e-5);
     }
 }
@@ -113,7 +113,7 @@ fn tokens_are_scored_as_by_the_module_whatever_rows_go_on() {
         };
         let start = tensor(&prefix, [3, 5, 36]);
         let mut plain = captioner::Gpt2Step::new(&module, config.n_layer, start, &settings);
-        let packed = engine::Gpt2::new(module.clone(), Precision::F32).unwrap();
+        let packed = engine::Gpt2::new(module.clone(), WeightType::F32).unwrap();
         let mut step = engine::Gpt2Step::new(&packed, &prefix, 3, &settings.prompt);
         let (mut expected, mut found) = (plain.prefill().unwrap(), step.prefill().unwrap());
         for parents in [vec![0, 1, 2], vec![2, 0, 2, 1, 1], vec![4, 4, 0], vec![1]] {
@@ -132,7 +132,7 @@ fn tokens_are_scored_as_by_the_module_whatever_rows_go_on() {
 fn searches_find_the_same_captions() {
     let (config, module) = gpt2(true);
     let prefix = wave(4 * 5 * 36, 0.9);
-    let packed = engine::Gpt2::new(module.clone(), Precision::F32).unwrap();
+    let packed = engine::Gpt2::new(module.clone(), WeightType::F32).unwrap();
     for strategy in [Strategy::Greedy, Strategy::Beam { beam_size: 5 }] {
         let settings = DecodeConfig::new(strategy, 12, vec![1]);
         let start = tensor(&prefix, [4, 5, 36]);
@@ -151,20 +151,20 @@ fn searches_find_the_same_captions() {
 fn halves_are_within_their_rounding_and_bytes_within_theirs() {
     let (_, module) = gpt2(true);
     let prefix = wave(5 * 36, 0.3);
-    let scores = |precision| {
-        let packed = engine::Gpt2::new(module.clone(), precision).unwrap();
+    let scores = |weights| {
+        let packed = engine::Gpt2::new(module.clone(), weights).unwrap();
         let mut step = engine::Gpt2Step::new(&packed, &prefix, 1, &[]);
         step.prefill().unwrap().row(0).to_vec()
     };
-    let exact = scores(Precision::F32);
-    close(&scores(Precision::F16), &exact, 3e-3);
-    close(&scores(Precision::Int8), &exact, 5e-2);
+    let exact = scores(WeightType::F32);
+    close(&scores(WeightType::F16), &exact, 3e-3);
+    close(&scores(WeightType::Int8), &exact, 5e-2);
 }
 
 /// Captions of scenes that the sample model was not trained on, greedy and by beams.
-fn captions(precision: Precision) -> Vec<String> {
+fn captions(weights: WeightType) -> Vec<String> {
     let captioner =
-        Captioner::load_as(Path::new("model/sample"), &Device::flex(), precision).unwrap();
+        Captioner::load_as(Path::new("model/sample"), &Device::flex(), weights).unwrap();
     let images: Vec<_> = (0..48)
         .map(|index| scenes::draw(&scenes::scene(77, index)))
         .collect();
@@ -180,7 +180,7 @@ fn captions(precision: Precision) -> Vec<String> {
 
 #[test]
 fn in_halves_the_sample_models_captions_differ_where_two_words_are_as_likely_only() {
-    let (halves, exact) = (captions(Precision::F16), captions(Precision::F32));
+    let (halves, exact) = (captions(WeightType::F16), captions(WeightType::F32));
     let pairs = halves.iter().zip(&exact);
     let other: Vec<_> = pairs.filter(|(half, exact)| half != exact).collect();
     assert!(other.len() <= 3, "of {}: {other:?}", exact.len());

@@ -14,11 +14,11 @@ use clipcap::captioner::Captioner;
 use clipcap::data::batcher::{CaptionBatch, TokenBatch};
 use clipcap::data::scenes;
 use clipcap::decode::Strategy;
-use clipcap::engine::Precision;
+use clipcap::engine::WeightType;
 use clipcap::model_folder::ModelFolder;
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
-use clipcap::train::precision::Precision as MixedPrecision;
+use clipcap::train::precision::Precision;
 
 fn wgpu() -> Option<Device> {
     let device = Device::enumerate(DeviceType::Wgpu)
@@ -34,7 +34,7 @@ fn wgpu() -> Option<Device> {
 fn captions_on_wgpu_are_those_of_the_cpu() {
     let Some(device) = wgpu() else { return };
     let load = |device: &Device| {
-        Captioner::load_as(Path::new("model/sample"), device, Precision::F32).unwrap()
+        Captioner::load_as(Path::new("model/sample"), device, WeightType::F32).unwrap()
     };
     let (cpu, gpu) = (load(&Device::flex()), load(&device));
     let images: Vec<_> = (0..3)
@@ -69,7 +69,7 @@ fn losses(folder: &ModelFolder, device: &Device) -> Vec<f32> {
         accumulation: 1,
         clip_norm: Some(1.0),
         label_smoothing: 0.1,
-        precision: MixedPrecision::F32,
+        precision: Precision::F32,
     };
     let batch = |device: &Device| {
         let rows: [&[u32]; 3] = [&[5, 6, 7, 8], &[9, 10], &[11, 12, 13]];

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use clap::error::ErrorKind;
-use clipcap::data::classes::{ClassSet, ClassSource};
+use clipcap::data::classes::ClassSource;
 use clipcap::pretrain::encoder::EncoderRunConfig;
 use clipcap::probe::ablation::{self, Ablation};
 use clipcap::probe::report::{self as page, ReportHead};
@@ -52,6 +52,9 @@ pub struct ProbeArgs {
     /// Train on each of STL-10's ten folds alone, and give the mean
     #[arg(long)]
     folds: bool,
+    /// Test on a fifth of the training pictures instead of the test pictures, and train on the others: to choose settings by
+    #[arg(long, conflicts_with = "folds")]
+    held_out: bool,
     /// Write an HTML page with the confusion matrix and a map of the embeddings
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -125,6 +128,15 @@ impl From<EvalArg> for Protocol {
     }
 }
 
+impl ProbeArgs {
+    /// A run's settings with what was given on the command line.
+    fn changed(&self, mut config: EncoderRunConfig) -> EncoderRunConfig {
+        self.settings.apply(&mut config);
+        config.held_out = self.held_out;
+        config
+    }
+}
+
 pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     if args.neighbours == 0 {
         usage(
@@ -135,10 +147,15 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     if args.table || args.ablate.is_some() {
         return many(&args);
     }
+    if let Some(name) = args.settings.of_training() {
+        usage(
+            ErrorKind::ArgumentConflict,
+            &format!("{name} is a setting of training: it goes with --table or --ablate"),
+        );
+    }
     let device = args.device.resolve()?;
-    let set = ClassSet::load(&args.data, Path::new(DATASET))?;
-    let mut sizes = EncoderRunConfig::simclr(args.data.clone());
-    args.settings.apply(&mut sizes);
+    let sizes = args.changed(EncoderRunConfig::simclr(args.data.clone()));
+    let set = sizes.load_set(Path::new(DATASET))?;
     let choice = EncoderChoice::from(&*args.encoder);
     let encoder = choice.load(sizes.image_size, &set, &device)?;
     let embedded = embed(&encoder, &set, &report())?;
@@ -258,15 +275,13 @@ fn many(args: &ProbeArgs) -> Result<ExitCode> {
     };
     match args.ablate {
         Some(ablate) => {
-            let mut base = EncoderRunConfig::simclr(args.data.clone());
-            args.settings.apply(&mut base);
+            let base = args.changed(EncoderRunConfig::simclr(args.data.clone()));
             let ablate = Ablation::from(ablate);
-            let points = ablation::run(ablate, &args.data, &base, &args.values, &context)?;
+            let points = ablation::run(ablate, &base, &args.values, &context)?;
             print!("{}", ablation::markdown(ablate, &points));
         }
         None => {
-            let change = |config: &mut EncoderRunConfig| args.settings.apply(config);
-            let rows = table::run(&args.data, change, &context)?;
+            let rows = table::run(&args.data, |config| args.changed(config), &context)?;
             print!("{}", table::markdown(&rows, &args.data));
         }
     }

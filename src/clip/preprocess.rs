@@ -5,6 +5,7 @@
 //! crop by another rounding, up to one pixel away when the overhang is odd.
 
 use image::RgbImage;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::resample::{Window, resample};
@@ -45,22 +46,38 @@ impl Preprocessing {
         resample(image, window(width, shorter, n), window(height, shorter, n))
     }
 
-    /// Appends `(pixel / 255 - mean) / std`, channel by channel.
+    /// Crops as an encoder sees them, `[B, 3, n, n]`.
+    pub fn normalize_all<'a>(
+        &self,
+        crops: impl IndexedParallelIterator<Item = &'a RgbImage>,
+    ) -> Vec<f32> {
+        let size = 3 * (self.image_size as usize).pow(2);
+        let mut values = vec![0.0; crops.len() * size];
+        crops
+            .zip(values.par_chunks_mut(size))
+            .for_each(|(crop, values)| self.normalize(crop.as_raw(), values));
+        values
+    }
+
+    /// Writes `(pixel / 255 - mean) / std`, channel by channel.
     ///
     /// # Shapes
-    /// - `pixels`: `[n, n, 3]` bytes; appended to `out`: `[3, n, n]` values
-    pub fn normalize(&self, pixels: &[u8], out: &mut Vec<f32>) {
-        for channel in 0..3 {
+    /// - `pixels`: `[n, n, 3]` bytes; `out`: `[3, n, n]` values
+    fn normalize(&self, pixels: &[u8], out: &mut [f32]) {
+        let plane = (pixels.len() / 3).max(1);
+        for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
             let (mean, std) = (self.mean[channel], self.std[channel]);
-            let values = pixels.iter().skip(channel).step_by(3);
-            out.extend(values.map(|&value| (f32::from(value) / 255.0 - mean) / std));
+            for (out, pixel) in out.iter_mut().zip(pixels.as_chunks::<3>().0) {
+                *out = (f32::from(pixel[channel]) / 255.0 - mean) / std;
+            }
         }
     }
 
     /// Crop and normalisation together, `[3, n, n]` values.
     pub fn pixel_values(&self, image: &RgbImage) -> Vec<f32> {
-        let mut values = Vec::new();
-        self.normalize(self.crop(image).as_raw(), &mut values);
+        let crop = self.crop(image);
+        let mut values = vec![0.0; crop.as_raw().len()];
+        self.normalize(crop.as_raw(), &mut values);
         values
     }
 }

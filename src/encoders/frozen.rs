@@ -109,9 +109,6 @@ fn pixel_values(
         .map(|index| Ok(preprocessing.crop(&pictures.get(index)?)))
         .collect::<Result<_>>()?;
     let side = preprocessing.image_size as usize;
-    let mut values = Vec::with_capacity(count * 3 * side * side);
-    for crop in &crops {
-        preprocessing.normalize(crop.as_raw(), &mut values);
-    }
+    let values = preprocessing.normalize_all(crops.par_iter());
     Ok(TensorData::new(values, [count, 3, side, side]))
 }

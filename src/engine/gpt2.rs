@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 
-use super::Precision;
+use super::WeightType;
 use super::block::{Block, Wanted, stack};
 use super::cache::Cache;
 use super::layer::{Layer, Matrix, Norm, take};
@@ -28,15 +28,15 @@ pub struct Gpt2 {
 
 impl Gpt2 {
     /// Packs the weights of a loaded model.
-    pub fn new(gpt2: gpt2::Gpt2, precision: Precision) -> Result<Self> {
+    pub fn new(gpt2: gpt2::Gpt2, weights: WeightType) -> Result<Self> {
         Ok(Self {
-            wte: head(gpt2.wte.weight, precision)?,
+            wte: head(gpt2.wte.weight, weights)?,
             lm_head: (gpt2.lm_head)
-                .map(|weight| head(weight, precision))
+                .map(|weight| head(weight, weights))
                 .transpose()?,
             wpe: take(gpt2.wpe.weight)?,
             blocks: (gpt2.h.into_iter())
-                .map(|layer| block(layer, precision))
+                .map(|layer| block(layer, weights))
                 .collect::<Result<_>>()?,
             ln_f: Norm::new(gpt2.ln_f)?,
         })
@@ -99,16 +99,16 @@ impl Gpt2 {
 
 fn head(
     weight: burn::module::Param<burn::tensor::Tensor<2>>,
-    precision: Precision,
+    weights: WeightType,
 ) -> Result<Matrix> {
     let [vocab_size, width] = weight.val().dims();
     let weight = take(weight)?;
     let view = View::new(&weight, vocab_size, width);
-    Ok(Matrix::new(view.transpose(), precision))
+    Ok(Matrix::new(view.transpose(), weights))
 }
 
-fn block(block: gpt2::Block, precision: Precision) -> Result<Block> {
-    let layer = |conv: Conv1D| Layer::from_parts(conv.weight, Some(take(conv.bias)?), precision);
+fn block(block: gpt2::Block, weights: WeightType) -> Result<Block> {
+    let layer = |conv: Conv1D| Layer::from_parts(conv.weight, Some(take(conv.bias)?), weights);
     Ok(Block {
         heads: block.attn.n_head,
         masking: Masking::Causal,

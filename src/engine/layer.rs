@@ -6,7 +6,7 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use half::f16;
 
-use super::Precision;
+use super::WeightType;
 use crate::captioner::read;
 use crate::kernels::matrix::{Epilogue, Packed, View};
 use crate::kernels::norm;
@@ -36,11 +36,11 @@ pub struct Norm {
 }
 
 impl Matrix {
-    pub fn new(weight: View, precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32(Packed::new(weight)),
-            Precision::F16 => Self::F16(Packed::new(weight)),
-            Precision::Int8 => Self::Int8(Packed::new(weight)),
+    pub fn new(weight: View, kind: WeightType) -> Self {
+        match kind {
+            WeightType::F32 => Self::F32(Packed::new(weight)),
+            WeightType::F16 => Self::F16(Packed::new(weight)),
+            WeightType::Int8 => Self::Int8(Packed::new(weight)),
         }
     }
 
@@ -76,26 +76,26 @@ impl Matrix {
 
 impl Layer {
     /// Packs burn's layer and gives up its own weights.
-    pub fn new(layer: Linear, precision: Precision) -> Result<Self> {
+    pub fn new(layer: Linear, weights: WeightType) -> Result<Self> {
         let bias = layer.bias.map(take).transpose()?;
-        Self::from_parts(layer.weight, bias, precision)
+        Self::from_parts(layer.weight, bias, weights)
     }
 
     /// Packs `[K, N]` and `[N]`.
     pub fn from_parts(
         weight: Param<Tensor<2>>,
         bias: Option<Vec<f32>>,
-        precision: Precision,
+        weights: WeightType,
     ) -> Result<Self> {
         let (weight, [rows, cols]) = take_matrix(weight)?;
         Ok(Self {
-            weight: Matrix::new(View::new(&weight, rows, cols), precision),
+            weight: Matrix::new(View::new(&weight, rows, cols), weights),
             bias,
         })
     }
 
     /// Layers that read the same input, side by side as one.
-    pub fn joined(layers: Vec<Linear>, precision: Precision) -> Result<Self> {
+    pub fn joined(layers: Vec<Linear>, kind: WeightType) -> Result<Self> {
         let (mut weights, mut bias) = (Vec::new(), Vec::new());
         for layer in layers {
             weights.push(take_matrix(layer.weight)?);
@@ -113,7 +113,7 @@ impl Layer {
         drop(weights);
         let cols = joined.len() / rows.max(1);
         Ok(Self {
-            weight: Matrix::new(View::new(&joined, rows, cols), precision),
+            weight: Matrix::new(View::new(&joined, rows, cols), kind),
             bias: (!bias.is_empty()).then_some(bias),
         })
     }

@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use super::Precision;
+use super::WeightType;
 use super::block::{Block, Wanted, stack};
 use super::layer::{Layer, Norm, take};
 use crate::mapper::{self, TransformerLayer};
@@ -30,18 +30,18 @@ pub enum Mapper {
 
 impl Mapper {
     /// Packs the weights of a loaded mapper.
-    pub fn new(mapper: mapper::Mapper, precision: Precision) -> Result<Self> {
+    pub fn new(mapper: mapper::Mapper, weights: WeightType) -> Result<Self> {
         Ok(match mapper {
             mapper::Mapper::Mlp(mlp) => Self::Mlp {
-                hidden: Layer::new(mlp.hidden, precision)?,
-                output: Layer::new(mlp.output, precision)?,
+                hidden: Layer::new(mlp.hidden, weights)?,
+                output: Layer::new(mlp.output, weights)?,
             },
-            mapper::Mapper::Linear(linear) => Self::Linear(Layer::new(linear.output, precision)?),
+            mapper::Mapper::Linear(linear) => Self::Linear(Layer::new(linear.output, weights)?),
             mapper::Mapper::Transformer(transformer) => Self::Transformer {
-                linear: Layer::new(transformer.linear, precision)?,
+                linear: Layer::new(transformer.linear, weights)?,
                 prefix_const: take(transformer.prefix_const)?,
                 blocks: (transformer.transformer.layers.into_iter())
-                    .map(|layer| block(layer, precision))
+                    .map(|layer| block(layer, weights))
                     .collect::<Result<_>>()?,
                 clip_length: transformer.clip_length,
             },
@@ -81,7 +81,7 @@ impl Mapper {
     }
 }
 
-fn block(layer: TransformerLayer, precision: Precision) -> Result<Block> {
+fn block(layer: TransformerLayer, weights: WeightType) -> Result<Block> {
     let (attention, mlp) = (layer.attn, layer.mlp);
     Ok(Block {
         heads: attention.heads,
@@ -90,11 +90,11 @@ fn block(layer: TransformerLayer, precision: Precision) -> Result<Block> {
         norm1: Norm::new(layer.norm1)?,
         qkv: Layer::joined(
             vec![attention.to_queries, attention.to_keys_values],
-            precision,
+            weights,
         )?,
-        project: Layer::new(attention.project, precision)?,
+        project: Layer::new(attention.project, weights)?,
         norm2: Norm::new(layer.norm2)?,
-        fc1: Layer::new(mlp.fc1, precision)?,
-        fc2: Layer::new(mlp.fc2, precision)?,
+        fc1: Layer::new(mlp.fc1, weights)?,
+        fc2: Layer::new(mlp.fc2, weights)?,
     })
 }

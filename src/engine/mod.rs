@@ -19,7 +19,7 @@ pub use vision::Vision;
 
 /// How weights are kept in memory. Arithmetic is in `f32` always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
+pub enum WeightType {
     /// As they are.
     F32,
     /// Half of it: 11 significant bits a weight.

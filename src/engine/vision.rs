@@ -5,7 +5,7 @@
 use anyhow::Result;
 use burn::nn::Linear;
 
-use super::Precision;
+use super::WeightType;
 use super::block::{Block, Wanted, stack};
 use super::layer::{Layer, Matrix, Norm, take};
 use crate::clip::{ClipVision, EncoderLayer};
@@ -28,22 +28,22 @@ pub struct Vision {
 
 impl Vision {
     /// Packs the weights of a loaded tower.
-    pub fn new(vit: ClipVision, projection: Linear, precision: Precision) -> Result<Self> {
+    pub fn new(vit: ClipVision, projection: Linear, weights: WeightType) -> Result<Self> {
         let kernel = vit.embeddings.patch_embedding.weight;
         let [width, channels, patch_size, _] = kernel.val().dims();
         let kernel = take(kernel)?;
         let kernel = View::new(&kernel, width, channels * patch_size * patch_size);
         Ok(Self {
-            patches: Matrix::new(kernel.transpose(), precision),
+            patches: Matrix::new(kernel.transpose(), weights),
             class: take(vit.embeddings.class_embedding)?,
             positions: take(vit.embeddings.position_embedding.weight)?,
             patch_size,
             before: Norm::new(vit.pre_layernorm)?,
             blocks: (vit.encoder.layers.into_iter())
-                .map(|layer| block(layer, precision))
+                .map(|layer| block(layer, weights))
                 .collect::<Result<_>>()?,
             after: Norm::new(vit.post_layernorm)?,
-            projection: Layer::new(projection, precision)?,
+            projection: Layer::new(projection, weights)?,
         })
     }
 
@@ -88,7 +88,7 @@ impl Vision {
     }
 }
 
-fn block(layer: EncoderLayer, precision: Precision) -> Result<Block> {
+fn block(layer: EncoderLayer, weights: WeightType) -> Result<Block> {
     let (attention, mlp) = (layer.self_attn, layer.mlp);
     Ok(Block {
         heads: attention.num_heads,
@@ -97,11 +97,11 @@ fn block(layer: EncoderLayer, precision: Precision) -> Result<Block> {
         norm1: Norm::new(layer.layer_norm1)?,
         qkv: Layer::joined(
             vec![attention.q_proj, attention.k_proj, attention.v_proj],
-            precision,
+            weights,
         )?,
-        project: Layer::new(attention.out_proj, precision)?,
+        project: Layer::new(attention.out_proj, weights)?,
         norm2: Norm::new(layer.layer_norm2)?,
-        fc1: Layer::new(mlp.fc1, precision)?,
-        fc2: Layer::new(mlp.fc2, precision)?,
+        fc1: Layer::new(mlp.fc1, weights)?,
+        fc2: Layer::new(mlp.fc2, weights)?,
     })
 }

@@ -16,7 +16,7 @@ use crate::data::scenes::{self, Kind};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
 use crate::decode::Strategy;
-use crate::engine::Precision;
+use crate::engine::WeightType;
 use crate::model_folder::ModelFolder;
 
 /// Captions decoded together.
@@ -129,7 +129,7 @@ pub fn caption(
         );
     }
     let rows: Vec<Embedding> = seen.rows.into_iter().flatten().collect();
-    let reader = CaptionReader::load(&folder, split.device, Precision::default())?;
+    let reader = CaptionReader::load(&folder, split.device, WeightType::default())?;
     let decode = reader.decode_config(split.strategy.clone());
     let mut results = Vec::with_capacity(total);
     for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {

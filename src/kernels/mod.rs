@@ -3,6 +3,7 @@
 //! Every kernel is held to plain loops by its tests, on odd shapes and on each instruction set that the processor has.
 
 pub mod activation;
+pub mod adamw;
 pub mod attention;
 pub mod loss;
 pub mod matrix;

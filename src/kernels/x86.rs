@@ -137,6 +137,11 @@ impl Simd for Avx2 {
         halves!(_mm256_min_ps, a, b)
     }
     #[inline(always)]
+    fn sqrt(self, v: Self::V) -> Self::V {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_sqrt_ps(v[0]), _mm256_sqrt_ps(v[1])] }
+    }
+    #[inline(always)]
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         // SAFETY: `self` proves FMA.
         unsafe {
@@ -233,6 +238,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn min(self, a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sqrt(self, v: Self::V) -> Self::V {
+        unsafe { _mm512_sqrt_ps(v) }
     }
     #[inline(always)]
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {

@@ -4,7 +4,7 @@
 //!
 //! Shape letters: `B` batch, `T` positions, `H` heads, `D` head size, `C = H * D` width.
 
-mod cpu;
+pub(crate) mod cpu;
 pub mod plain;
 
 use burn::backend::Dispatch;

@@ -9,6 +9,7 @@ use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use image::RgbImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use super::contrastive::contrastive_loss;
 use crate::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
@@ -137,15 +138,18 @@ impl SeededBatcher for PairBatcher {
 
     fn batch(&self, items: Vec<PairItem>, rng: &mut ChaCha8Rng, device: &Device) -> PairBatch {
         let n = self.preprocessing.image_size as usize;
-        let count = items.iter().map(Vec::len).sum();
-        let mut pixel_values = Vec::with_capacity(count * 3 * n * n);
+        let crops: Vec<&RgbImage> = items
+            .iter()
+            .flatten()
+            .map(|picture| &picture.crop)
+            .collect();
+        let count = crops.len();
+        let pixel_values = self.preprocessing.normalize_all(crops.into_par_iter());
         let mut captions: Vec<&[u32]> = Vec::with_capacity(count);
         for item in &items {
             // The same wording for all of an item.
             let draw: usize = rng.random_range(0..usize::MAX);
             for picture in item {
-                self.preprocessing
-                    .normalize(picture.crop.as_raw(), &mut pixel_values);
                 captions.push(&picture.captions[draw % picture.captions.len()]);
             }
         }

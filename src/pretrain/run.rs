@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::{Dataset, InMemDataset};
 use burn::module::Module;
-use burn::optim::{AdamWConfig, ModuleOptimizer};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use burn::train::{ExecutionStrategy, Interrupter};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::config::BestBy;
 use crate::train::dashboard::{Report, Ui};
 use crate::train::fit::{FitConfig, fit};
+use crate::train::optimizer::OptimizerConfig;
 use crate::train::schedule::{Decay, ScheduleConfig};
 
 /// One in this many pictures is for validation.
@@ -131,11 +132,12 @@ impl PretrainConfig {
     }
 
     fn optimizer(&self) -> ModuleOptimizer {
-        AdamWConfig::new()
-            .with_beta_2(0.98)
-            .with_epsilon(1e-8)
-            .with_weight_decay(self.weight_decay as f32)
-            .init()
+        OptimizerConfig {
+            beta_2: 0.98,
+            weight_decay: self.weight_decay,
+            ..OptimizerConfig::adam()
+        }
+        .init()
     }
 
     fn loader<B: SeededBatcher>(

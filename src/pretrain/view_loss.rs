@@ -26,6 +26,14 @@ pub enum ViewLoss {
 }
 
 impl ViewLoss {
+    /// The temperature, where the loss has one.
+    pub fn temperature(self) -> Option<f64> {
+        match self {
+            Self::NtXent { temperature } | Self::NtLogistic { temperature } => Some(temperature),
+            Self::Triplet { .. } => None,
+        }
+    }
+
     /// # Errors
     /// When the number makes no sense.
     pub fn validate(self) -> anyhow::Result<()> {

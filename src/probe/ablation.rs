@@ -7,7 +7,6 @@ use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::table::{Measured, TableContext, row_of};
-use crate::data::classes::{ClassSet, ClassSource};
 use crate::files;
 use crate::pretrain::augment::Augmentation;
 use crate::pretrain::encoder::{EncoderRunConfig, Method};
@@ -87,14 +86,10 @@ impl Ablation {
                     Ok((size.to_string(), Some(size), config))
                 })
                 .collect(),
-            Self::Losses => [
-                ("NT-Xent", ViewLoss::NtXent { temperature: 0.5 }),
-                ("NT-Logistic", ViewLoss::NtLogistic { temperature: 0.5 }),
-                ("triplet", ViewLoss::Triplet { margin: 0.8 }),
-            ]
-            .into_iter()
-            .map(|(name, loss)| Ok((name.to_string(), None, with_loss(base, loss)?)))
-            .collect(),
+            Self::Losses => losses(base)
+                .into_iter()
+                .map(|(name, loss)| Ok((name.to_string(), None, with_loss(base, loss)?)))
+                .collect(),
             Self::Augmentations => {
                 let Method::Simclr { augmentation, .. } = &base.method else {
                     bail!("augmentations are SimCLR's");
@@ -111,6 +106,20 @@ impl Ablation {
 fn or<'a>(values: &'a [f64], usual: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
     let chosen = if values.is_empty() { usual } else { values };
     chosen.iter().copied()
+}
+
+/// Each loss, those with a temperature at the run's own.
+fn losses(base: &EncoderRunConfig) -> [(&'static str, ViewLoss); 3] {
+    let temperature = match &base.method {
+        Method::Simclr { loss, .. } => loss.temperature(),
+        _ => None,
+    };
+    let temperature = temperature.unwrap_or(0.5);
+    [
+        ("NT-Xent", ViewLoss::NtXent { temperature }),
+        ("NT-Logistic", ViewLoss::NtLogistic { temperature }),
+        ("triplet", ViewLoss::Triplet { margin: 0.8 }),
+    ]
 }
 
 fn with_loss(base: &EncoderRunConfig, new: ViewLoss) -> Result<EncoderRunConfig> {
@@ -165,13 +174,12 @@ fn augmentations(all: &Augmentation) -> Vec<(String, Augmentation)> {
 /// When the data cannot be read or a run fails. Points that are done stay in the folder.
 pub fn run(
     ablation: Ablation,
-    source: &ClassSource,
     base: &EncoderRunConfig,
     values: &[f64],
     context: &TableContext,
 ) -> Result<Vec<Point>> {
     let variants = ablation.variants(base, values)?;
-    let set = ClassSet::load(source, context.dataset)?;
+    let set = base.load_set(context.dataset)?;
     let mut points = Vec::new();
     for (setting, value, config) in variants {
         let name = format!("{ablation} {setting}");

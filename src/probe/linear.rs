@@ -33,7 +33,7 @@ pub struct Grid {
 impl Default for Grid {
     fn default() -> Self {
         Self {
-            strengths: vec![1e-3, 1e-2, 1e-1, 1.0],
+            strengths: vec![1e-3, 1e-2, 1e-1, 1.0, 10.0],
             folds: 3,
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use serde::{Deserialize, Serialize};
@@ -93,30 +93,26 @@ pub const PUBLISHED: [Published; 4] = [
     },
 ];
 
-/// Makes all rows; `change` may alter the settings of what is trained.
+/// Makes all rows; `change` has the last word on the settings of what is trained.
 ///
 /// # Errors
 /// When the data cannot be read or a run fails. Rows that are done stay in the folder.
 pub fn run(
     source: &ClassSource,
-    change: impl Fn(&mut EncoderRunConfig),
+    change: impl Fn(EncoderRunConfig) -> EncoderRunConfig,
     context: &TableContext,
 ) -> Result<Vec<Row>> {
-    let set = ClassSet::load(source, context.dataset)?;
-    let mut side = EncoderRunConfig::simclr(source.clone());
-    change(&mut side);
-    let side = side.image_size;
-    let trained = [
-        ("SimCLR", EncoderRunConfig::simclr(source.clone())),
-        ("autoencoder", EncoderRunConfig::autoencoder(source.clone())),
-        (
-            "supervised ResNet-18",
-            EncoderRunConfig::resnet18(source.clone()),
-        ),
-    ];
+    let simclr = change(EncoderRunConfig::simclr(source.clone()));
+    let autoencoder = change(EncoderRunConfig::autoencoder(source.clone()));
+    let resnet18 = change(EncoderRunConfig::resnet18(source.clone()));
+    let side = simclr.image_size;
+    let set = simclr.load_set(context.dataset)?;
     let mut rows = Vec::new();
-    for (name, mut config) in trained {
-        change(&mut config);
+    for (name, config) in [
+        ("SimCLR", simclr),
+        ("autoencoder", autoencoder),
+        ("supervised ResNet-18", resnet18),
+    ] {
         rows.extend(row_of(name, &config, &set, context)?);
     }
     let pca = ("PCA", EncoderChoice::Pca, "128 components");
@@ -150,6 +146,15 @@ pub(super) fn row_of(
     set: &ClassSet,
     context: &TableContext,
 ) -> Result<Option<Row>> {
+    let kept = context.folder.join(slug(name)).join("config.json");
+    if kept.is_file() {
+        let kept_config: EncoderRunConfig = files::read_json(&kept)?;
+        ensure!(
+            kept_config == *config,
+            "{} has other settings: give those again, or another --run",
+            kept.display()
+        );
+    }
     made(context, name, || trained_row(name, config, set, context))
 }
 

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::Dataset as _;
 use burn::train::Interrupter;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::config::TrainConfig;
@@ -16,28 +15,24 @@ use super::dataset::{self, Dataset};
 use super::fit::{FitConfig, Fitted, checkpoint_folder, fit};
 use super::learner::{CaptionLearner, Decoding, StepConfig};
 use super::part::{PartItems, TokenizedCaptions};
+use super::test_captions;
+pub use super::test_captions::Captioned;
 use super::{checkpoints, curves, run};
 use crate::caption_model::{CaptionModel, Trainable};
 use crate::captioner::CaptionReader;
 use crate::data::batcher::{CaptionBatch, CaptionBatcher};
-use crate::data::coco::{CaptionResult, write_results};
 use crate::data::loader::{EpochLoader, Order};
 use crate::decode::{DecodeConfig, Strategy};
 use crate::device::Devices;
-use crate::engine::Precision;
+use crate::engine::WeightType;
 use crate::evaluate::model::main_object_accuracy;
-use crate::evaluate::score::validate;
 use crate::files;
 use crate::mapper::MapperConfig;
-use crate::metrics::Sample;
 use crate::model_folder::{self, CaptionerConfig, ModelFolder, Part};
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
 /// Where the sample and what is derived from data is kept.
 pub const DATASET: &str = "dataset";
-/// Captions of the test part decoded together.
-const TEST_BATCH: usize = 64;
-
 /// Longest caption in tokens that validation decodes: barely trained models never end by themselves.
 const VALIDATION_LENGTH: usize = 32;
 
@@ -69,14 +64,6 @@ pub struct Trained {
     pub interrupted: bool,
     /// The epoch in which the loss was not a number any more, which ended the run.
     pub diverged: Option<usize>,
-}
-
-/// An image of the test part.
-#[derive(Clone, Debug, Serialize)]
-pub struct Captioned {
-    pub file_name: String,
-    pub caption: String,
-    pub references: Vec<String>,
 }
 
 /// What training begins with.
@@ -186,14 +173,14 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         captioner,
         gpt2,
         context.devices.main(),
-        Precision::F32,
+        WeightType::F32,
     )?;
-    let test = caption_test(&reader, &dataset)?;
+    let test = test_captions::caption(&reader, &dataset)?;
     let parts = test.iter().zip(&dataset.splits.test);
     let accuracy = main_object_accuracy(
         parts.map(|(said, &index)| (said.caption.as_str(), dataset.images[index].main)),
     );
-    write_test(context.folder, &dataset, &test, accuracy)?;
+    test_captions::write(context.folder, &dataset, &test, accuracy)?;
     Ok(Trained {
         model: path,
         best: fitted.best,
@@ -375,68 +362,4 @@ fn copy_sources(encoder: &ModelFolder, gpt2: &ModelFolder, target: &Path) -> Res
         sources.insert("encoder".to_string(), read(encoder)?["encoder"].clone());
     }
     files::write_json(&target.join("source.json"), &sources)
-}
-
-fn caption_test(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Captioned>> {
-    let decode = reader.decode_config(Strategy::Greedy);
-    let mut test = Vec::new();
-    for chunk in dataset.splits.test.chunks(TEST_BATCH) {
-        let embeddings: Vec<Vec<f32>> = chunk
-            .iter()
-            .map(|&index| {
-                let embedding = dataset.embeddings[index].as_ref();
-                embedding.context("a test image was not embedded")?.read()
-            })
-            .collect::<Result<_>>()?;
-        for (&index, captions) in chunk.iter().zip(reader.caption(&embeddings, &decode)?) {
-            let image = &dataset.images[index];
-            test.push(Captioned {
-                file_name: image.file_name.clone(),
-                caption: captions
-                    .into_iter()
-                    .next()
-                    .context("decoding gave no caption")?
-                    .caption,
-                references: image.captions.clone(),
-            });
-        }
-    }
-    Ok(test)
-}
-
-fn write_test(
-    folder: &Path,
-    dataset: &Dataset,
-    test: &[Captioned],
-    accuracy: Option<f64>,
-) -> Result<()> {
-    if test.is_empty() {
-        return Ok(());
-    }
-    let results: Vec<CaptionResult> = dataset
-        .splits
-        .test
-        .iter()
-        .zip(test)
-        .map(|(&index, captioned)| CaptionResult {
-            image_id: dataset.images[index].id.clone(),
-            caption: captioned.caption.clone(),
-        })
-        .collect();
-    write_results(&folder.join("predictions-test.json"), &results)?;
-    let samples: Vec<Sample> = test
-        .iter()
-        .map(|captioned| Sample {
-            candidate: captioned.caption.clone(),
-            references: captioned.references.clone(),
-        })
-        .collect();
-    files::write_json(
-        &folder.join("metrics-test.json"),
-        &json!({
-            "images": test.len(),
-            "main_object_accuracy": accuracy,
-            "overall": validate(&samples),
-        }),
-    )
 }

@@ -1,6 +1,7 @@
 //! Training, with burn's learner.
 
 pub mod ablate;
+mod adamw;
 pub mod caption;
 pub mod checkpoints;
 pub mod config;
@@ -21,4 +22,5 @@ pub mod precision;
 pub mod run;
 pub mod schedule;
 pub mod space;
+mod test_captions;
 pub mod tune;

@@ -2,9 +2,11 @@
 
 use anyhow::{Result, bail};
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+
+use super::adamw::FusedAdamW;
 
 /// AdamW's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,17 +72,16 @@ impl OptimizerConfig {
 
     /// The optimizer, without state.
     pub fn init(&self) -> ModuleOptimizer {
-        let adamw = AdamWConfig::new()
-            .with_beta_1(self.beta_1 as f32)
-            .with_beta_2(self.beta_2 as f32)
-            .with_epsilon(self.epsilon as f32)
-            .with_weight_decay(self.weight_decay as f32);
+        let all = ModuleOptimizer::from(FusedAdamW::new(self));
         if self.weight_decay == 0.0 {
-            return adamw.init();
+            return all;
         }
         let spared = ParamGroup::from_regex(r"(^|\.)(bias|gamma|beta)$").expect("a valid pattern");
-        let without = adamw.clone().with_weight_decay(0.0).build();
-        adamw.init().with_group(spared, without, None)
+        let without = FusedAdamW::new(&Self {
+            weight_decay: 0.0,
+            ..self.clone()
+        });
+        all.with_group(spared, without, None)
     }
 }
 

@@ -16,7 +16,7 @@ use clipcap::data::scenes;
 use clipcap::data::source;
 use clipcap::data::split::{SplitShares, ids};
 use clipcap::decode::DecodeConfig;
-use clipcap::engine::Precision;
+use clipcap::engine::WeightType;
 use clipcap::inputs::{self, Input, InputError};
 use clipcap::train::caption::DATASET;
 use clipcap::train::run;
@@ -71,7 +71,7 @@ enum WeightsArg {
     Int8,
 }
 
-impl From<WeightsArg> for Precision {
+impl From<WeightsArg> for WeightType {
     fn from(weights: WeightsArg) -> Self {
         match weights {
             WeightsArg::F32 => Self::F32,

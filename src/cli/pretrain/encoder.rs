@@ -97,6 +97,24 @@ enum LossArg {
 }
 
 impl SettingArgs {
+    /// The first flag given that matters for training alone.
+    pub fn of_training(&self) -> Option<&'static str> {
+        let flags = [
+            ("--epochs", self.epochs.is_some()),
+            ("--batch-size", self.batch_size.is_some()),
+            ("--learning-rate", self.learning_rate.is_some()),
+            ("--warmup-epochs", self.warmup_epochs.is_some()),
+            ("--width", self.width.is_some()),
+            ("--stem", self.stem.is_some()),
+            ("--optimizer", self.optimizer.is_some()),
+            ("--loss", self.loss.is_some()),
+            ("--temperature", self.temperature.is_some()),
+            ("--seed", self.seed.is_some()),
+        ];
+        let given = flags.into_iter().find(|&(_, given)| given);
+        given.map(|(name, _)| name)
+    }
+
     /// Changes what was given.
     pub fn apply(&self, config: &mut EncoderRunConfig) {
         config.epochs = self.epochs.unwrap_or(config.epochs);
@@ -134,11 +152,7 @@ impl SettingArgs {
     }
 
     fn apply_loss(&self, loss: &mut ViewLoss) {
-        let usual = match *loss {
-            ViewLoss::NtXent { temperature } | ViewLoss::NtLogistic { temperature } => temperature,
-            ViewLoss::Triplet { .. } => 0.5,
-        };
-        let temperature = self.temperature.unwrap_or(usual);
+        let temperature = self.temperature.or(loss.temperature()).unwrap_or(0.5);
         *loss = match self.loss {
             None | Some(LossArg::NtXent) => ViewLoss::NtXent { temperature },
             Some(LossArg::NtLogistic) => ViewLoss::NtLogistic { temperature },

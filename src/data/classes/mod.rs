@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use pictures::Pictures;
 pub use scenes::SceneClass;
 
+/// One in this many training pictures is held out.
+const HELD_OUT: usize = 5;
+
 /// Where classified pictures come from, as it is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -143,6 +146,32 @@ impl ClassSet {
             stl10::load(path)
         } else {
             folder::load(path)
+        }
+    }
+
+    /// The training part alone, four fifths of each class to train on and the others to test on: the test part has no say
+    /// in what is chosen by it.
+    pub fn held_out(self) -> Self {
+        let mut order: Vec<usize> = (0..self.train.len()).collect();
+        order.sort_by_key(|&index| self.train.labels[index]);
+        let (test, train): (Vec<_>, Vec<_>) =
+            (order.into_iter().enumerate()).partition(|(place, _)| place % HELD_OUT == 0);
+        let part = |which: Vec<(usize, usize)>| {
+            let mut which: Vec<usize> = which.into_iter().map(|(_, index)| index).collect();
+            which.sort_unstable();
+            Labelled {
+                labels: which
+                    .iter()
+                    .map(|&index| self.train.labels[index])
+                    .collect(),
+                pictures: self.train.pictures.choose(which),
+            }
+        };
+        Self {
+            train: part(train),
+            test: part(test),
+            folds: Vec::new(),
+            ..self
         }
     }
 

@@ -4,20 +4,18 @@
 //! Everything follows from a seed and an index.
 
 mod draw;
+mod files;
+mod siblings;
 mod words;
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-
-use crate::files;
 
 pub use draw::draw;
+pub use files::ensure;
+pub use siblings::{Attribute, SIBLINGS, siblings};
 pub use words::mentions;
 
 /// Side of a picture in pixels.
@@ -30,8 +28,6 @@ const GRID: f32 = 12.0;
 const JITTER: f32 = 1.5;
 /// Distance of an object's colour from the background's, in RGB, from which it stands out.
 const VISIBLE_CONTRAST: f32 = 115.0;
-/// A scene and the likes of it, at most: there are as many shapes as colours.
-pub const SIBLINGS: usize = Shape::ALL.len();
 /// Pictures in the sample set.
 pub const SAMPLE_COUNT: usize = 7000;
 /// Changes whenever a scene of the same seed and index would come out differently.
@@ -135,11 +131,6 @@ impl Shape {
         Self::Ring,
         Self::Diamond,
     ];
-
-    /// The shape so many places further on.
-    fn turned(self, turn: usize) -> Self {
-        Self::ALL[(self as usize + turn) % Self::ALL.len()]
-    }
 }
 
 impl Color {
@@ -153,11 +144,6 @@ impl Color {
         Self::Pink,
         Self::Brown,
     ];
-
-    /// The colour so many places further on.
-    fn turned(self, turn: usize) -> Self {
-        Self::ALL[(self as usize + turn) % Self::ALL.len()]
-    }
 }
 
 impl Background {
@@ -175,81 +161,11 @@ impl Scene {
     pub fn kind(&self) -> Kind {
         self.main[0].kind
     }
-
-    /// Gives an attribute the value that is so many places further on in the list of all. Of [`Attribute::Shapes`] and
-    /// [`Attribute::Colors`], every odd turn is the one before it with the two objects' values swapped.
-    fn turn(&mut self, attribute: Attribute, turn: usize) {
-        let swap = turn % 2 == 1;
-        let main = self.main.iter_mut().map(|object| &mut object.kind);
-        let second = self.second.iter_mut().map(|(object, _)| &mut object.kind);
-        match attribute {
-            Attribute::MainShape => main.for_each(|kind| kind.shape = kind.shape.turned(turn)),
-            Attribute::MainColor => main.for_each(|kind| kind.color = kind.color.turned(turn)),
-            Attribute::Shapes => main.zip(second).for_each(|(main, second)| {
-                main.shape = main.shape.turned(turn / 2);
-                if swap {
-                    std::mem::swap(&mut main.shape, &mut second.shape);
-                }
-            }),
-            Attribute::Colors => main.zip(second).for_each(|(main, second)| {
-                main.color = main.color.turned(turn / 2);
-                if swap {
-                    std::mem::swap(&mut main.color, &mut second.color);
-                }
-            }),
-        }
-    }
-
-    /// Whether all objects stand out against the background, and the second from the main ones.
-    fn is_visible(&self) -> bool {
-        let second = self.second.map(|(object, _)| object.kind);
-        let stands_out =
-            |kind: Kind| draw::contrast(kind.color, self.background) > VISIBLE_CONTRAST;
-        stands_out(self.kind()) && second.is_none_or(|kind| kind != self.kind() && stands_out(kind))
-    }
 }
 
 /// Scene `index` of the endless row that `seed` begins.
 pub fn scene(seed: u64, index: u64) -> Scene {
     changed(seed, index, |_| ())
-}
-
-/// What tells siblings apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attribute {
-    MainShape,
-    MainColor,
-    /// The main object's shape, and which of the two objects has which.
-    Shapes,
-    /// The main object's colour, and which of the two objects has which.
-    Colors,
-}
-
-impl Attribute {
-    /// That of a scene's siblings.
-    fn of(index: u64, has_second: bool) -> Self {
-        match (index.is_multiple_of(2), has_second) {
-            (true, false) => Self::MainShape,
-            (false, false) => Self::MainColor,
-            (true, true) => Self::Shapes,
-            (false, true) => Self::Colors,
-        }
-    }
-}
-
-/// A scene and the likes of it that differ in one [`Attribute`] alone: places, everything else and the wording of the
-/// captions stay. All can be seen against the background; there are at most [`SIBLINGS`].
-pub fn siblings(seed: u64, index: u64) -> Vec<Scene> {
-    let first = scene(seed, index);
-    let attribute = Attribute::of(index, first.second.is_some());
-    let mut all = vec![first];
-    for turn in 1..SIBLINGS {
-        let sibling = changed(seed, index, |scene| scene.turn(attribute, turn));
-        if sibling.is_visible() && !all.contains(&sibling) {
-            all.push(sibling);
-        }
-    }
-    all
 }
 
 /// [`scene`], with a change to its objects before it is put into words.
@@ -370,67 +286,6 @@ fn add_pair(rng: &mut ChaCha8Rng, scene: &mut Scene, kind: Kind) {
     }
 }
 
-/// Makes sure that `folder` holds the first `count` scenes of `seed` as PNG files with COCO caption annotations, and
-/// returns the annotation file. A complete set is left as it is.
-pub fn ensure(folder: &Path, seed: u64, count: usize) -> Result<PathBuf> {
-    let annotations = folder.join("captions.json");
-    let info = info(seed, count);
-    if let Ok(text) = std::fs::read_to_string(&annotations)
-        && let Ok(present) = serde_json::from_str::<serde_json::Value>(&text)
-        && present["info"] == info
-    {
-        return Ok(annotations);
-    }
-    let images = folder.join("images");
-    files::create_dir(&images)?;
-    for index in 0..count {
-        let path = images.join(file_name(index));
-        let picture = draw(&scene(seed, index as u64));
-        let mut png = Vec::new();
-        picture
-            .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
-            .with_context(|| format!("encoding {}", path.display()))?;
-        std::fs::write(&path, png).with_context(|| {
-            format!(
-                "cannot write {}: check permissions and free space",
-                path.display()
-            )
-        })?;
-    }
-    // Last: its presence says that the pictures are there.
-    files::write_json(&annotations, &annotation(seed, count, info))?;
-    Ok(annotations)
-}
-
-fn file_name(index: usize) -> String {
-    format!("{index:06}.png")
-}
-
-fn info(seed: u64, count: usize) -> serde_json::Value {
-    json!({
-        "description": "Generated scenes of shapes with captions",
-        "generator_version": GENERATOR_VERSION,
-        "seed": seed,
-        "count": count,
-    })
-}
-
-fn annotation(seed: u64, count: usize, info: serde_json::Value) -> serde_json::Value {
-    let mut images = Vec::with_capacity(count);
-    let mut annotations = Vec::with_capacity(5 * count);
-    for index in 0..count {
-        let scene = scene(seed, index as u64);
-        images.push(json!({
-            "id": index, "file_name": file_name(index), "width": SIDE, "height": SIDE, "main": scene.kind(),
-        }));
-        for caption in &scene.captions {
-            annotations
-                .push(json!({"id": annotations.len(), "image_id": index, "caption": caption}));
-        }
-    }
-    json!({"info": info, "licenses": [], "images": images, "annotations": annotations})
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -494,55 +349,6 @@ mod tests {
             assert!(holds, "{scene:?}");
         }
         assert!((190..290).contains(&seen), "{seen}");
-    }
-
-    #[test]
-    fn siblings_differ_in_one_attribute_alone() {
-        let mut counts = [0; 4];
-        for index in 0..300 {
-            let all = siblings(SAMPLE_SEED, index);
-            let first = &all[0];
-            assert_eq!(*first, scene(SAMPLE_SEED, index));
-            assert!((3..=SIBLINGS).contains(&all.len()), "{}", all.len());
-            let attribute = Attribute::of(index, first.second.is_some());
-            counts[attribute as usize] += 1;
-            for (i, other) in all.iter().enumerate().skip(1) {
-                let values = |scene: &Scene| {
-                    let second = scene.second.map(|(object, _)| object.kind);
-                    [
-                        Some(scene.kind().shape as usize),
-                        Some(scene.kind().color as usize),
-                        second.map(|kind| kind.shape as usize),
-                        second.map(|kind| kind.color as usize),
-                    ]
-                };
-                let changed: Vec<usize> = (0..4)
-                    .filter(|&place| values(first)[place] != values(other)[place])
-                    .collect();
-                let expected: &[usize] = match attribute {
-                    Attribute::MainShape => &[0],
-                    Attribute::MainColor => &[1],
-                    Attribute::Shapes => &[0, 2],
-                    Attribute::Colors => &[1, 3],
-                };
-                assert!(!changed.is_empty());
-                assert!(changed.iter().all(|place| expected.contains(place)));
-                assert_eq!(first.background, other.background);
-                assert_eq!(
-                    (first.main[0].x, first.main.len()),
-                    (other.main[0].x, other.main.len())
-                );
-                assert!(
-                    all[..i]
-                        .iter()
-                        .all(|earlier| earlier.captions != other.captions)
-                );
-                for (a, b) in first.captions.iter().zip(&other.captions) {
-                    assert_eq!(a.split(' ').count(), b.split(' ').count(), "{a} {b}");
-                }
-            }
-        }
-        assert!(counts.iter().all(|&count| count > 15), "{counts:?}");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Everything that is set for training a picture encoder.
 
+use std::path::Path;
+
 use anyhow::{Result, bail, ensure};
 use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
 
-use crate::data::classes::{ClassSource, SceneClass};
+use crate::data::classes::{ClassSet, ClassSource, SceneClass};
 use crate::encoders::AutoencoderConfig;
 use crate::pretrain::augment::Augmentation;
 use crate::pretrain::view_loss::ViewLoss;
@@ -19,6 +21,9 @@ use crate::train::schedule::{Decay, ScheduleConfig};
 pub struct EncoderRunConfig {
     pub method: Method,
     pub data: ClassSource,
+    /// Whether a fifth of the training pictures is left out, to judge settings by; see [`ClassSet::held_out`].
+    #[serde(default)]
+    pub held_out: bool,
     /// Side of the pictures that the encoder looks at.
     pub image_size: u32,
     pub epochs: usize,
@@ -126,6 +131,7 @@ impl EncoderRunConfig {
             learning_rate: if preset == Preset::Sample { 2e-3 } else { 1e-3 },
             warmup_epochs: if preset == Preset::Sample { 1 } else { 10 },
             seed: 1,
+            held_out: false,
             data,
         }
     }
@@ -173,6 +179,15 @@ impl EncoderRunConfig {
             method: Method::Pca { dim: 128 },
             ..Self::simclr(data)
         }
+    }
+
+    /// The pictures to train on, and those to test on.
+    ///
+    /// # Errors
+    /// As [`ClassSet::load`].
+    pub fn load_set(&self, dataset: &Path) -> Result<ClassSet> {
+        let set = ClassSet::load(&self.data, dataset)?;
+        Ok(if self.held_out { set.held_out() } else { set })
     }
 
     /// What the method is called.

@@ -1,0 +1,202 @@
+//! The sentence's half of the captioner: embeddings in, captions out.
+
+use anyhow::{Result, bail};
+use burn::tensor::Device;
+
+use super::{Caption, Gpt2Step, is_cpu};
+use crate::caption_model::CaptionModel;
+use crate::data::batcher::rows_to_tensor;
+use crate::decode::{self, DecodeConfig, Hypothesis};
+use crate::engine::{self, WeightType};
+use crate::gpt2::Gpt2Config;
+use crate::model_folder::{self, CaptionerConfig, ModelFolder};
+use crate::nn;
+use crate::tokenizer::{Tokenizer, TokenizerKind};
+
+/// The sentence's half: mapper, GPT-2 and vocabulary.
+#[derive(Debug)]
+pub struct CaptionReader {
+    network: Network,
+    pub tokenizer: Tokenizer,
+    config: CaptionerConfig,
+    n_positions: usize,
+}
+
+/// What computes captions.
+#[derive(Debug)]
+enum Network {
+    /// burn's modules.
+    Plain {
+        model: Box<CaptionModel>,
+        n_layer: usize,
+        device: Device,
+    },
+    /// Packed weights, on the CPU.
+    Packed(Box<(engine::Mapper, engine::Gpt2)>),
+}
+
+impl CaptionReader {
+    /// Loads mapper and GPT-2 from an opened folder. `weights` is how the CPU keeps their weights.
+    pub fn load(folder: &ModelFolder, device: &Device, weights: WeightType) -> Result<Self> {
+        let model = CaptionModel {
+            prefix_mapper: folder.load_mapper(device)?,
+            gpt2: folder.load_gpt2(device)?,
+        };
+        let config = folder.captioner_config()?.clone();
+        let tokenizer = folder.load_tokenizer(TokenizerKind::Gpt2)?;
+        let gpt2 = folder.gpt2_config()?;
+        Self::new(model, tokenizer, config, gpt2, device, weights)
+    }
+
+    /// Puts a reader together from its parts.
+    pub fn new(
+        model: CaptionModel,
+        tokenizer: Tokenizer,
+        config: CaptionerConfig,
+        gpt2: &Gpt2Config,
+        device: &Device,
+        weights: WeightType,
+    ) -> Result<Self> {
+        let network = if is_cpu(device) {
+            Network::Packed(Box::new((
+                engine::Mapper::new(model.prefix_mapper, weights)?,
+                engine::Gpt2::new(model.gpt2, weights)?,
+            )))
+        } else {
+            model_folder::read_now(&model);
+            Network::Plain {
+                model: Box::new(model),
+                n_layer: gpt2.n_layer,
+                device: device.clone(),
+            }
+        };
+        Ok(Self {
+            network,
+            tokenizer,
+            config,
+            n_positions: gpt2.n_positions,
+        })
+    }
+
+    /// Decoding as ClipCap does it: up to 67 tokens, ended by this model's stop tokens.
+    pub fn decode_config(&self, strategy: decode::Strategy) -> DecodeConfig {
+        let max_length = 67.min(self.longest_caption());
+        DecodeConfig::new(strategy, max_length, self.config.stop_tokens.clone())
+    }
+
+    /// The token that a text is, to end captions with.
+    ///
+    /// # Errors
+    /// When it is none, or several.
+    pub fn stop_token(&self, text: &str) -> Result<u32> {
+        match self.tokenizer.encode(text)?[..] {
+            [token] => Ok(token),
+            [] => bail!("the stop text is empty: give one token, such as `.`"),
+            ref tokens => bail!(
+                "the stop text `{text}` is {} tokens in this model's vocabulary: a caption ends at a single one, such as `.`",
+                tokens.len()
+            ),
+        }
+    }
+
+    /// The longest caption that fits GPT-2's positions after the prefix.
+    pub fn longest_caption(&self) -> usize {
+        self.n_positions - self.config.sizes.prefix_length
+    }
+
+    /// Captions of embeddings as CLIP gave them, for each the best first.
+    pub fn caption(
+        &self,
+        embeddings: &[Vec<f32>],
+        config: &DecodeConfig,
+    ) -> Result<Vec<Vec<Caption>>> {
+        if embeddings.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.check_length(config)?;
+        self.search(embeddings, config)?
+            .into_iter()
+            .map(|hypotheses| {
+                hypotheses
+                    .into_iter()
+                    .map(|found| self.sentence(&config.prompt, found))
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn search(
+        &self,
+        embeddings: &[Vec<f32>],
+        config: &DecodeConfig,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        match &self.network {
+            Network::Plain {
+                model,
+                n_layer,
+                device,
+            } => {
+                let rows: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
+                let mut clip_embedding = rows_to_tensor(&rows, device); // [B, clip_dim]
+                if self.config.normalize_embedding {
+                    clip_embedding = nn::normalize(clip_embedding);
+                }
+                let prefix = model.prefix_mapper.forward(clip_embedding); // [B, P, C]
+                let mut step = Gpt2Step::new(&model.gpt2, *n_layer, prefix, config);
+                decode::decode(&mut step, config)
+            }
+            Network::Packed(packed) => {
+                let (mapper, gpt2) = &**packed;
+                let mut clip_embedding = embeddings.concat(); // [B, clip_dim]
+                if self.config.normalize_embedding {
+                    let width = clip_embedding.len() / embeddings.len();
+                    clip_embedding.chunks_mut(width).for_each(normalize);
+                }
+                let prefix = mapper.forward(&clip_embedding, embeddings.len()); // [B, P, C]
+                let mut step =
+                    engine::Gpt2Step::new(gpt2, &prefix, embeddings.len(), &config.prompt);
+                decode::decode(&mut step, config)
+            }
+        }
+    }
+
+    fn check_length(&self, config: &DecodeConfig) -> Result<()> {
+        let room = self.longest_caption();
+        if config.max_length + config.prompt.len() > room {
+            let prompt = match config.prompt.len() {
+                0 => String::new(),
+                length => format!(" and the prompt {length}"),
+            };
+            bail!(
+                "a caption of {} tokens does not fit: GPT-2 has {} positions, the prefix takes {}{prompt}; use at most {}",
+                config.max_length,
+                self.n_positions,
+                self.config.sizes.prefix_length,
+                room.saturating_sub(config.prompt.len())
+            );
+        }
+        Ok(())
+    }
+
+    fn sentence(&self, prompt: &[u32], found: Hypothesis) -> Result<Caption> {
+        let tokens = [prompt, &found.tokens].concat();
+        // ClipCap shows special tokens as it shows all others; only the one that ends the text is none of it.
+        let shown = match tokens.split_last() {
+            Some((&last, before)) if last == self.tokenizer.end_of_text() => before,
+            _ => &tokens,
+        };
+        Ok(Caption {
+            caption: self.tokenizer.decode_all(shown)?,
+            tokens,
+            log_prob: found.log_prob,
+            score: found.score,
+            similarity: None,
+        })
+    }
+}
+
+/// [`nn::normalize`] of one row on the host.
+fn normalize(row: &mut [f32]) {
+    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+    row.iter_mut().for_each(|x| *x /= norm);
+}

@@ -1,0 +1,208 @@
+//! The picture's half of the captioner: pictures in, embeddings out.
+
+use std::sync::OnceLock;
+
+use anyhow::{Result, anyhow};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::{is_cpu, read};
+use crate::clip::{Clip, Preprocessing};
+use crate::encoders::Encoder;
+use crate::engine::{self, WeightType};
+use crate::model_folder::{self, ModelFolder};
+use crate::tokenizer::{Tokenizer, TokenizerKind};
+
+/// Pictures that the CPU embeds together: their activations stay in its caches.
+const PICTURES_TOGETHER: usize = 8;
+/// Sentences embedded together.
+const TEXTS_TOGETHER: usize = 64;
+
+/// The picture's half: CLIP, or another encoder, with the preprocessing that belongs to it.
+#[derive(Debug)]
+pub struct ImageEncoder {
+    tower: Tower,
+    /// The picture's tower where the CPU runs it; the one in `tower` is then without.
+    vision: Option<engine::Vision>,
+    preprocessing: Preprocessing,
+    device: Device,
+    folder: ModelFolder,
+    /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
+    tokenizer: OnceLock<Tokenizer>,
+}
+
+/// What embeds pictures.
+#[derive(Debug)]
+enum Tower {
+    /// It embeds sentences too.
+    Clip(Box<Clip>),
+    Other(Box<dyn Encoder>),
+}
+
+impl ImageEncoder {
+    /// Loads what embeds pictures from an opened folder, with its weights as they are.
+    pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
+        Self::load_as(folder, device, WeightType::F32)
+    }
+
+    /// Loads CLIP from an opened folder. `weights` is how the CPU keeps the weights of a vision transformer.
+    pub fn load_as(folder: &ModelFolder, device: &Device, weights: WeightType) -> Result<Self> {
+        let mut vision = None;
+        let tower = match folder.load_encoder(device)? {
+            Some(encoder) => Tower::Other(encoder),
+            None => {
+                let mut clip = folder.load_clip(device)?;
+                vision = take_vision(&mut clip, device, weights)?;
+                Tower::Clip(Box::new(clip))
+            }
+        };
+        Ok(Self {
+            tower,
+            vision,
+            preprocessing: folder.preprocessing()?.clone(),
+            device: device.clone(),
+            folder: folder.clone(),
+            tokenizer: OnceLock::new(),
+        })
+    }
+
+    /// What is done to a picture before CLIP sees it.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// Width of an embedding.
+    ///
+    /// # Errors
+    /// When the folder that was opened has no encoder.
+    pub fn dim(&self) -> Result<usize> {
+        self.folder.embedding_dim()
+    }
+
+    /// The square that the encoder looks at, as pixels.
+    pub fn crop(&self, image: &RgbImage) -> RgbImage {
+        self.preprocessing.crop(image)
+    }
+
+    /// [`Self::embed`] of whole pictures.
+    pub fn embed_images(&self, images: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
+        let crops: Vec<RgbImage> = images.iter().map(|image| self.crop(image)).collect();
+        self.embed(&crops)
+    }
+
+    /// The projected embeddings of cropped pictures, not normalised, `clip_dim` values each.
+    pub fn embed(&self, crops: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
+        if crops.is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Some(vision) = &self.vision {
+            let embeddings = |crops: &[RgbImage]| {
+                let embeddings = vision.encode(
+                    &self.preprocessing.normalize_all(crops.par_iter()),
+                    crops.len(),
+                );
+                let width = embeddings.len() / crops.len();
+                embeddings
+                    .chunks(width)
+                    .map(<[f32]>::to_vec)
+                    .collect::<Vec<_>>()
+            };
+            return Ok(crops
+                .chunks(PICTURES_TOGETHER)
+                .flat_map(embeddings)
+                .collect());
+        }
+        let n = self.preprocessing.image_size as usize;
+        let pixel_values = self.preprocessing.normalize_all(crops.par_iter());
+        let pixel_values = TensorData::new(pixel_values, [crops.len(), 3, n, n]);
+        let pixel_values = Tensor::from_data(pixel_values, &self.device);
+        rows(match &self.tower {
+            Tower::Clip(clip) => clip.encode(pixel_values),
+            Tower::Other(encoder) => encoder.encode(pixel_values),
+        }) // [B, clip_dim]
+    }
+
+    /// The projected embeddings of sentences, not normalised, `clip_dim` values each. A sentence longer than CLIP reads is
+    /// cut.
+    ///
+    /// # Errors
+    /// When the model folder has no CLIP, or no vocabulary for it.
+    pub fn embed_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        let Tower::Clip(_) = &self.tower else {
+            return Err(self.no_clip());
+        };
+        let longest = self
+            .folder
+            .encoder_config()?
+            .sizes
+            .text
+            .max_position_embeddings;
+        let tokenizer = self.tokenizer()?;
+        let mut embeddings = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(TEXTS_TOGETHER) {
+            let rows_of_ids = texts
+                .iter()
+                .map(|text| tokenizer.encode_clip(text, longest))
+                .collect::<Result<Vec<_>, _>>()?;
+            embeddings.extend(self.embed_tokens(&rows_of_ids)?);
+        }
+        Ok(embeddings)
+    }
+
+    /// `rows_of_ids`: token ids, each row ending with the end of text.
+    fn embed_tokens(&self, rows_of_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let t = rows_of_ids.iter().map(Vec::len).max().unwrap_or(0);
+        let ends: Vec<i32> = rows_of_ids.iter().map(|ids| ids.len() as i32 - 1).collect();
+        let tokens: Vec<i32> = rows_of_ids
+            .iter()
+            .flat_map(|ids| (0..t).map(|i| ids.get(i).copied().unwrap_or(0) as i32))
+            .collect();
+        let tokens = TensorData::new(tokens, [rows_of_ids.len(), t]);
+        let Tower::Clip(clip) = &self.tower else {
+            return Err(self.no_clip());
+        };
+        rows(clip.encode_text(
+            Tensor::from_data(tokens, &self.device), // [B, T]
+            Tensor::<1, Int>::from_ints(ends.as_slice(), &self.device), // [B]
+        ))
+    }
+
+    fn no_clip(&self) -> anyhow::Error {
+        anyhow!(
+            "{} embeds pictures with an encoder that is not CLIP: sentences cannot be embedded",
+            self.folder.path.display()
+        )
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = self.folder.load_tokenizer(TokenizerKind::Clip)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+}
+
+/// The picture's tower as the CPU runs it, if it does; else its weights are read now, on both cores.
+fn take_vision(
+    clip: &mut Clip,
+    device: &Device,
+    weights: WeightType,
+) -> Result<Option<engine::Vision>> {
+    if is_cpu(device) && clip.vision_model.is_some() {
+        let parts = clip.vision_model.take().zip(clip.visual_projection.take());
+        return parts
+            .map(|(vit, projection)| engine::Vision::new(vit, projection, weights))
+            .transpose();
+    }
+    model_folder::read_now(&clip.vision_model);
+    model_folder::read_now(&clip.visual);
+    Ok(None)
+}
+
+/// The rows of a matrix on the host.
+fn rows(matrix: Tensor<2>) -> Result<Vec<Vec<f32>>> {
+    let [_, width] = matrix.dims();
+    Ok(read(matrix)?.chunks(width).map(<[f32]>::to_vec).collect())
+}

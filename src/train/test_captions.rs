@@ -1,0 +1,98 @@
+//! Captions of the test part at the end of a run.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::json;
+
+use super::dataset::Dataset;
+use crate::captioner::CaptionReader;
+use crate::data::coco::{CaptionResult, write_results};
+use crate::decode::Strategy;
+use crate::evaluate::score::validate;
+use crate::files;
+use crate::metrics::Sample;
+
+/// Captions decoded together.
+const TEST_BATCH: usize = 64;
+
+/// An image of the test part.
+#[derive(Clone, Debug, Serialize)]
+pub struct Captioned {
+    pub file_name: String,
+    pub caption: String,
+    pub references: Vec<String>,
+}
+
+/// Captions the test part, greedily, with the embeddings that training had.
+///
+/// # Errors
+/// When an embedding cannot be read or decoding fails.
+pub(super) fn caption(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Captioned>> {
+    let decode = reader.decode_config(Strategy::Greedy);
+    let mut test = Vec::new();
+    for chunk in dataset.splits.test.chunks(TEST_BATCH) {
+        let embeddings: Vec<Vec<f32>> = chunk
+            .iter()
+            .map(|&index| {
+                let embedding = dataset.embeddings[index].as_ref();
+                embedding.context("a test image was not embedded")?.read()
+            })
+            .collect::<Result<_>>()?;
+        for (&index, captions) in chunk.iter().zip(reader.caption(&embeddings, &decode)?) {
+            let image = &dataset.images[index];
+            test.push(Captioned {
+                file_name: image.file_name.clone(),
+                caption: captions
+                    .into_iter()
+                    .next()
+                    .context("decoding gave no caption")?
+                    .caption,
+                references: image.captions.clone(),
+            });
+        }
+    }
+    Ok(test)
+}
+
+/// Writes the captions and their scores into the run's folder.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(super) fn write(
+    folder: &Path,
+    dataset: &Dataset,
+    test: &[Captioned],
+    accuracy: Option<f64>,
+) -> Result<()> {
+    if test.is_empty() {
+        return Ok(());
+    }
+    let results: Vec<CaptionResult> = dataset
+        .splits
+        .test
+        .iter()
+        .zip(test)
+        .map(|(&index, captioned)| CaptionResult {
+            image_id: dataset.images[index].id.clone(),
+            caption: captioned.caption.clone(),
+        })
+        .collect();
+    write_results(&folder.join("predictions-test.json"), &results)?;
+    let samples: Vec<Sample> = test
+        .iter()
+        .map(|captioned| Sample {
+            candidate: captioned.caption.clone(),
+            references: captioned.references.clone(),
+        })
+        .collect();
+    files::write_json(
+        &folder.join("metrics-test.json"),
+        &json!({
+            "images": test.len(),
+            "main_object_accuracy": accuracy,
+            "overall": validate(&samples),
+        }),
+    )
+}
