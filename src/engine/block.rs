@@ -1,6 +1,8 @@
 //! The transformer block that CLIP, the mapper and GPT-2 have in common:
 //! `x += project(attention(norm1(x))); x += fc2(activation(fc1(norm2(x))))`.
 
+use std::ops::Range;
+
 use super::cache::{self, Cache};
 use super::layer::{Layer, Norm};
 use crate::kernels::attention::{Attention, Rows};
@@ -21,23 +23,14 @@ pub struct Block {
     pub masking: Masking,
 }
 
-/// What of a block's output is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// Every position.
-    All,
-    /// One position of each row of the batch. With [`Masking::Causal`] it must be the last.
-    One(usize),
-}
-
 impl Block {
-    /// `x`: `[B, T, C]`; returns `[B, T, C]`, or `[B, C]` when one position is wanted. Keys and values go to the cache if
-    /// there is one, which must be empty.
+    /// `x`: `[B, T, C]`; returns the wanted positions of each row, `[B, W, C]`. With [`Masking::Causal`] they must be the
+    /// last ones. Keys and values go to the cache if there is one, which must be empty.
     pub fn forward(
         &self,
         x: Vec<f32>,
         batch: usize,
-        wanted: Wanted,
+        wanted: Range<usize>,
         cache: Option<&mut cache::Layer>,
     ) -> Vec<f32> {
         let width = self.project.width();
@@ -53,12 +46,9 @@ impl Block {
             batch_stride: positions * 3 * width,
             row_stride: 3 * width,
         };
-        let (first, rows) = match wanted {
-            Wanted::All => (0, positions),
-            Wanted::One(position) => (position, 1),
-        };
+        let rows = wanted.len();
         let attention = Attention {
-            q: part(0, first, rows),
+            q: part(0, wanted.start, rows),
             k: part(1, 0, positions),
             v: part(2, 0, positions),
             width,
@@ -67,15 +57,7 @@ impl Block {
         };
         let mut attended = vec![0.0; batch * rows * width];
         attention.forward(&mut attended);
-        let x = match wanted {
-            Wanted::All => x,
-            Wanted::One(position) => x
-                .chunks_exact(positions * width)
-                .flat_map(|x| &x[position * width..(position + 1) * width])
-                .copied()
-                .collect(),
-        };
-        self.finish(x, &attended)
+        self.finish(pick(x, batch, positions, wanted), &attended)
     }
 
     /// One more position of each row: `[R, C] -> [R, C]`.
@@ -95,18 +77,35 @@ impl Block {
     }
 }
 
-/// A stack of blocks, of whose last one position is wanted, or all.
+/// Some positions of each row, `[B, T, C] -> [B, W, C]`.
+fn pick(x: Vec<f32>, batch: usize, positions: usize, wanted: Range<usize>) -> Vec<f32> {
+    if wanted.len() == positions {
+        return x;
+    }
+    let width = x.len() / batch / positions;
+    x.chunks_exact(positions * width)
+        .flat_map(|x| &x[wanted.start * width..wanted.end * width])
+        .copied()
+        .collect()
+}
+
+/// A stack of blocks on `[B, T, C]`, with `T` as `positions`. Of the last block, only the wanted positions are computed:
+/// `[B, W, C]`.
 pub fn stack(
     blocks: &[Block],
-    x: Vec<f32>,
+    mut x: Vec<f32>,
     batch: usize,
-    wanted: Wanted,
+    positions: usize,
+    wanted: Range<usize>,
     mut cache: Option<&mut Cache>,
 ) -> Vec<f32> {
-    let last = blocks.len().saturating_sub(1);
-    blocks.iter().enumerate().fold(x, |x, (i, block)| {
-        let wanted = if i == last { wanted } else { Wanted::All };
+    let Some((last, before)) = blocks.split_last() else {
+        return pick(x, batch, positions, wanted);
+    };
+    for (i, block) in before.iter().enumerate() {
         let layer = cache.as_deref_mut().map(|cache| cache.layer(i));
-        block.forward(x, batch, wanted, layer)
-    })
+        x = block.forward(x, batch, 0..positions, layer);
+    }
+    let layer = cache.map(|cache| cache.layer(before.len()));
+    last.forward(x, batch, wanted, layer)
 }

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 
 use super::WeightType;
-use super::block::{Block, Wanted, stack};
+use super::block::{Block, stack};
 use super::cache::Cache;
 use super::layer::{Layer, Matrix, Norm, take};
 use crate::decode::{Logits, Step};
@@ -70,8 +70,8 @@ impl Gpt2 {
         let positions = x.len() / self.width() / batch;
         cache.begin(batch, positions);
         self.add_positions(&mut x, batch, 0);
-        let last = Wanted::One(positions - 1);
-        let x = stack(&self.blocks, x, batch, last, Some(cache)); // [B, C]
+        let last = positions - 1..positions;
+        let x = stack(&self.blocks, x, batch, positions, last, Some(cache)); // [B, C]
         self.logits(&x)
     }
 

@@ -5,7 +5,7 @@
 use anyhow::Result;
 
 use super::WeightType;
-use super::block::{Block, Wanted, stack};
+use super::block::{Block, stack};
 use super::layer::{Layer, Norm, take};
 use crate::mapper::{self, TransformerLayer};
 use crate::nn::{Activation, Masking};
@@ -70,12 +70,9 @@ impl Mapper {
                     .flat_map(|read| read.iter().chain(prefix_const))
                     .copied()
                     .collect(); // [B, K + P, C]
-                let x = stack(blocks, x, batch, Wanted::All, None);
-                let width = size / clip_length;
-                x.chunks_exact(size + prefix_const.len())
-                    .flat_map(|x| &x[clip_length * width..])
-                    .copied()
-                    .collect() // [B, P, C]
+                let positions = clip_length + prefix_const.len() / (size / clip_length);
+                let prefix = *clip_length..positions;
+                stack(blocks, x, batch, positions, prefix, None) // [B, P, C]
             }
         }
     }

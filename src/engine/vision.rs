@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::nn::Linear;
 
 use super::WeightType;
-use super::block::{Block, Wanted, stack};
+use super::block::{Block, stack};
 use super::layer::{Layer, Matrix, Norm, take};
 use crate::clip::{ClipVision, EncoderLayer};
 use crate::kernels::matrix::{Epilogue, View};
@@ -61,7 +61,7 @@ impl Vision {
             x.extend(first.zip(&self.positions).map(|(x, position)| x + position));
         }
         let x = self.before.forward(&x);
-        let class = stack(&self.blocks, x, batch, Wanted::One(0), None); // [B, C]
+        let class = stack(&self.blocks, x, batch, count, 0..1, None); // [B, C]
         self.projection.forward(&self.after.forward(&class))
     }
 
