@@ -151,7 +151,15 @@ impl ClassSet {
 
     /// The training part alone, four fifths of each class to train on and the others to test on: the test part has no say
     /// in what is chosen by it.
-    pub fn held_out(self) -> Self {
+    ///
+    /// # Errors
+    /// When there are too few training pictures.
+    pub fn held_out(self) -> Result<Self> {
+        ensure!(
+            self.train.len() >= HELD_OUT,
+            "{} training pictures are too few to hold a fifth of them out: give {HELD_OUT} or more",
+            self.train.len()
+        );
         let mut order: Vec<usize> = (0..self.train.len()).collect();
         order.sort_by_key(|&index| self.train.labels[index]);
         let (test, train): (Vec<_>, Vec<_>) =
@@ -167,12 +175,12 @@ impl ClassSet {
                 pictures: self.train.pictures.choose(which),
             }
         };
-        Self {
+        Ok(Self {
             train: part(train),
             test: part(test),
             folds: Vec::new(),
             ..self
-        }
+        })
     }
 
     /// What is pretrained on: the unlabelled pictures where there are some, else the training part without its labels.

@@ -86,4 +86,29 @@ mod tests {
         let name = format!("{:?} {:?}", kind.color, kind.shape).to_lowercase();
         assert_eq!(set.classes[set.train.labels[0]], name);
     }
+
+    #[test]
+    fn a_fifth_of_each_class_is_held_out_of_the_training_pictures() {
+        let whole = load(SceneClass::Color).unwrap();
+        let set = whole.clone().held_out().unwrap();
+        let total = set.train.len() + set.test.len();
+        assert_eq!(total, whole.train.len());
+        let mut seen = vec![[0; 2]; set.classes.len()];
+        let mut indices = Vec::new();
+        for (part, labelled) in [&set.train, &set.test].into_iter().enumerate() {
+            let Pictures::Chosen(_, which) = &labelled.pictures else {
+                panic!("the held-out parts choose among the training pictures");
+            };
+            for (&index, &label) in which.iter().zip(&labelled.labels) {
+                assert_eq!(label, whole.train.labels[index]);
+                seen[label][part] += 1;
+                indices.push(index);
+            }
+        }
+        indices.sort_unstable();
+        assert!(indices.into_iter().eq(0..total));
+        for [kept, held] in seen {
+            assert!((held * 5_i32 - (kept + held)).abs() <= 5, "{kept} {held}");
+        }
+    }
 }

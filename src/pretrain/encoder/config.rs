@@ -184,10 +184,14 @@ impl EncoderRunConfig {
     /// The pictures to train on, and those to test on.
     ///
     /// # Errors
-    /// As [`ClassSet::load`].
+    /// As [`ClassSet::load`] and [`ClassSet::held_out`].
     pub fn load_set(&self, dataset: &Path) -> Result<ClassSet> {
         let set = ClassSet::load(&self.data, dataset)?;
-        Ok(if self.held_out { set.held_out() } else { set })
+        if self.held_out {
+            set.held_out()
+        } else {
+            Ok(set)
+        }
     }
 
     /// What the method is called.
