@@ -2,11 +2,14 @@
 //!
 //! burn's own loader draws on from epoch to epoch, so a resumed run would see other batches than the run it goes on
 //! from. Here epoch `n` is the same whether the run began with it or not, and its batches are the same whether one
-//! device takes them or several share them.
+//! device takes them or several share them. A thread makes them while the model learns from those before.
 
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{JoinHandle, spawn};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::{Dataset, DatasetError};
@@ -14,6 +17,9 @@ use burn::tensor::Device;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+
+/// Batches that wait, made, for the learner to take them.
+const AHEAD: usize = 1;
 
 /// Makes a batch of items.
 pub trait SeededBatcher: Send + Sync + 'static {
@@ -135,6 +141,34 @@ impl<B: SeededBatcher> EpochLoader<B> {
         rng.set_stream((epoch << 32) | batch);
         rng
     }
+
+    /// An epoch's items, in the order in which they come.
+    fn indices(&self, epoch: u64) -> Vec<usize> {
+        let mut indices: Vec<usize> = (0..self.dataset.len()).collect();
+        if self.order == Order::Shuffled {
+            indices.shuffle(&mut self.rng(epoch, 0));
+        }
+        if self.whole_batches {
+            indices.truncate(indices.len() - indices.len() % self.batch_size);
+        }
+        indices
+    }
+
+    /// Batch `number`, from 1, of an epoch.
+    fn batch(
+        &self,
+        epoch: u64,
+        number: u64,
+        indices: Vec<usize>,
+    ) -> Result<B::Batch, DatasetError> {
+        let rows = self.rows(indices.len());
+        let mut rng = self.rng(epoch, number);
+        let items = self.dataset.get_many(indices)?;
+        Ok(match self.share {
+            Some(_) => self.batcher.share(items, rows, &mut rng, &self.device),
+            None => self.batcher.batch(items, &mut rng, &self.device),
+        })
+    }
 }
 
 impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
@@ -143,20 +177,22 @@ impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
             Order::Given => 0,
             Order::Shuffled => self.epoch.fetch_add(1, Ordering::SeqCst),
         };
-        let mut indices: Vec<usize> = (0..self.dataset.len()).collect();
-        if self.order == Order::Shuffled {
-            indices.shuffle(&mut self.rng(epoch, 0));
-        }
-        if self.whole_batches {
-            indices.truncate(indices.len() - indices.len() % self.batch_size);
-        }
+        let (sender, batches) = sync_channel(AHEAD);
+        let loader = self.with(&self.device, self.share);
+        let maker = spawn(move || {
+            for (chunk, number) in loader.indices(epoch).chunks(loader.batch_size).zip(1..) {
+                let batch = loader.batch(epoch, number, chunk.to_vec());
+                // Nobody waits for the rest of an epoch that was broken off.
+                if sender.send((loader.given(chunk.len()), batch)).is_err() {
+                    return;
+                }
+            }
+        });
         Box::new(EpochIterator {
-            loader: self,
-            epoch,
-            indices,
-            read: 0,
+            batches,
+            maker: Some(maker),
             given: 0,
-            batch: 0,
+            items: self.num_items(),
         })
     }
 
@@ -182,49 +218,36 @@ impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
 }
 
 /// One epoch's batches.
-struct EpochIterator<'a, B: SeededBatcher> {
-    loader: &'a EpochLoader<B>,
-    epoch: u64,
-    indices: Vec<usize>,
-    /// Items gone through.
-    read: usize,
+struct EpochIterator<T> {
+    /// How many items a batch gives, and the batch.
+    batches: Receiver<(usize, Result<T, DatasetError>)>,
+    /// Who makes them.
+    maker: Option<JoinHandle<()>>,
     /// Items given out.
     given: usize,
-    /// Batches given out.
-    batch: u64,
+    /// Items to give out.
+    items: usize,
 }
 
-impl<B: SeededBatcher> Iterator for EpochIterator<'_, B> {
-    type Item = Result<B::Batch, DatasetError>;
+impl<T> Iterator for EpochIterator<T> {
+    type Item = Result<T, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.read == self.indices.len() {
-            return None;
+        if let Ok((given, batch)) = self.batches.recv() {
+            self.given += given;
+            return Some(batch);
         }
-        let loader = self.loader;
-        let end = self.indices.len().min(self.read + loader.batch_size);
-        let chunk = self.indices[self.read..end].to_vec();
-        let rows = loader.rows(chunk.len());
-        self.read = end;
-        self.given += loader.given(chunk.len());
-        self.batch += 1;
-        let mut rng = loader.rng(self.epoch, self.batch);
-        let (batcher, device) = (&loader.batcher, &loader.device);
-        let items = loader.dataset.get_many(chunk);
-        Some(items.map(|items| match loader.share {
-            Some(_) => batcher.share(items, rows, &mut rng, device),
-            None => batcher.batch(items, &mut rng, device),
-        }))
+        // All are made, or the thread broke down, which is no end of an epoch.
+        if let Some(Err(panic)) = self.maker.take().map(JoinHandle::join) {
+            resume_unwind(panic);
+        }
+        None
     }
 }
 
-impl<B: SeededBatcher> DataLoaderIterator<B::Batch> for EpochIterator<'_, B> {
+impl<T> DataLoaderIterator<T> for EpochIterator<T> {
     fn progress(&self) -> Progress {
-        Progress::new(
-            self.given,
-            self.loader.num_items(),
-            Some("items".to_string()),
-        )
+        Progress::new(self.given, self.items, Some("items".to_string()))
     }
 }
 
@@ -313,6 +336,38 @@ mod tests {
         let loader = loader(Order::Given, 1);
         assert_eq!(epoch(&loader)[0].0, [0, 1, 2, 3]);
         assert_eq!(epoch(&loader), epoch(&loader));
+    }
+
+    /// Breaks down at the second batch.
+    struct Broken;
+
+    impl SeededBatcher for Broken {
+        type Item = usize;
+        type Batch = usize;
+
+        fn batch(&self, items: Vec<usize>, _: &mut ChaCha8Rng, _: &Device) -> usize {
+            assert!(items[0] < 4, "no more");
+            items[0]
+        }
+    }
+
+    #[test]
+    fn a_batcher_that_panics_does_not_end_an_epoch_in_silence() {
+        let items = InMemDataset::new((0..10).collect());
+        let device = Device::flex();
+        let loader = EpochLoader::new(items, Broken, 4, Order::Given, 7, 1, &device);
+        let mut batches = loader.iter();
+        assert_eq!(batches.next().unwrap().unwrap(), 0);
+        assert_eq!(batches.progress().items_processed, 4);
+        let next = std::panic::AssertUnwindSafe(|| batches.next().is_none());
+        assert!(std::panic::catch_unwind(next).is_err());
+    }
+
+    #[test]
+    fn an_epoch_can_be_broken_off() {
+        let loader = loader(Order::Shuffled, 1);
+        drop(loader.iter().next());
+        assert_eq!(epoch(&loader).len(), 3);
     }
 
     #[test]
