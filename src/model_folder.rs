@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::store::ModuleRecord;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+use burn_pack::Reader;
 use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipConfig, Preprocessing};
@@ -322,13 +323,25 @@ pub fn load_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<M> {
             path.display()
         );
     }
-    let record = ModuleRecord::load(&path).map_err(|error| {
+    let unreadable = |error: &dyn std::fmt::Display| {
         anyhow::anyhow!(
             "{} cannot be read: {}",
             path.display(),
             one_line(&error.to_string())
         )
-    })?;
+    };
+    let tensors = (Reader::from_file_exact(&path).and_then(Reader::into_tensors))
+        .map_err(|error| unreadable(&error))?;
+    // burn would stop the program at them.
+    if let Some(tensor) = tensors.iter().find(|tensor| !is_weight(tensor.dtype)) {
+        bail!(
+            "{} cannot be read: `{}` is of type {:?}, and weights are floats",
+            path.display(),
+            tensor.name,
+            tensor.dtype
+        );
+    }
+    let record = ModuleRecord::load(&path).map_err(|error| unreadable(&error))?;
     let module = module.try_load_record(record).map_err(|error| {
         anyhow::anyhow!(
             "{} does not fit config.json beside it: {}",
@@ -337,6 +350,11 @@ pub fn load_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<M> {
         )
     })?;
     Ok(module.map(&mut ToDeviceType))
+}
+
+/// What weights are stored as.
+fn is_weight(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
 }
 
 /// Casts what is stored in halves to the device's own type. Asking the record to do it would have every fresh weight drawn

@@ -7,10 +7,12 @@ use burn::module::{Initializer, Module, Param, RunningState};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::relu;
-use burn::tensor::module::{batch_norm, batch_norm_train, max_pool2d};
+use burn::tensor::module::{batch_norm, max_pool2d};
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+
+use crate::nn::{self, convolve};
 
 /// Blocks of each of the four stages.
 const BLOCKS: usize = 2;
@@ -120,7 +122,7 @@ impl ResNet18 {
     /// # Shapes
     /// - `pixel_values`: `[B, 3, n, n]`; returns `[B, 8 * width]`, the mean over the last stage's places
     pub fn forward(&self, pixel_values: Tensor<4>) -> Tensor<2> {
-        let x = relu(self.bn1.forward(self.conv1.forward(pixel_values))); // [B, width, n, n], or half the side
+        let x = relu(self.bn1.forward(convolve(&self.conv1, pixel_values))); // [B, width, n, n], or half the side
         let x = match self.pool {
             true => max_pool2d(
                 x,
@@ -154,10 +156,10 @@ impl BasicBlock {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = relu(self.bn1.forward(self.conv1.forward(x.clone())));
-        let y = self.bn2.forward(self.conv2.forward(y));
+        let y = relu(self.bn1.forward(convolve(&self.conv1, x.clone())));
+        let y = self.bn2.forward(convolve(&self.conv2, y));
         let x = match &self.downsample {
-            Some(Downsample { conv, bn }) => bn.forward(conv.forward(x)),
+            Some(Downsample { conv, bn }) => bn.forward(convolve(conv, x)),
             None => x,
         };
         relu(x + y)
@@ -185,9 +187,9 @@ impl BatchNormalization {
         }
         let [b, _, h, w] = x.dims();
         let values = (b * h * w) as f64;
-        let result = batch_norm_train(x, weight, bias, BATCH_NORM_EPS);
-        let variance = result.variance.detach() * (values / (values - 1.0).max(1.0));
-        follow(&self.running_mean, result.mean.detach());
+        let result = nn::batch_norm(x, weight, bias, BATCH_NORM_EPS);
+        let variance = result.variance * (values / (values - 1.0).max(1.0));
+        follow(&self.running_mean, result.mean);
         follow(&self.running_var, variance);
         result.output
     }

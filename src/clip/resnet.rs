@@ -15,7 +15,7 @@ use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{self, Masking};
+use crate::nn::{self, Masking, convolve};
 
 /// Sides shrink by this much from picture to last stage.
 const SHRINK: usize = 32;
@@ -171,11 +171,13 @@ impl Bottleneck {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = relu(self.bn1.forward(self.conv1.forward(x.clone())));
-        let y = relu(self.bn2.forward(self.conv2.forward(y)));
-        let y = self.bn3.forward(self.conv3.forward(pool(y, self.stride)));
+        let y = relu(self.bn1.forward(convolve(&self.conv1, x.clone())));
+        let y = relu(self.bn2.forward(convolve(&self.conv2, y)));
+        let y = self
+            .bn3
+            .forward(convolve(&self.conv3, pool(y, self.stride)));
         let x = match &self.downsample {
-            Some(Downsample { conv, bn }) => bn.forward(conv.forward(pool(x, self.stride))),
+            Some(Downsample { conv, bn }) => bn.forward(convolve(conv, pool(x, self.stride))),
             None => x,
         };
         relu(x + y)
@@ -186,9 +188,9 @@ impl ModifiedResNet {
     /// # Shapes
     /// - `pixel_values`: `[B, 3, image_size, image_size]`; returns `[B, E]`
     pub fn forward(&self, pixel_values: Tensor<4>) -> Tensor<2> {
-        let x = relu(self.bn1.forward(self.conv1.forward(pixel_values))); // [B, width / 2, n / 2, n / 2]
-        let x = relu(self.bn2.forward(self.conv2.forward(x)));
-        let x = relu(self.bn3.forward(self.conv3.forward(x)));
+        let x = relu(self.bn1.forward(convolve(&self.conv1, pixel_values))); // [B, width / 2, n / 2, n / 2]
+        let x = relu(self.bn2.forward(convolve(&self.conv2, x)));
+        let x = relu(self.bn3.forward(convolve(&self.conv3, x)));
         let x = pool(x, 2); // [B, width, n / 4, n / 4]
         let x = [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
             .into_iter()

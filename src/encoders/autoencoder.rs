@@ -9,6 +9,8 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::nn::convolve;
+
 /// Sides shrink by this much from picture to middle.
 const SHRINK: usize = 8;
 
@@ -82,7 +84,7 @@ impl Autoencoder {
         let x = self
             .down
             .iter()
-            .fold(pixel_values, |x, conv| relu(conv.forward(x))); // [B, 4 w, n / 8, n / 8]
+            .fold(pixel_values, |x, conv| relu(convolve(conv, x))); // [B, 4 w, n / 8, n / 8]
         self.embed.forward(x.flatten(1, 3)) // [B, D]
     }
 

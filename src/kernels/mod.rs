@@ -5,8 +5,11 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod batch_norm;
+pub mod convolution;
 pub mod loss;
 pub mod matrix;
+pub mod memory;
 pub mod norm;
 pub mod reduce;
 pub mod simd;

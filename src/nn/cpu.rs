@@ -59,16 +59,16 @@ pub trait CpuOps: Backend {
 }
 
 /// The values of a tensor without gaps.
-fn values(tensor: &FlexTensor) -> &[f32] {
+pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("made contiguous before")
 }
 
-fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+pub(super) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 /// The gradient's values, to be changed in place.
-fn owned(grad: FlexTensor) -> Vec<f32> {
+pub(super) fn owned(grad: FlexTensor) -> Vec<f32> {
     let grad = grad.to_contiguous().into_data();
     grad.try_into_vec().expect("gradients are f32")
 }

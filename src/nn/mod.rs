@@ -6,14 +6,17 @@
 
 pub(crate) mod cpu;
 pub mod plain;
+mod planes;
 
 use burn::backend::Dispatch;
 use burn::module::{Initializer, Module, Param};
-use burn::nn::Linear;
+use burn::nn::conv::Conv2d;
+use burn::nn::{Linear, PaddingConfig2d};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use self::cpu::CpuOps;
+use self::planes::PlaneOps;
 
 /// Which positions a query may look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +124,79 @@ pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     affine(x, layer.weight.val(), bias)
 }
 
+/// A convolution, `[N, C, h, w] -> [N, O, h', w']`.
+pub fn convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let padding = match layer.padding {
+        PaddingConfig2d::Valid => Some([0, 0]),
+        PaddingConfig2d::Explicit(top, left, bottom, right) => {
+            (top == bottom && left == right).then_some([top, left])
+        }
+        _ => None,
+    };
+    let simple = layer.groups == 1 && layer.dilation == [1, 1];
+    let (true, true, Some(padding)) = (cpu::handles(&x), simple, padding) else {
+        return layer.forward(x);
+    };
+    let y = convolution(x, layer.weight.val(), layer.stride, padding);
+    match &layer.bias {
+        Some(bias) => y + bias.val().reshape([1, -1, 1, 1]),
+        None => y,
+    }
+}
+
+/// `[N, C, h, w] x [O, C, kh, kw] -> [N, O, h', w']` on the CPU.
+fn convolution(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Tensor<4> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(Dispatch::convolve(x, weight, stride, padding))
+}
+
+/// What a normalisation by the batch gives.
+pub struct BatchNormalized {
+    /// `[N, C, h, w]`
+    pub output: Tensor<4>,
+    /// `[C]`
+    pub mean: Tensor<1>,
+    /// `[C]`, that of the values at hand (divided by their number).
+    pub variance: Tensor<1>,
+}
+
+/// Each channel of `[N, C, h, w]` normalised by its own mean and variance, times `gamma`, plus `beta`, `[C]` each.
+pub fn batch_norm(
+    x: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> BatchNormalized {
+    if !cpu::handles(&x) {
+        let result = burn::tensor::module::batch_norm_train(x, gamma, beta, epsilon);
+        return BatchNormalized {
+            output: result.output,
+            mean: result.mean.detach(),
+            variance: result.variance.detach(),
+        };
+    }
+    let x = x.into_dispatch();
+    let statistics: Tensor<2> = Tensor::from_dispatch(Dispatch::channel_statistics(x.clone())); // [2, C]
+    let output = Dispatch::normalize_channels(
+        x,
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        statistics.clone().into_dispatch(),
+        epsilon,
+    );
+    let [mean, variance] = [0, 1].map(|row| statistics.clone().narrow(0, row, 1).squeeze_dim(0));
+    BatchNormalized {
+        output: Tensor::from_dispatch(output),
+        mean,
+        variance,
+    }
+}
+
 /// `softmax(q k^T / sqrt(D)) v` in each of `heads`, with `q` `[B, T, C]`, `k` and `v` `[B, S, C]`; returns `[B, T, C]`.
 pub fn attention(
     q: Tensor<3>,
@@ -169,6 +245,7 @@ pub fn normalize(x: Tensor<2>) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::ops::ConvOptions;
     use burn::tensor::{Device, Tolerance};
 
     fn close(actual: Tensor<1>, expected: &[f32]) {
@@ -306,6 +383,34 @@ mod tests {
         same(
             differentiated(parts(), norm(layer_norm)),
             differentiated(parts(), norm(plain::layer_norm)),
+        );
+    }
+
+    #[test]
+    fn on_the_cpu_convolutions_and_batch_norms_are_differentiated_as_burn_does() {
+        for (stride, pad) in [(1, 1), (2, 0), (2, 3)] {
+            let (stride, pad) = ([stride; 2], [pad; 2]);
+            let inputs = || [wave([5, 3, 9, 8], 0.37), wave([4, 3, 3, 3], 0.71)];
+            same(
+                differentiated(inputs(), |[x, weight]| convolution(x, weight, stride, pad)),
+                differentiated(inputs(), |[x, weight]| {
+                    let options = ConvOptions::new(stride, pad, [1, 1], 1);
+                    burn::tensor::module::conv2d(x, weight, None, options)
+                }),
+            );
+        }
+        let inputs = || {
+            let x = wave::<4>([5, 3, 9, 8], 0.37).reshape([-1]);
+            [x, wave([3], 0.71), wave([3], 0.3)]
+        };
+        same(
+            differentiated(inputs(), |[x, gamma, beta]| {
+                batch_norm(x.reshape([5, 3, 9, 8]), gamma, beta, 1e-5).output
+            }),
+            differentiated(inputs(), |[x, gamma, beta]| {
+                let x = x.reshape([5, 3, 9, 8]);
+                burn::tensor::module::batch_norm_train(x, gamma, beta, 1e-5).output
+            }),
         );
     }
 

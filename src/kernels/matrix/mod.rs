@@ -10,7 +10,7 @@ mod tile;
 
 use rayon::prelude::*;
 
-use super::simd::{LANES, Simd};
+use super::simd::{Kernel, LANES, Level, Simd, run};
 use crate::nn::Activation;
 use packed::{Pack, Panels};
 use tile::{Block, pack_tiles, tiling};
@@ -85,7 +85,7 @@ impl<'a> View<'a> {
 
 /// `out = a x b`, both as they are, over all cores.
 pub fn product(a: View, b: View, out: &mut [f32], epilogue: Epilogue) {
-    Packed::<f32>::new(b).product(a, out, epilogue);
+    Packed::<f32>::with_level(b, Level::best()).product(a, out, epilogue);
 }
 
 /// The sum of each column.
@@ -110,26 +110,66 @@ pub fn sum_rows(a: View) -> Vec<f32> {
     sums
 }
 
-/// Memory for [`small_product`], to be used again.
+/// Memory for [`small_product`] and [`tiles_product`], to be used again.
 #[derive(Default)]
 pub(super) struct Scratch {
-    tiles: Vec<f32>,
+    tiles: Tiles,
     panels: Vec<f32>,
+}
+
+/// A left factor, packed for any number of [`tiles_product`]s on the best instruction set.
+#[derive(Default)]
+pub(super) struct Tiles {
+    data: Vec<f32>,
+    height: usize,
+}
+
+impl Tiles {
+    pub(super) fn new(a: View) -> Self {
+        struct PackAll<'a>(View<'a>);
+        impl Kernel for PackAll<'_> {
+            type Output = Tiles;
+            #[inline(always)]
+            fn run<S: Simd>(self, s: S) -> Tiles {
+                let mut tiles = Tiles::default();
+                tiles.fill(s, self.0);
+                tiles
+            }
+        }
+        run(PackAll(a))
+    }
+
+    #[inline(always)]
+    pub(in crate::kernels) fn fill<S: Simd>(&mut self, _: S, a: View) {
+        let (height, tiles) = tiling(a.rows, S::ROWS);
+        self.height = height;
+        self.data.clear();
+        self.data.resize(tiles * height * a.cols, 0.0);
+        pack_tiles(a, 0, height, &mut self.data);
+    }
 }
 
 /// `out = a x b` by one thread, for factors that fit the cache.
 #[inline(always)]
 pub(super) fn small_product<S: Simd>(s: S, a: View, b: View, out: Out, scratch: &mut Scratch) {
-    let (height, tiles) = tiling(a.rows, S::ROWS);
+    let Scratch { tiles, panels } = scratch;
+    tiles.fill(s, a);
+    multiply(s, tiles, b, out, panels);
+}
+
+/// [`small_product`] with a left factor that is packed already.
+#[inline(always)]
+pub(super) fn tiles_product<S: Simd>(s: S, a: &Tiles, b: View, out: Out, scratch: &mut Scratch) {
+    multiply(s, a, b, out, &mut scratch.panels);
+}
+
+#[inline(always)]
+fn multiply<S: Simd>(s: S, a: &Tiles, b: View, out: Out, memory: &mut Vec<f32>) {
     let panel = S::PANELS * LANES;
-    let panels = b.cols.div_ceil(panel);
-    scratch.tiles.clear();
-    scratch.tiles.resize(tiles * height * a.cols, 0.0);
-    pack_tiles(a, 0, height, &mut scratch.tiles);
-    scratch.panels.clear();
-    scratch.panels.resize(panels * b.rows * panel, 0.0);
+    memory.clear();
+    memory.resize(b.cols.div_ceil(panel) * b.rows * panel, 0.0);
     if b.rows > 0 {
-        for (i, out) in scratch.panels.chunks_exact_mut(b.rows * panel).enumerate() {
+        for (i, out) in memory.chunks_exact_mut(b.rows * panel).enumerate() {
             let pack = Pack {
                 b,
                 first: i * panel,
@@ -139,22 +179,35 @@ pub(super) fn small_product<S: Simd>(s: S, a: View, b: View, out: Out, scratch: 
             s.vectorize(pack);
         }
     }
-    let block = Block {
-        tiles: &scratch.tiles,
-        height,
+    panels_product(s, a, memory, [b.rows, b.cols], out, Epilogue::default());
+}
+
+/// [`tiles_product`] with a right factor of `[rows, cols]` in panels already: for `PANELS * LANES` columns each, all rows one
+/// after the other.
+#[inline(always)]
+pub(super) fn panels_product<S: Simd>(
+    s: S,
+    a: &Tiles,
+    panels: &[f32],
+    [rows, cols]: [usize; 2],
+    out: Out,
+    epilogue: Epilogue,
+) {
+    s.vectorize(Block {
+        tiles: &a.data,
+        height: a.height,
         first_row: 0,
         b: Panels {
-            data: &scratch.panels,
+            data: panels,
             scales: None,
-            rows: b.rows,
-            cols: b.cols,
+            rows,
+            cols,
         },
-        panels: 0..panels,
+        panels: 0..cols.div_ceil(S::PANELS * LANES),
         first_panel: 0,
         out,
-        epilogue: Epilogue::default(),
-    };
-    s.vectorize(block);
+        epilogue,
+    });
 }
 
 #[cfg(test)]
@@ -162,7 +215,6 @@ mod tests {
     use half::f16;
 
     use super::*;
-    use crate::kernels::simd::Level;
 
     fn wave(length: usize, step: f32) -> Vec<f32> {
         (0..length).map(|i| (i as f32 * step).sin()).collect()

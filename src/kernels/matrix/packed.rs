@@ -1,26 +1,31 @@
 //! The right factor of a product, packed.
 
 use half::f16;
+use half::vec::HalfBitsVecExt;
 use rayon::prelude::*;
 
 use super::tile::{Out, Product};
 use super::{Epilogue, View, WORTH_SHARING};
+use crate::kernels::memory::prefer_large_pages;
 use crate::kernels::simd::{Kernel, LANES, Level, Simd};
 
 /// How a weight is stored. Arithmetic is in `f32` always.
 pub trait Stored: Copy + Send + Sync + 'static {
-    const ZERO: Self;
     /// The largest magnitude that a column is scaled to, where columns are scaled.
     const LARGEST: Option<f32> = None;
     /// Whether loading is more than a copy.
     const NARROW: bool = true;
+    /// So many zeros, in memory that is not written to for them.
+    fn zeros(count: usize) -> Vec<Self>;
     fn load<S: Simd>(s: S, x: &[Self; LANES]) -> S::V;
     fn store<S: Simd>(s: S, v: S::V, out: &mut [Self; LANES]);
 }
 
 impl Stored for f32 {
-    const ZERO: Self = 0.0;
     const NARROW: bool = false;
+    fn zeros(count: usize) -> Vec<Self> {
+        vec![0.0; count]
+    }
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[Self; LANES]) -> S::V {
         s.load(x)
@@ -32,7 +37,9 @@ impl Stored for f32 {
 }
 
 impl Stored for f16 {
-    const ZERO: Self = f16::ZERO;
+    fn zeros(count: usize) -> Vec<Self> {
+        vec![0_u16; count].reinterpret_into()
+    }
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[Self; LANES]) -> S::V {
         s.load_f16(x)
@@ -44,8 +51,10 @@ impl Stored for f16 {
 }
 
 impl Stored for i8 {
-    const ZERO: Self = 0;
     const LARGEST: Option<f32> = Some(127.0);
+    fn zeros(count: usize) -> Vec<Self> {
+        vec![0; count]
+    }
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[Self; LANES]) -> S::V {
         s.load_i8(x)
@@ -82,15 +91,28 @@ pub(super) struct Panels<'a, W> {
 }
 
 impl<W: Stored> Packed<W> {
-    /// Packs `[k, n]`.
+    /// Packs `[k, n]`, to be used many times.
     pub fn new(b: View) -> Self {
-        Self::with_level(b, Level::best())
+        let level = Level::best();
+        let mut data = W::zeros(Self::size(b, level));
+        prefer_large_pages(&mut data);
+        Self::pack(b, level, data)
     }
 
+    /// Packs `[k, n]`, to be used once or twice.
     pub(super) fn with_level(b: View, level: Level) -> Self {
+        Self::pack(b, level, W::zeros(Self::size(b, level)))
+    }
+
+    fn size(b: View, level: Level) -> usize {
+        let panel = level.panel();
+        b.rows * panel * b.cols.div_ceil(panel)
+    }
+
+    /// Packs into zeros.
+    fn pack(b: View, level: Level, mut data: Vec<W>) -> Self {
         let panel = level.panel();
         let size = b.rows * panel;
-        let mut data = vec![W::ZERO; size * b.cols.div_ceil(panel)];
         let scales = W::LARGEST.map(|largest| scales(b, largest));
         if size > 0 {
             let pack = |(i, out): (usize, &mut [W])| {

@@ -55,7 +55,12 @@ impl Out {
     /// # Safety
     /// The memory this was made of is alive, and no two live slices overlap.
     #[inline(always)]
-    unsafe fn slice<'a>(self, row: usize, first: usize, count: usize) -> &'a mut [f32] {
+    pub(in crate::kernels) unsafe fn slice<'a>(
+        self,
+        row: usize,
+        first: usize,
+        count: usize,
+    ) -> &'a mut [f32] {
         let start = row * self.stride + first;
         assert!(start + count <= self.len);
         // SAFETY: in bounds as just checked; the caller vouches for the rest.
