@@ -35,6 +35,18 @@ ROWS = [
     ("beam 5, 16 pictures", {"work": "caption", "batch": 16, "beams": 5, "tokens": TOKENS}, ["cached"], None),
     ("training step, mapper", {"work": "train", "batch": BATCH, "tokens": TOKENS, "joint": False}, ["cached"], 1.0),
     ("training step, mapper and GPT-2", {"work": "train", "batch": BATCH, "tokens": TOKENS, "joint": True}, ["cached"], 1.0),
+    (
+        "training step, ResNet-18 of the sample",
+        {"work": "resnet18", "batch": 128, "side": 48, "width": 16, "stem": "imagenet"},
+        ["cached"],
+        1.0,
+    ),
+    (
+        "training step, ResNet-18 of CIFAR-10",
+        {"work": "resnet18", "batch": 32, "side": 32, "width": 64, "stem": "cifar"},
+        ["cached"],
+        1.0,
+    ),
 ]
 START, FOLDER_ROW, MEMORY = "start to first caption", "folder of 64 JPEGs", "peak memory of captioning"
 # Slow work is done less often.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
-use burn::optim::ModuleOptimizer;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::TrainStep;
 use clipcap::caption_model::{CaptionModel, Trainable};
@@ -17,8 +17,10 @@ use clipcap::captioner::Captioner;
 use clipcap::data::batcher::{CaptionBatch, TokenBatch};
 use clipcap::decode::Strategy;
 use clipcap::device::DeviceChoice;
+use clipcap::kernels::memory::keep_freed_memory;
 use clipcap::model_folder::ModelFolder;
 use clipcap::picture;
+use clipcap::resnet18::{ResNet18, ResNet18Config, Stem};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
 use clipcap::train::precision::Precision;
@@ -43,6 +45,13 @@ enum Work {
         tokens: usize,
         joint: bool,
     },
+    /// One training step of a ResNet-18 on pictures of so many pixels a side.
+    Resnet18 {
+        batch: usize,
+        side: usize,
+        width: usize,
+        stem: Stem,
+    },
 }
 
 struct Bench {
@@ -53,9 +62,12 @@ struct Bench {
     crops: Vec<RgbImage>,
     embeddings: Vec<Vec<f32>>,
     learner: Option<(bool, CaptionLearner, ModuleOptimizer)>,
+    resnet18: Option<(ResNet18Config, ResNet18, ModuleOptimizer)>,
 }
 
 fn main() -> Result<()> {
+    // As the program does.
+    keep_freed_memory();
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let (Some(model), Some(pictures)) = (args.next(), args.next()) else {
         println!("run `python benches/speed.py`, which makes a model and pictures for this");
@@ -93,6 +105,7 @@ impl Bench {
             crops,
             embeddings,
             learner: None,
+            resnet18: None,
         })
     }
 
@@ -124,7 +137,37 @@ impl Bench {
                 tokens,
                 joint,
             } => self.train(batch, tokens, joint)?,
+            Work::Resnet18 {
+                batch,
+                side,
+                width,
+                stem,
+            } => self.train_resnet18(batch, side, ResNet18Config { width, stem })?,
         }
+        Ok(())
+    }
+
+    /// The mean of the embeddings' squares is what is made smaller.
+    fn train_resnet18(&mut self, batch: usize, side: usize, config: ResNet18Config) -> Result<()> {
+        (self.captioner, self.learner) = (None, None);
+        let device = self.device.clone().autodiff();
+        let kept = self.resnet18.take().filter(|(kind, ..)| *kind == config);
+        let (_, network, mut optimizer) = kept.unwrap_or_else(|| {
+            let optimizer = OptimizerConfig::adam().init();
+            (config, config.init(&device), optimizer)
+        });
+        let count = 3 * side * side;
+        let values: Vec<f32> = (0..batch * count)
+            .map(|i| (i / count * 977 + i * 31) as f32 % 255.0 / 255.0)
+            .collect();
+        let pixels = TensorData::new(values, [batch, 3, side, side]);
+        let embeddings = network.forward(Tensor::from_data(pixels, &device));
+        let loss = (embeddings.clone() * embeddings).mean();
+        let grads = GradientsParams::from_grads(loss.backward(), &network);
+        let network = optimizer.step(1e-3, network, grads);
+        drop(loss.into_data());
+        self.device.sync()?;
+        self.resnet18 = Some((config, network, optimizer));
         Ok(())
     }
 

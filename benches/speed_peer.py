@@ -73,6 +73,35 @@ class Mapper(nn.Module):
         return x[:, PREFIX:]
 
 
+def convolution(inputs, outputs, kernel, stride):
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.first, self.second = convolution(inputs, outputs, 3, stride), convolution(outputs, outputs, 3, 1)
+        self.around = convolution(inputs, outputs, 1, stride) if inputs != outputs else nn.Identity()
+
+    def forward(self, x):
+        return F.relu(self.around(x) + self.second(F.relu(self.first(x))))
+
+
+def resnet18(width, stem):
+    """torchvision's, without the classifier; or with the stem for small pictures."""
+    blocks, inputs = [], width
+    for stage in range(4):
+        for i in range(2):
+            blocks.append(Block(inputs, width << stage, 2 if stage and not i else 1))
+            inputs = width << stage
+    start = [convolution(3, width, 3, 1), nn.ReLU()]
+    if stem == "imagenet":
+        start = [convolution(3, width, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    return nn.Sequential(*start, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 class Peer:
     def __init__(self, folder):
         folder = Path(folder)
@@ -84,6 +113,7 @@ class Peer:
         gpt2 = {k[4:]: v for k, v in state.items() if k.startswith("gpt.") and not k.endswith((".bias_", "masked_bias"))}
         self.gpt2.load_state_dict({k: v for k, v in gpt2.items() if not k.endswith("attn.bias")}, strict=False)
         self.device, self.optimizer, self.pixels, self.embeddings = "cpu", None, None, None
+        self.resnet18 = None
 
     def to(self, device):
         self.device = device
@@ -183,7 +213,23 @@ class Peer:
         optimizer.step()
         return loss.item()
 
+    def train_resnet18(self, batch, side, width, stem):
+        if self.resnet18 is None or self.resnet18[0] != (width, stem):
+            network = resnet18(width, stem).to(self.device)
+            self.resnet18 = (width, stem), network, torch.optim.Adam(network.parameters(), lr=1e-3)
+        _, network, optimizer = self.resnet18
+        count = 3 * side * side
+        index = torch.arange(batch * count, device=self.device)
+        pixels = (index // count * 977 + index * 31) % 255 / 255
+        loss = network(pixels.view(batch, 3, side, side)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
     def work(self, work):
+        if work["work"] == "resnet18":
+            return self.train_resnet18(work["batch"], work["side"], work["width"], work["stem"])
         if work["work"] == "train":
             return self.train(work["batch"], work["tokens"], work["joint"])
         with torch.inference_mode():

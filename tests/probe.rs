@@ -240,6 +240,13 @@ fn what_cannot_be_trained_on_or_probed_is_named() {
         "probe --encoder data --data data",
         "has no config.json",
     );
+    let output = run(&place, "probe --encoder pixels --data data --epochs 3");
+    assert_eq!(output.status.code(), Some(2));
+    let error = stderr(&output);
+    assert!(
+        error.contains("--epochs is a setting of training"),
+        "{error}"
+    );
     let mut bytes = fs::read(place.path("data/test_batch.bin")).unwrap();
     bytes[3073] = 10;
     fs::write(place.path("data/test_batch.bin"), &bytes).unwrap();
@@ -262,6 +269,9 @@ fn a_table_and_an_ablation_go_on_where_they_were() {
         "{table}"
     );
     assert!(place.path("artifacts/mine/table.json").is_file());
+    assert_eq!(succeeds(&place, &args), table);
+    let other = args.replace("--epochs 1", "--epochs 2");
+    fails(&place, &other, "simclr/config.json has other settings");
     assert_eq!(succeeds(&place, &args), table);
     let args = format!("probe --ablate temperature --values 0.1,1 --data data --run tau {SMALL}");
     let points = succeeds(&place, &args);
