@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::WeightType;
 use super::block::{Block, stack};
 use super::cache::Cache;
-use super::layer::{Layer, Matrix, Norm, take};
+use super::layer::{Layer, Matrix, Norm, Values, take};
 use crate::decode::{Logits, Step};
 use crate::gpt2::{self, Conv1D};
 use crate::kernels::matrix::{Epilogue, View};
@@ -102,7 +102,7 @@ fn head(
     weights: WeightType,
 ) -> Result<Matrix> {
     let [vocab_size, width] = weight.val().dims();
-    let weight = take(weight)?;
+    let weight = Values::of(weight)?;
     let view = View::new(&weight, vocab_size, width);
     Ok(Matrix::new(view.transpose(), weights))
 }

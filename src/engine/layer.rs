@@ -1,13 +1,14 @@
 //! Linear layers and norms with packed weights.
 
+use std::ops::Deref;
+
 use anyhow::{Result, anyhow};
 use burn::module::Param;
 use burn::nn::Linear;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use half::f16;
 
 use super::WeightType;
-use crate::captioner::read;
 use crate::kernels::matrix::{Epilogue, Packed, View};
 use crate::kernels::norm;
 use crate::nn::{Activation, LayerNorm};
@@ -179,18 +180,35 @@ impl Norm {
     }
 }
 
-/// A parameter's values. Loaded ones are read from their file here, and are not kept by the module.
-pub fn take<const D: usize>(param: Param<Tensor<D>>) -> Result<Vec<f32>> {
-    let tensor = param.val();
-    drop(param);
-    read(tensor)
+/// A parameter's values, read from their file if that was not done yet, and given up by the module.
+pub struct Values(TensorData);
+
+impl Values {
+    pub fn of<const D: usize>(param: Param<Tensor<D>>) -> Result<Self> {
+        let tensor = param.val();
+        drop(param);
+        let data = (tensor.try_into_data_as::<f32>())
+            .map_err(|error| anyhow!("the device failed: {error}"))?;
+        data.as_slice::<f32>()
+            .map_err(|error| anyhow!("a weight cannot be read: {error}"))?;
+        Ok(Self(data))
+    }
 }
 
-fn take_matrix(param: Param<Tensor<2>>) -> Result<(Vec<f32>, [usize; 2])> {
-    let shape = param.val().dims();
-    let values = take(param)?;
-    if values.len() != shape[0] * shape[1] {
-        return Err(anyhow!("a weight of {} values is {shape:?}", values.len()));
+impl Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.0.as_slice().expect("it was read before")
     }
-    Ok((values, shape))
+}
+
+/// A copy of a parameter's values.
+pub fn take<const D: usize>(param: Param<Tensor<D>>) -> Result<Vec<f32>> {
+    Ok(Values::of(param)?.to_vec())
+}
+
+fn take_matrix(param: Param<Tensor<2>>) -> Result<(Values, [usize; 2])> {
+    let shape = param.val().dims();
+    Ok((Values::of(param)?, shape))
 }

@@ -7,7 +7,7 @@ use burn::nn::Linear;
 
 use super::WeightType;
 use super::block::{Block, stack};
-use super::layer::{Layer, Matrix, Norm, take};
+use super::layer::{Layer, Matrix, Norm, Values, take};
 use crate::clip::{ClipVision, EncoderLayer};
 use crate::kernels::matrix::{Epilogue, View};
 
@@ -31,7 +31,7 @@ impl Vision {
     pub fn new(vit: ClipVision, projection: Linear, weights: WeightType) -> Result<Self> {
         let kernel = vit.embeddings.patch_embedding.weight;
         let [width, channels, patch_size, _] = kernel.val().dims();
-        let kernel = take(kernel)?;
+        let kernel = Values::of(kernel)?;
         let kernel = View::new(&kernel, width, channels * patch_size * patch_size);
         Ok(Self {
             patches: Matrix::new(kernel.transpose(), weights),

@@ -1,25 +1,63 @@
 //! Memory for what is large and stays.
 
-/// Asks the system for large pages, where it gives them on request (Linux): memory that was not written to yet is then there
-/// sooner, and what is in it is found faster.
-#[cfg(target_os = "linux")]
-pub fn prefer_large_pages<T>(data: &mut [T]) {
-    /// No processor's small pages are larger; the system takes whole ones only.
-    const PAGE: usize = 64 * 1024;
-    let all = data.as_mut_ptr_range();
-    let start = all.start.addr().next_multiple_of(PAGE);
-    let length = all.end.addr().saturating_sub(start) / PAGE * PAGE;
-    if length == 0 {
-        return;
-    }
-    let start = all.start.with_addr(start);
-    // SAFETY: the range lies within `data`, and this advice changes nothing that is there. Should it be refused, all stays as
-    // it was.
-    unsafe { libc::madvise(start.cast(), length, libc::MADV_HUGEPAGE) };
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::Pod;
+use memmap2::MmapMut;
+
+/// Zeros to be filled and then used for long, in large pages where the system gives them on request (Linux): they are there
+/// sooner, and what is in them is found faster.
+#[derive(Debug)]
+pub struct Large<T> {
+    /// `None` for no bytes, or when the system gave none this way.
+    map: Option<MmapMut>,
+    otherwise: Vec<T>,
+    values: PhantomData<T>,
 }
 
-#[cfg(not(target_os = "linux"))]
-pub fn prefer_large_pages<T>(_: &mut [T]) {}
+impl<T: Pod> Large<T> {
+    /// So many zeros.
+    pub fn zeros(count: usize) -> Self {
+        let map = (count > 0)
+            .then(|| MmapMut::map_anon(count * size_of::<T>()).ok())
+            .flatten();
+        #[cfg(target_os = "linux")]
+        if let Some(map) = &map {
+            // Small pages do too.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        let otherwise = match map {
+            Some(_) => Vec::new(),
+            None => vec![T::zeroed(); count],
+        };
+        Self {
+            map,
+            otherwise,
+            values: PhantomData,
+        }
+    }
+}
+
+impl<T: Pod> Deref for Large<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match &self.map {
+            Some(map) => bytemuck::cast_slice(map),
+            None => &self.otherwise,
+        }
+    }
+}
+
+impl<T: Pod> DerefMut for Large<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match &mut self.map {
+            Some(map) => bytemuck::cast_slice_mut(map),
+            None => &mut self.otherwise,
+        }
+    }
+}
 
 /// Has the program keep the memory it frees, for what it needs next, where the system's allocator can be told (glibc): networks
 /// need the same large blocks again and again, and would otherwise get them emptied page by page each time. For the start of a
@@ -46,11 +84,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_stays() {
-        for length in [0, 1, 1000, 3_000_001] {
-            let mut data: Vec<u8> = (0..length).map(|i: u32| i as u8).collect();
-            prefer_large_pages(&mut data);
-            assert!(data.iter().zip(0..).all(|(&x, i): (_, u32)| x == i as u8));
+    fn zeros_are_as_many_as_asked_for_and_can_be_written() {
+        for count in [0, 1, 1000, 3_000_001] {
+            let mut data = Large::<u16>::zeros(count);
+            assert_eq!(data.len(), count);
+            assert!(data.iter().all(|&x| x == 0));
+            data.iter_mut()
+                .zip(0..)
+                .for_each(|(x, i): (_, u32)| *x = i as u16);
+            assert!(data.iter().zip(0..).all(|(&x, i): (_, u32)| x == i as u16));
         }
     }
 }

@@ -1,31 +1,26 @@
 //! The right factor of a product, packed.
 
+use bytemuck::Pod;
 use half::f16;
-use half::vec::HalfBitsVecExt;
 use rayon::prelude::*;
 
 use super::tile::{Out, Product};
 use super::{Epilogue, View, WORTH_SHARING};
-use crate::kernels::memory::prefer_large_pages;
+use crate::kernels::memory::Large;
 use crate::kernels::simd::{Kernel, LANES, Level, Simd};
 
 /// How a weight is stored. Arithmetic is in `f32` always.
-pub trait Stored: Copy + Send + Sync + 'static {
+pub trait Stored: Pod + Send + Sync {
     /// The largest magnitude that a column is scaled to, where columns are scaled.
     const LARGEST: Option<f32> = None;
     /// Whether loading is more than a copy.
     const NARROW: bool = true;
-    /// So many zeros, in memory that is not written to for them.
-    fn zeros(count: usize) -> Vec<Self>;
     fn load<S: Simd>(s: S, x: &[Self; LANES]) -> S::V;
     fn store<S: Simd>(s: S, v: S::V, out: &mut [Self; LANES]);
 }
 
 impl Stored for f32 {
     const NARROW: bool = false;
-    fn zeros(count: usize) -> Vec<Self> {
-        vec![0.0; count]
-    }
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[Self; LANES]) -> S::V {
         s.load(x)
@@ -37,9 +32,6 @@ impl Stored for f32 {
 }
 
 impl Stored for f16 {
-    fn zeros(count: usize) -> Vec<Self> {
-        vec![0_u16; count].reinterpret_into()
-    }
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[Self; LANES]) -> S::V {
         s.load_f16(x)
@@ -52,9 +44,6 @@ impl Stored for f16 {
 
 impl Stored for i8 {
     const LARGEST: Option<f32> = Some(127.0);
-    fn zeros(count: usize) -> Vec<Self> {
-        vec![0; count]
-    }
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[Self; LANES]) -> S::V {
         s.load_i8(x)
@@ -70,15 +59,31 @@ impl Stored for i8 {
 }
 
 /// A right factor in panels, zeros behind its last column.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Packed<W> {
     /// `[n / panel][k][panel]`
-    data: Vec<W>,
+    data: Memory<W>,
     /// Factor a column, where columns are scaled.
     scales: Option<Vec<f32>>,
     rows: usize,
     cols: usize,
     level: Level,
+}
+
+#[derive(Debug)]
+enum Memory<W> {
+    /// The allocator's, which has it for the next one soon.
+    Kept(Vec<W>),
+    Large(Large<W>),
+}
+
+impl<W: Stored> Memory<W> {
+    fn as_slice(&self) -> &[W] {
+        match self {
+            Self::Kept(data) => data,
+            Self::Large(data) => data,
+        }
+    }
 }
 
 /// [`Packed`] in someone else's memory.
@@ -94,14 +99,26 @@ impl<W: Stored> Packed<W> {
     /// Packs `[k, n]`, to be used many times.
     pub fn new(b: View) -> Self {
         let level = Level::best();
-        let mut data = W::zeros(Self::size(b, level));
-        prefer_large_pages(&mut data);
-        Self::pack(b, level, data)
+        let mut data = Large::zeros(Self::size(b, level));
+        let scales = Self::pack(b, level, &mut data);
+        Self::of(Memory::Large(data), scales, b, level)
     }
 
     /// Packs `[k, n]`, to be used once or twice.
     pub(super) fn with_level(b: View, level: Level) -> Self {
-        Self::pack(b, level, W::zeros(Self::size(b, level)))
+        let mut data = vec![W::zeroed(); Self::size(b, level)];
+        let scales = Self::pack(b, level, &mut data);
+        Self::of(Memory::Kept(data), scales, b, level)
+    }
+
+    fn of(data: Memory<W>, scales: Option<Vec<f32>>, b: View, level: Level) -> Self {
+        Self {
+            data,
+            scales,
+            rows: b.rows,
+            cols: b.cols,
+            level,
+        }
     }
 
     fn size(b: View, level: Level) -> usize {
@@ -109,8 +126,8 @@ impl<W: Stored> Packed<W> {
         b.rows * panel * b.cols.div_ceil(panel)
     }
 
-    /// Packs into zeros.
-    fn pack(b: View, level: Level, mut data: Vec<W>) -> Self {
+    /// Packs into zeros, and returns the factors of the columns.
+    fn pack(b: View, level: Level, data: &mut [W]) -> Option<Vec<f32>> {
         let panel = level.panel();
         let size = b.rows * panel;
         let scales = W::LARGEST.map(|largest| scales(b, largest));
@@ -129,13 +146,7 @@ impl<W: Stored> Packed<W> {
                 data.par_chunks_mut(size).enumerate().for_each(pack);
             }
         }
-        Self {
-            data,
-            scales,
-            rows: b.rows,
-            cols: b.cols,
-            level,
-        }
+        scales
     }
 
     /// `[k, n]`
@@ -151,7 +162,7 @@ impl<W: Stored> Packed<W> {
         let first = column / panel * size + column % panel / LANES * LANES;
         let scale = self.scales.as_ref().map_or(1.0, |scales| scales[column]);
         self.level.run(Column {
-            data: &self.data[first..],
+            data: &self.data.as_slice()[first..],
             panel,
             lane: column % LANES,
             scale,
@@ -167,7 +178,7 @@ impl<W: Stored> Packed<W> {
             return;
         }
         let panels = Panels {
-            data: &self.data,
+            data: self.data.as_slice(),
             scales: self.scales.as_deref(),
             rows: self.rows,
             cols: self.cols,
