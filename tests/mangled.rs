@@ -129,6 +129,27 @@ fn a_damaged_model_folder_is_refused_or_loads() {
     });
 }
 
+/// The fuzz target found this one: burn panics at it.
+#[test]
+fn weights_that_are_no_floats_are_named() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("model");
+    common::model::write_model(&folder);
+    let path = folder.join("mapper.bpk");
+    let mut bytes = fs::read(&path).unwrap();
+    let kind = bytes.windows(3).position(|part| part == b"F32").unwrap();
+    bytes[kind] = b'I';
+    fs::write(&path, bytes).unwrap();
+    let error = ModelFolder::open(&folder)
+        .and_then(|model| model.load_mapper(&Device::flex()))
+        .unwrap_err();
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("mapper.bpk cannot be read") && error.contains("is of type I32"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_damaged_checkpoint_is_refused_or_converts() {
     let place = tempfile::tempdir().unwrap();
