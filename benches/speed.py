@@ -39,13 +39,13 @@ ROWS = [
         "training step, ResNet-18 of the sample",
         {"work": "resnet18", "batch": 128, "side": 48, "width": 16, "stem": "imagenet"},
         ["cached"],
-        1.0,
+        None,
     ),
     (
         "training step, ResNet-18 of CIFAR-10",
         {"work": "resnet18", "batch": 32, "side": 32, "width": 64, "stem": "cifar"},
         ["cached"],
-        1.0,
+        None,
     ),
 ]
 START, FOLDER_ROW, MEMORY = "start to first caption", "folder of 64 JPEGs", "peak memory of captioning"

@@ -23,6 +23,15 @@ pub struct Block {
     pub masking: Masking,
 }
 
+/// Memory for what is between a block's steps, used again by the next block.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    attended: Vec<f32>,
+    hidden: Vec<f32>,
+}
+
 impl Block {
     /// `x`: `[B, T, C]`; returns the wanted positions of each row, `[B, W, C]`. With [`Masking::Causal`] they must be the
     /// last ones. Keys and values go to the cache if there is one, which must be empty.
@@ -32,12 +41,14 @@ impl Block {
         batch: usize,
         wanted: Range<usize>,
         cache: Option<&mut cache::Layer>,
+        scratch: &mut Scratch,
     ) -> Vec<f32> {
         let width = self.project.width();
         let positions = x.len() / width / batch;
-        let qkv = self.qkv.forward(&self.norm1.forward(&x)); // [B, T, 3 C]
+        self.project_in(&x, scratch);
+        let Scratch { qkv, attended, .. } = scratch; // [B, T, 3 C], [B, W, C]
         if let Some(cache) = cache {
-            cache.fill(&qkv, batch, width);
+            cache.fill(qkv, batch, width);
         }
         let part = |index: usize, first: usize, rows: usize| Rows {
             data: &qkv[first * 3 * width + index * width..],
@@ -55,24 +66,44 @@ impl Block {
             heads: self.heads,
             masking: self.masking,
         };
-        let mut attended = vec![0.0; batch * rows * width];
-        attention.forward(&mut attended);
-        self.finish(pick(x, batch, positions, wanted), &attended)
+        attended.resize(batch * rows * width, 0.0);
+        attention.forward(attended);
+        self.finish(pick(x, batch, positions, wanted), scratch)
     }
 
     /// One more position of each row: `[R, C] -> [R, C]`.
-    pub fn extend(&self, x: Vec<f32>, cache: &mut cache::Layer, lineage: &[Vec<u32>]) -> Vec<f32> {
+    pub fn extend(
+        &self,
+        x: Vec<f32>,
+        cache: &mut cache::Layer,
+        lineage: &[Vec<u32>],
+        scratch: &mut Scratch,
+    ) -> Vec<f32> {
         let width = self.project.width();
-        let qkv = self.qkv.forward(&self.norm1.forward(&x)); // [R, 3 C]
-        cache.push(&qkv, width);
-        let attended = cache.attend(&qkv, width, self.heads, lineage); // [R, C]
-        self.finish(x, &attended)
+        self.project_in(&x, scratch);
+        cache.push(&scratch.qkv, width);
+        scratch.attended = cache.attend(&scratch.qkv, width, self.heads, lineage); // [R, C]
+        self.finish(x, scratch)
     }
 
-    fn finish(&self, mut x: Vec<f32>, attended: &[f32]) -> Vec<f32> {
+    /// Queries, keys and values: `[.., C] -> [.., 3 C]`.
+    fn project_in(&self, x: &[f32], Scratch { normed, qkv, .. }: &mut Scratch) {
+        self.norm1.write(x, normed);
+        self.qkv.write(normed, None, qkv);
+    }
+
+    /// What follows attention: `[.., C] -> [.., C]`.
+    fn finish(&self, mut x: Vec<f32>, scratch: &mut Scratch) -> Vec<f32> {
+        let Scratch {
+            normed,
+            attended,
+            hidden,
+            ..
+        } = scratch;
         self.project.add_to(attended, &mut x);
-        let hidden = self.fc1.activated(&self.norm2.forward(&x), self.activation);
-        self.fc2.add_to(&hidden, &mut x);
+        self.norm2.write(&x, normed);
+        self.fc1.write(normed, Some(self.activation), hidden);
+        self.fc2.add_to(hidden, &mut x);
         x
     }
 }
@@ -102,10 +133,11 @@ pub fn stack(
     let Some((last, before)) = blocks.split_last() else {
         return pick(x, batch, positions, wanted);
     };
+    let mut scratch = Scratch::default();
     for (i, block) in before.iter().enumerate() {
         let layer = cache.as_deref_mut().map(|cache| cache.layer(i));
-        x = block.forward(x, batch, 0..positions, layer);
+        x = block.forward(x, batch, 0..positions, layer, &mut scratch);
     }
     let layer = cache.map(|cache| cache.layer(before.len()));
-    last.forward(x, batch, wanted, layer)
+    last.forward(x, batch, wanted, layer, &mut scratch)
 }

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 
 use super::WeightType;
-use super::block::{Block, stack};
+use super::block::{Block, Scratch, stack};
 use super::cache::Cache;
 use super::layer::{Layer, Matrix, Norm, Values, take};
 use crate::decode::{Logits, Step};
@@ -80,9 +80,10 @@ impl Gpt2 {
         let mut x = self.embed(tokens); // [R, C]
         self.add_positions(&mut x, tokens.len(), cache.len());
         cache.branch(parents);
+        let mut scratch = Scratch::default();
         for (i, block) in self.blocks.iter().enumerate() {
             let (layer, lineage) = cache.layer_and_lineage(i);
-            x = block.extend(x, layer, lineage);
+            x = block.extend(x, layer, lineage, &mut scratch);
         }
         self.logits(&x)
     }

@@ -126,24 +126,21 @@ impl Layer {
 
     /// `[.., K] -> [.., N]`
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
-        self.write(x, None)
+        let mut out = Vec::new();
+        self.write(x, None, &mut out);
+        out
     }
 
-    /// `activation(x weight + bias)`
-    pub fn activated(&self, x: &[f32], activation: Activation) -> Vec<f32> {
-        self.write(x, Some(activation))
-    }
-
-    fn write(&self, x: &[f32], activation: Option<Activation>) -> Vec<f32> {
+    /// `out = activation(x weight + bias)`; what was in `out` is lost, its memory used.
+    pub fn write(&self, x: &[f32], activation: Option<Activation>, out: &mut Vec<f32>) {
         let [rows, cols] = self.weight.shape();
-        let mut out = vec![0.0; x.len() / rows.max(1) * cols];
+        out.resize(x.len() / rows.max(1) * cols, 0.0);
         let epilogue = Epilogue {
             bias: self.bias.as_deref(),
             activation,
             accumulate: false,
         };
-        self.weight.product(x, &mut out, epilogue);
-        out
+        self.weight.product(x, out, epilogue);
     }
 
     /// `out += x weight + bias`
@@ -169,14 +166,20 @@ impl Norm {
 
     /// `[.., C] -> [.., C]`
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
+        let mut out = Vec::new();
+        self.write(x, &mut out);
+        out
+    }
+
+    /// [`forward`](Self::forward) into memory that is there.
+    pub fn write(&self, x: &[f32], out: &mut Vec<f32>) {
+        out.resize(x.len(), 0.0);
         let norm = norm::Norm {
             gamma: &self.gamma,
             beta: &self.beta,
             epsilon: self.epsilon,
         };
-        norm.forward(x, &mut out);
-        out
+        norm.forward(x, out);
     }
 }
 

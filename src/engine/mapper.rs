@@ -65,11 +65,11 @@ impl Mapper {
             } => {
                 let read = linear.forward(embeddings); // [B, K, C]
                 let size = read.len() / batch;
-                let x: Vec<f32> = read
+                let rows: Vec<[&[f32]; 2]> = read
                     .chunks_exact(size)
-                    .flat_map(|read| read.iter().chain(prefix_const))
-                    .copied()
-                    .collect(); // [B, K + P, C]
+                    .map(|read| [read, prefix_const])
+                    .collect();
+                let x = rows.concat().concat(); // [B, K + P, C]
                 let positions = clip_length + prefix_const.len() / (size / clip_length);
                 let prefix = *clip_length..positions;
                 stack(blocks, x, batch, positions, prefix, None) // [B, P, C]
