@@ -67,7 +67,7 @@ pub struct SettingArgs {
     /// SimCLR's loss
     #[arg(long, value_enum)]
     loss: Option<LossArg>,
-    /// Temperature of SimCLR's loss [default: 0.1 on the sample, 0.5 elsewhere]
+    /// Temperature of SimCLR's loss [default: 0.05 on the sample, 0.5 elsewhere]
     #[arg(long, value_name = "T")]
     temperature: Option<f64>,
     #[arg(long, value_name = "N")]

@@ -116,7 +116,7 @@ impl EncoderRunConfig {
                 network: preset.network(),
                 projection: 128,
                 loss: ViewLoss::NtXent {
-                    temperature: if preset == Preset::Sample { 0.1 } else { 0.5 },
+                    temperature: if preset == Preset::Sample { 0.05 } else { 0.5 },
                 },
                 augmentation: match preset {
                     Preset::Sample => sample_views(),
