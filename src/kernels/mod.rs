@@ -1,6 +1,7 @@
 //! The arithmetic of captioning and training on the CPU, written for its vector instructions: no burn in here.
 //!
-//! Every kernel is held to plain loops by its tests, on odd shapes and on each instruction set that the processor has.
+//! Every kernel is held to plain loops by its tests, on odd shapes: vector operations and matrix products on each instruction
+//! set that the processor has, what is made of them on the best one.
 
 pub mod activation;
 pub mod adamw;
