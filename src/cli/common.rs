@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use clipcap::clip::Preprocessing;
 use clipcap::device::{DeviceChoice, Devices};
+use clipcap::kernels::memory::keep_freed_memory;
 use clipcap::picture::{self, PictureError};
 use clipcap::train::dashboard::{Report, Ui};
 use image::RgbImage;
@@ -27,13 +28,15 @@ pub struct DeviceArg {
 }
 
 impl DeviceArg {
-    /// The device itself.
+    /// The device itself, for a network to be run on.
     pub fn resolve(&self) -> Result<Device> {
+        keep_freed_memory();
         Ok(self.device.resolve()?)
     }
 
     /// The device as the only one, or `several` where they are named.
     pub fn or_several(&self, several: &[DeviceChoice]) -> Result<Devices> {
+        keep_freed_memory();
         let one = std::slice::from_ref(&self.device);
         Ok(Devices::resolve(if several.is_empty() {
             one
