@@ -4,11 +4,12 @@
 //! without padding, `V` vocab_size.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::mapper::{Mapper, MapperConfig};
+use crate::nn;
 
 /// Sizes of both parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +54,14 @@ impl CaptionModel {
     /// See [`caption_states`].
     pub fn forward(&self, clip_embedding: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
         caption_states(&self.prefix_mapper, &self.gpt2, clip_embedding, tokens)
+    }
+
+    /// Both with their weights in another type, but for GPT-2's embeddings and head: in halves the scores over the vocabulary
+    /// would be too coarse to tell words apart. Prefixes come out in that type, and go into GPT-2 in the embeddings'.
+    pub fn cast(mut self, dtype: FloatDType) -> Self {
+        self.prefix_mapper = nn::cast(self.prefix_mapper, dtype);
+        self.gpt2.h = nn::cast(self.gpt2.h, dtype);
+        self
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use clipcap::caption_model::CaptionModel;
 use clipcap::captioner::{self, Captioner};
 use clipcap::clip::{ClipConfig, ClipTextConfig, ClipVisionConfig};
 use clipcap::data::scenes;
@@ -10,7 +11,8 @@ use clipcap::decode::{DecodeConfig, Step, Strategy, decode};
 use clipcap::engine::{self, WeightType};
 use clipcap::gpt2::{Gpt2, Gpt2Config};
 use clipcap::mapper::{MapperConfig, MapperKind};
-use clipcap::nn::Activation;
+use clipcap::model_folder::ModelFolder;
+use clipcap::nn::{self, Activation};
 
 fn wave(length: usize, step: f32) -> Vec<f32> {
     (0..length).map(|i| (i as f32 * step).sin()).collect()
@@ -159,6 +161,41 @@ fn halves_are_within_their_rounding_and_bytes_within_theirs() {
     let exact = scores(WeightType::F32);
     close(&scores(WeightType::F16), &exact, 3e-3);
     close(&scores(WeightType::Int8), &exact, 5e-2);
+}
+
+/// What GPUs do with `--weights f16`, in burn's operations.
+#[test]
+fn modules_in_halves_are_within_their_rounding() {
+    let folder = ModelFolder::open(Path::new("model/sample")).unwrap();
+    let device = Device::flex();
+    let model = CaptionModel {
+        prefix_mapper: folder.load_mapper(&device).unwrap(),
+        gpt2: folder.load_gpt2(&device).unwrap(),
+    };
+    let width = folder.captioner_config().unwrap().sizes.clip_dim;
+    let n_layer = folder.gpt2_config().unwrap().n_layer;
+    let embedding = tensor(&wave(2 * width, 0.7), [2, width]);
+    let settings = DecodeConfig::new(Strategy::Greedy, 5, vec![1]);
+    let scores = |dtype| {
+        let model = model.clone().cast(dtype);
+        let prefix = model.prefix_mapper.forward(embedding.clone().cast(dtype));
+        let prefix = prefix.cast(FloatDType::F32);
+        let mut step = captioner::Gpt2Step::new(&model.gpt2, n_layer, prefix, &settings);
+        let first = step.prefill().unwrap();
+        let next = step.extend(&[1, 0], &[5, 9]).unwrap();
+        [first.row(0), next.row(1)].concat()
+    };
+    close(&scores(FloatDType::F16), &scores(FloatDType::F32), 5e-3);
+    let mut clip = folder.load_clip(&device).unwrap();
+    let side = folder.preprocessing().unwrap().image_size as usize;
+    let pixels = tensor(&wave(3 * side * side, 0.37), [1, 3, side, side]);
+    let exact = values(clip.encode_image(pixels.clone()));
+    let vit = clip.vision_model.take().unwrap();
+    clip.vision_model = Some(nn::cast(vit, FloatDType::F16));
+    let projection = clip.visual_projection.take().unwrap();
+    clip.visual_projection = Some(nn::cast(projection, FloatDType::F16));
+    let halves = clip.encode_image(pixels.cast(FloatDType::F16));
+    close(&values(halves.cast(FloatDType::F32)), &exact, 5e-3);
 }
 
 /// Captions of scenes that the sample model was not trained on, greedy and by beams.

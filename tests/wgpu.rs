@@ -30,13 +30,16 @@ fn wgpu() -> Option<Device> {
     device
 }
 
-#[test]
-fn captions_on_wgpu_are_those_of_the_cpu() {
+/// Captions on the device with weights kept so, beside the CPU's in floats.
+fn captions_equal(weights: WeightType, strategies: &[Strategy], tolerance: f32) {
     let Some(device) = wgpu() else { return };
-    let load = |device: &Device| {
-        Captioner::load_as(Path::new("model/sample"), device, WeightType::F32).unwrap()
+    let load = |device: &Device, weights| {
+        Captioner::load_as(Path::new("model/sample"), device, weights).unwrap()
     };
-    let (cpu, gpu) = (load(&Device::flex()), load(&device));
+    let (cpu, gpu) = (
+        load(&Device::flex(), WeightType::F32),
+        load(&device, weights),
+    );
     let images: Vec<_> = (0..3)
         .map(|index| scenes::draw(&scenes::scene(77, index)))
         .collect();
@@ -45,17 +48,28 @@ fn captions_on_wgpu_are_those_of_the_cpu() {
         gpu.encoder.embed_images(&images).unwrap(),
     );
     for (a, b) in found.iter().flatten().zip(expected.iter().flatten()) {
-        assert!((a - b).abs() < 1e-3, "{a} {b}");
+        assert!((a - b).abs() < tolerance, "{a} {b}");
     }
-    for strategy in [Strategy::Greedy, Strategy::Beam { beam_size: 3 }] {
-        let config = cpu.reader.decode_config(strategy);
+    for strategy in strategies {
+        let config = cpu.reader.decode_config(strategy.clone());
         let expected = cpu.reader.caption(&expected, &config).unwrap();
         let found = gpu.reader.caption(&found, &config).unwrap();
         for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
             assert_eq!(found.tokens, expected.tokens);
-            assert!((found.log_prob - expected.log_prob).abs() < 1e-2);
+            assert!((found.log_prob - expected.log_prob).abs() < 10.0 * tolerance);
         }
     }
+}
+
+#[test]
+fn captions_on_wgpu_are_those_of_the_cpu() {
+    let strategies = [Strategy::Greedy, Strategy::Beam { beam_size: 3 }];
+    captions_equal(WeightType::F32, &strategies, 1e-3);
+}
+
+#[test]
+fn captions_in_halves_on_wgpu_are_those_of_the_cpu() {
+    captions_equal(WeightType::F16, &[Strategy::Greedy], 1e-2);
 }
 
 /// Losses of three training steps, and the validation loss after them.

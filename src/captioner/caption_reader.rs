@@ -1,7 +1,7 @@
 //! The sentence's half of the captioner: embeddings in, captions out.
 
 use anyhow::{Result, bail};
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 
 use super::{Caption, Gpt2Step, is_cpu};
 use crate::caption_model::CaptionModel;
@@ -30,13 +30,18 @@ enum Network {
         model: Box<CaptionModel>,
         n_layer: usize,
         device: Device,
+        /// The mapper's and the blocks'.
+        dtype: FloatDType,
     },
     /// Packed weights, on the CPU.
     Packed(Box<(engine::Mapper, engine::Gpt2)>),
 }
 
 impl CaptionReader {
-    /// Loads mapper and GPT-2 from an opened folder. `weights` is how the CPU keeps their weights.
+    /// Loads mapper and GPT-2 from an opened folder. `weights` is how theirs are kept.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the device has no such type.
     pub fn load(folder: &ModelFolder, device: &Device, weights: WeightType) -> Result<Self> {
         let model = CaptionModel {
             prefix_mapper: folder.load_mapper(device)?,
@@ -63,11 +68,14 @@ impl CaptionReader {
                 engine::Gpt2::new(model.gpt2, weights)?,
             )))
         } else {
+            let dtype = weights.on_gpu(device)?;
+            let model = model.cast(dtype);
             model_folder::read_now(&model);
             Network::Plain {
                 model: Box::new(model),
                 n_layer: gpt2.n_layer,
                 device: device.clone(),
+                dtype,
             }
         };
         Ok(Self {
@@ -135,13 +143,15 @@ impl CaptionReader {
                 model,
                 n_layer,
                 device,
+                dtype,
             } => {
                 let rows: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
                 let mut clip_embedding = rows_to_tensor(&rows, device); // [B, clip_dim]
                 if self.config.normalize_embedding {
                     clip_embedding = nn::normalize(clip_embedding);
                 }
-                let prefix = model.prefix_mapper.forward(clip_embedding); // [B, P, C]
+                let prefix = model.prefix_mapper.forward(clip_embedding.cast(*dtype)); // [B, P, C]
+                let prefix = prefix.cast(FloatDType::F32);
                 let mut step = Gpt2Step::new(&model.gpt2, *n_layer, prefix, config);
                 decode::decode(&mut step, config)
             }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
 
@@ -12,6 +12,7 @@ use crate::clip::{Clip, Preprocessing};
 use crate::encoders::Encoder;
 use crate::engine::{self, WeightType};
 use crate::model_folder::{self, ModelFolder};
+use crate::nn;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
 /// Pictures that the CPU embeds together: their activations stay in its caches.
@@ -27,6 +28,8 @@ pub struct ImageEncoder {
     vision: Option<engine::Vision>,
     preprocessing: Preprocessing,
     device: Device,
+    /// What the tower takes pictures in.
+    dtype: FloatDType,
     folder: ModelFolder,
     /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
     tokenizer: OnceLock<Tokenizer>,
@@ -46,14 +49,26 @@ impl ImageEncoder {
         Self::load_as(folder, device, WeightType::F32)
     }
 
-    /// Loads CLIP from an opened folder. `weights` is how the CPU keeps the weights of a vision transformer.
+    /// Loads what embeds pictures from an opened folder. `weights` is how those of a vision transformer are kept; others keep
+    /// theirs as they are.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the device has no such type.
     pub fn load_as(folder: &ModelFolder, device: &Device, weights: WeightType) -> Result<Self> {
-        let mut vision = None;
+        let (mut vision, mut dtype) = (None, FloatDType::F32);
         let tower = match folder.load_encoder(device)? {
             Some(encoder) => Tower::Other(encoder),
             None => {
                 let mut clip = folder.load_clip(device)?;
-                vision = take_vision(&mut clip, device, weights)?;
+                if is_cpu(device) {
+                    vision = take_vision(&mut clip, weights)?;
+                } else if clip.vision_model.is_some() {
+                    dtype = weights.on_gpu(device)?;
+                    cast_vision(&mut clip, dtype);
+                }
+                // What is left is read now, on both cores.
+                model_folder::read_now(&clip.vision_model);
+                model_folder::read_now(&clip.visual);
                 Tower::Clip(Box::new(clip))
             }
         };
@@ -62,6 +77,7 @@ impl ImageEncoder {
             vision,
             preprocessing: folder.preprocessing()?.clone(),
             device: device.clone(),
+            dtype,
             folder: folder.clone(),
             tokenizer: OnceLock::new(),
         })
@@ -116,7 +132,7 @@ impl ImageEncoder {
         let n = self.preprocessing.image_size as usize;
         let pixel_values = self.preprocessing.normalize_all(crops.par_iter());
         let pixel_values = TensorData::new(pixel_values, [crops.len(), 3, n, n]);
-        let pixel_values = Tensor::from_data(pixel_values, &self.device);
+        let pixel_values = Tensor::<4>::from_data(pixel_values, &self.device).cast(self.dtype);
         rows(match &self.tower {
             Tower::Clip(clip) => clip.encode(pixel_values),
             Tower::Other(encoder) => encoder.encode(pixel_values),
@@ -184,21 +200,19 @@ impl ImageEncoder {
     }
 }
 
-/// The picture's tower as the CPU runs it, if it does; else its weights are read now, on both cores.
-fn take_vision(
-    clip: &mut Clip,
-    device: &Device,
-    weights: WeightType,
-) -> Result<Option<engine::Vision>> {
-    if is_cpu(device) && clip.vision_model.is_some() {
-        let parts = clip.vision_model.take().zip(clip.visual_projection.take());
-        return parts
-            .map(|(vit, projection)| engine::Vision::new(vit, projection, weights))
-            .transpose();
-    }
-    model_folder::read_now(&clip.vision_model);
-    model_folder::read_now(&clip.visual);
-    Ok(None)
+/// The vision transformer as the CPU runs it, if there is one.
+fn take_vision(clip: &mut Clip, weights: WeightType) -> Result<Option<engine::Vision>> {
+    let parts = clip.vision_model.take().zip(clip.visual_projection.take());
+    parts
+        .map(|(vit, projection)| engine::Vision::new(vit, projection, weights))
+        .transpose()
+}
+
+/// Has the vision transformer compute in another type. The sentence's tower keeps its own, and stays on disk.
+fn cast_vision(clip: &mut Clip, dtype: FloatDType) {
+    clip.vision_model = clip.vision_model.take().map(|vit| nn::cast(vit, dtype));
+    let projection = clip.visual_projection.take();
+    clip.visual_projection = projection.map(|projection| nn::cast(projection, dtype));
 }
 
 /// The rows of a matrix on the host.

@@ -7,8 +7,8 @@ mod step;
 use std::cmp::Ordering;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
-use burn::tensor::{Device, Tensor};
+use anyhow::{Context, Result, anyhow, bail};
+use burn::tensor::{Device, FloatDType, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 
@@ -31,6 +31,28 @@ fn is_cpu(device: &Device) -> bool {
     *device == Device::flex()
 }
 
+impl WeightType {
+    /// Halves on the CPU, which widens them for its arithmetic; floats on GPUs, which would compute in halves.
+    pub fn default_for(device: &Device) -> Self {
+        match is_cpu(device) {
+            true => Self::F16,
+            false => Self::F32,
+        }
+    }
+
+    /// The type that a GPU computes in.
+    fn on_gpu(self, device: &Device) -> Result<FloatDType> {
+        match self {
+            Self::F32 => Ok(FloatDType::F32),
+            Self::F16 if device.supports_dtype(FloatDType::F16) => Ok(FloatDType::F16),
+            Self::F16 => bail!("this GPU does not compute in f16: use `--weights f32`"),
+            Self::Int8 => bail!(
+                "only the CPU keeps weights as int8: use `--weights f16` or f32, or `--device cpu`"
+            ),
+        }
+    }
+}
+
 /// A sentence and how likely the model found it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Caption {
@@ -47,18 +69,18 @@ pub struct Caption {
 }
 
 impl Captioner {
-    /// Loads a model folder. On the CPU weights are kept in halves; see [`Captioner::load_as`].
+    /// Loads a model folder with weights kept as [`WeightType::default_for`] the device.
     ///
     /// # Errors
     /// When a file is missing or does not fit `config.json`; the message names it.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        Self::load_as(path, device, WeightType::default())
+        Self::load_as(path, device, WeightType::default_for(device))
     }
 
-    /// Loads a model folder with weights kept as `weights` says. GPUs keep them as they are.
+    /// Loads a model folder with weights kept as `weights` says.
     ///
     /// # Errors
-    /// As [`Captioner::load`]'s.
+    /// As [`Captioner::load`]'s, and when the device has no such type.
     pub fn load_as(path: &Path, device: &Device, weights: WeightType) -> Result<Self> {
         let folder = ModelFolder::open(path)?;
         folder.captioner_config()?;

@@ -17,13 +17,12 @@ pub use gpt2::{Gpt2, Gpt2Step};
 pub use mapper::Mapper;
 pub use vision::Vision;
 
-/// How weights are kept in memory. Arithmetic is in `f32` always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How weights are kept in memory. The CPU's arithmetic is in `f32` always; GPUs compute in what the weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
     /// As they are.
     F32,
     /// Half of it: 11 significant bits a weight.
-    #[default]
     F16,
     /// A quarter: 8 bits a weight and a factor a column.
     Int8,

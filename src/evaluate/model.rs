@@ -129,7 +129,8 @@ pub fn caption(
         );
     }
     let rows: Vec<Embedding> = seen.rows.into_iter().flatten().collect();
-    let reader = CaptionReader::load(&folder, split.device, WeightType::default())?;
+    let weights = WeightType::default_for(split.device);
+    let reader = CaptionReader::load(&folder, split.device, weights)?;
     let decode = reader.decode_config(split.strategy.clone());
     let mut results = Vec::with_capacity(total);
     for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {

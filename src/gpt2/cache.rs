@@ -2,7 +2,7 @@
 //!
 //! Shape letters: `R` rows (pictures, or beams of pictures), `C` n_embd, `L` room.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 /// One [`LayerCache`] a block.
 #[derive(Debug)]
@@ -70,8 +70,10 @@ impl LayerCache {
             self.room
         );
         let (keys, values) = self.filled.take().unwrap_or_else(|| {
-            let empty = |device: &Device| Tensor::zeros([r, self.room, c], device);
-            (empty(&k.device()), empty(&v.device()))
+            let empty = |like: &Tensor<3>| {
+                Tensor::<3>::zeros([r, self.room, c], &like.device()).cast(like.dtype())
+            };
+            (empty(&k), empty(&v))
         });
         let region = [0..r, self.len..end, 0..c];
         let keys = keys.slice_assign(region.clone(), k);

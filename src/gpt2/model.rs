@@ -166,9 +166,10 @@ impl Gpt2 {
         self.ln_f.forward(x)
     }
 
-    /// Next-token scores of hidden states. `[B, C] -> [B, V]`
+    /// Next-token scores of hidden states, in the head's type. `[B, C] -> [B, V]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        burn::tensor::module::linear(hidden, self.head().transpose(), None)
+        let head = self.head().transpose(); // [C, V]
+        burn::tensor::module::linear(hidden.cast(head.dtype()), head, None)
     }
 
     /// What hidden states are multiplied by, `[V, C]`.
@@ -193,11 +194,16 @@ impl Gpt2 {
         self.prefill(embeddings, cache)
     }
 
+    /// What the blocks read, in their type.
     fn add_positions(&self, embeddings: Tensor<3>, first: usize) -> Tensor<3> {
         let [_, t, _] = embeddings.dims();
         let positions =
             Tensor::<1, Int>::arange(first as i64..(first + t) as i64, &embeddings.device());
-        embeddings + self.wpe.forward(positions.unsqueeze()) // [B, T, C] + [1, T, C]
+        let x = embeddings + self.wpe.forward(positions.unsqueeze()); // [B, T, C] + [1, T, C]
+        match self.h.first() {
+            Some(block) => x.cast(block.ln_1.gamma.val().dtype()),
+            None => x,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! Shape letters: `B` batch, `T` positions, `H` heads, `D` head size, `C = H * D` width.
 
+mod cast;
 pub(crate) mod cpu;
 pub mod plain;
 mod planes;
@@ -15,6 +16,7 @@ use burn::nn::{Linear, PaddingConfig2d};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+pub use self::cast::cast;
 use self::cpu::CpuOps;
 use self::planes::PlaneOps;
 

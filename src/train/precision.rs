@@ -8,6 +8,8 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, GradientCheckpointingStrategy, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::nn;
+
 /// What mapper and GPT-2 compute in while they are trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,15 +51,7 @@ impl Precision {
 pub fn in_precision<M: Module>(module: &M, precision: Precision) -> M {
     match precision {
         Precision::F32 => module.clone(),
-        half => module.clone().map(&mut Cast(half.dtype())),
-    }
-}
-
-struct Cast(FloatDType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
+        half => nn::cast(module.clone(), half.dtype()),
     }
 }
 

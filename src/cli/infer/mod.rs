@@ -50,9 +50,10 @@ pub struct InferArgs {
     /// Pictures captioned together
     #[arg(long, value_name = "N", default_value = "16")]
     batch_size: std::num::NonZeroUsize,
-    /// How the CPU keeps weights in memory; arithmetic is in f32 always
-    #[arg(long, value_enum, default_value = "f16")]
-    weights: WeightsArg,
+    /// How weights are kept in memory [default: f16 on the CPU, which computes in f32 always; f32 on GPUs, which compute in the
+    /// weights' type]
+    #[arg(long, value_enum)]
+    weights: Option<WeightsArg>,
     #[command(flatten)]
     device: DeviceArg,
     #[command(flatten)]
@@ -67,7 +68,7 @@ enum WeightsArg {
     F32,
     /// In halves: half the memory, faster
     F16,
-    /// In bytes: a quarter of the memory, and small differences in the numbers
+    /// In bytes, on the CPU: a quarter of the memory, and small differences in the numbers
     Int8,
 }
 
@@ -86,7 +87,11 @@ pub fn run(args: InferArgs) -> Result<ExitCode> {
     args.output.check();
     let device = args.device.resolve()?;
     let model = choose_model(args.model.as_deref())?;
-    let captioner = Captioner::load_as(&model, &device, args.weights.into())?;
+    let weights = match args.weights {
+        Some(weights) => weights.into(),
+        None => WeightType::default_for(&device),
+    };
+    let captioner = Captioner::load_as(&model, &device, weights)?;
     let job = Job {
         config: args.decoding.config(strategy, &captioner.reader)?,
         num_captions: args.decoding.num_captions(),
