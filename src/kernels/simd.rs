@@ -181,7 +181,12 @@ impl Level {
 
     /// Columns of a panel of packed weights.
     pub fn panel(self) -> usize {
-        self.run(Panel)
+        self.run(Tile)[1]
+    }
+
+    /// Most rows of a tile.
+    pub fn rows(self) -> usize {
+        self.run(Tile)[0]
     }
 }
 
@@ -190,13 +195,13 @@ pub fn run<K: Kernel>(kernel: K) -> K::Output {
     Level::best().run(kernel)
 }
 
-struct Panel;
+struct Tile;
 
-impl Kernel for Panel {
-    type Output = usize;
+impl Kernel for Tile {
+    type Output = [usize; 2];
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> usize {
-        S::PANELS * LANES
+    fn run<S: Simd>(self, _: S) -> [usize; 2] {
+        [S::ROWS, S::PANELS * LANES]
     }
 }
 

@@ -1,23 +1,20 @@
 //! Convolutions of planes with zeros around them, `[N, C, h, w] x [O, C, kh, kw] -> [N, O, h', w']`, and their gradients, over
 //! all cores.
 //!
-//! Each is a product with the columns of what every output place sees, `[C kh kw, places]` ("im2col"). They are made for a few
-//! rows of the output at a time, so that they stay in the cache, and as the product wants them packed.
+//! A window of the input times the weight, without copies of what overlapping windows share: the input is laid out with
+//! channels last, where what a place sees is a few runs of floats, and vectors are of output channels, so that neither strides
+//! nor narrow planes leave lanes unused.
 
+mod axis;
 mod backward;
-mod seen;
+mod correlation;
+mod weights;
 
-use std::ops::Range;
-
-use rayon::prelude::*;
-
-use super::matrix::{Epilogue, Out, Scratch, Tiles, View, panels_product};
-use super::simd::{Kernel, Simd, run};
+use axis::Axis;
+use correlation::Correlation;
+use weights::{Order, Weights};
 
 pub use backward::ConvolutionGrads;
-
-/// Output places that are worked on together, more or less.
-const PLACES: usize = 256;
 
 /// Shapes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,28 +30,31 @@ pub struct Convolution {
     pub padding: [usize; 2],
 }
 
-/// Memory of a task, to be used again.
-#[derive(Default)]
-struct Memory {
-    /// What some places of the output see.
-    seen: Vec<f32>,
-    /// `[O, places]`
-    places: Vec<f32>,
-    tiles: Tiles,
-    scratch: Scratch,
-}
-
 impl Convolution {
     /// Height and width of what comes out.
     pub fn output(&self) -> [usize; 2] {
+        self.axes().map(|axis| axis.places)
+    }
+
+    /// Down and across.
+    fn axes(&self) -> [Axis; 2] {
         [0, 1].map(|i| {
-            let reach = self.input[i + 1] + 2 * self.padding[i];
-            assert!(
-                reach >= self.kernel[i],
-                "a kernel wider than what it is laid on"
-            );
-            (reach - self.kernel[i]) / self.stride[i] + 1
+            Axis::forward(
+                self.input[i + 1],
+                self.kernel[i],
+                self.stride[i],
+                self.padding[i],
+            )
         })
+    }
+
+    fn correlation(&self) -> Correlation {
+        let [down, across] = self.axes();
+        Correlation {
+            channels: self.input[0],
+            down,
+            across,
+        }
     }
 
     /// Floats of a picture that goes in.
@@ -67,76 +67,23 @@ impl Convolution {
         self.channels * self.output().iter().product::<usize>()
     }
 
-    /// Rows of the columns: `C kh kw`.
-    fn depth(&self) -> usize {
-        self.input[0] * self.kernel[0] * self.kernel[1]
-    }
-
-    /// Rows of the output that are worked on together.
-    fn band(&self) -> usize {
-        PLACES.div_ceil(self.output()[1].max(1))
+    /// Places of the kernel.
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
     }
 
     /// # Shapes
     /// - `x`: `[N, C, h, w]`, `weight`: `[O, C, kh, kw]`; returns `[N, O, h', w']`
     pub fn forward(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
         let pictures = x.len() / self.input_size().max(1);
-        let [height, width] = self.output();
-        let x = &self.sorted(x);
+        let taps: Vec<usize> = (0..self.taps()).collect();
+        let order = Order {
+            input: [self.input[0], taps.len()],
+            output: [self.channels, self.input[0] * taps.len()],
+        };
         let mut y = vec![0.0; pictures * self.output_size()];
-        let out = Out::new(&mut y, height * width);
-        let weight = Tiles::new(View::new(weight, self.channels, self.depth()));
-        let (rows, band) = (pictures * height, self.band());
-        (0..rows.div_ceil(band))
-            .into_par_iter()
-            .for_each_init(Memory::default, |memory, i| {
-                run(Forward {
-                    of: *self,
-                    x,
-                    weight: &weight,
-                    rows: i * band..rows.min((i + 1) * band),
-                    out,
-                    memory,
-                });
-            });
+        (self.correlation()).run(x, &Weights::pack(weight, order, &taps), &mut y);
         y
-    }
-}
-
-/// Some rows of the output.
-struct Forward<'a> {
-    of: Convolution,
-    /// Sorted.
-    x: &'a [f32],
-    weight: &'a Tiles,
-    /// Of all pictures' output.
-    rows: Range<usize>,
-    /// A row a channel of a picture.
-    out: Out,
-    memory: &'a mut Memory,
-}
-
-impl Kernel for Forward<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { of, rows, .. } = self;
-        let Memory { seen, places, .. } = self.memory;
-        of.gather(s, self.x, rows.clone(), seen);
-        let [height, width] = of.output();
-        let count = rows.len() * width;
-        places.resize(of.channels * count, 0.0);
-        let (shape, out) = ([of.depth(), count], Out::new(places, count));
-        panels_product(s, self.weight, seen, shape, out, Epilogue::default());
-        for (channel, places) in places.chunks_exact(count).enumerate() {
-            for (row, places) in rows.clone().zip(places.chunks_exact(width)) {
-                let (picture, y) = (row / height, row % height);
-                let plane = picture * of.channels + channel;
-                // SAFETY: tasks have rows of their own.
-                let out = unsafe { self.out.slice(plane, y * width, width) };
-                out.copy_from_slice(places);
-            }
-        }
     }
 }
 
@@ -220,7 +167,7 @@ mod tests {
     fn convolutions_and_gradients_of_odd_shapes_equal_plain_loops() {
         for (pictures, of) in SHAPES {
             let x = wave(pictures * of.input_size(), 0.37);
-            let weight = wave(of.channels * of.depth(), 0.71);
+            let weight = wave(of.channels * (of.input[0] * of.taps()), 0.71);
             let grad = wave(pictures * of.output_size(), 0.13);
             let mut y = vec![0.0; grad.len()];
             let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
@@ -244,7 +191,7 @@ mod tests {
     #[test]
     fn no_picture_gives_none() {
         let of = shape([2, 4, 4], 3, 3, 1, 1);
-        let weight = wave(3 * of.depth(), 0.2);
+        let weight = wave(3 * (of.input[0] * of.taps()), 0.2);
         assert!(of.forward(&[], &weight).is_empty());
         let found = of.backward(&[], &weight, &[], [true, true]);
         assert_eq!(found.weight.unwrap(), vec![0.0; weight.len()]);

@@ -10,13 +10,13 @@ mod tile;
 
 use rayon::prelude::*;
 
-use super::simd::{Kernel, LANES, Level, Simd, run};
+use super::simd::{LANES, Level, Simd};
 use crate::nn::Activation;
 use packed::{Pack, Panels};
-use tile::{Block, pack_tiles, tiling};
+use tile::{Block, pack_tiles};
 
 pub use packed::{Packed, Stored};
-pub(super) use tile::Out;
+pub(super) use tile::{Out, tiling};
 
 /// Multiplications below which a product is not worth handing out.
 const WORTH_SHARING: usize = 64 * 1024;
@@ -110,66 +110,26 @@ pub fn sum_rows(a: View) -> Vec<f32> {
     sums
 }
 
-/// Memory for [`small_product`] and [`tiles_product`], to be used again.
+/// Memory for [`small_product`], to be used again.
 #[derive(Default)]
 pub(super) struct Scratch {
-    tiles: Tiles,
+    tiles: Vec<f32>,
     panels: Vec<f32>,
-}
-
-/// A left factor, packed for any number of [`tiles_product`]s on the best instruction set.
-#[derive(Default)]
-pub(super) struct Tiles {
-    data: Vec<f32>,
-    height: usize,
-}
-
-impl Tiles {
-    pub(super) fn new(a: View) -> Self {
-        struct PackAll<'a>(View<'a>);
-        impl Kernel for PackAll<'_> {
-            type Output = Tiles;
-            #[inline(always)]
-            fn run<S: Simd>(self, s: S) -> Tiles {
-                let mut tiles = Tiles::default();
-                tiles.fill(s, self.0);
-                tiles
-            }
-        }
-        run(PackAll(a))
-    }
-
-    #[inline(always)]
-    pub(in crate::kernels) fn fill<S: Simd>(&mut self, _: S, a: View) {
-        let (height, tiles) = tiling(a.rows, S::ROWS);
-        self.height = height;
-        self.data.clear();
-        self.data.resize(tiles * height * a.cols, 0.0);
-        pack_tiles(a, 0, height, &mut self.data);
-    }
 }
 
 /// `out = a x b` by one thread, for factors that fit the cache.
 #[inline(always)]
 pub(super) fn small_product<S: Simd>(s: S, a: View, b: View, out: Out, scratch: &mut Scratch) {
     let Scratch { tiles, panels } = scratch;
-    tiles.fill(s, a);
-    multiply(s, tiles, b, out, panels);
-}
-
-/// [`small_product`] with a left factor that is packed already.
-#[inline(always)]
-pub(super) fn tiles_product<S: Simd>(s: S, a: &Tiles, b: View, out: Out, scratch: &mut Scratch) {
-    multiply(s, a, b, out, &mut scratch.panels);
-}
-
-#[inline(always)]
-fn multiply<S: Simd>(s: S, a: &Tiles, b: View, out: Out, memory: &mut Vec<f32>) {
+    let (height, count) = tiling(a.rows, S::ROWS);
+    tiles.clear();
+    tiles.resize(count * height * a.cols, 0.0);
+    pack_tiles(a, 0, height, tiles);
     let panel = S::PANELS * LANES;
-    memory.clear();
-    memory.resize(b.cols.div_ceil(panel) * b.rows * panel, 0.0);
+    panels.clear();
+    panels.resize(b.cols.div_ceil(panel) * b.rows * panel, 0.0);
     if b.rows > 0 {
-        for (i, out) in memory.chunks_exact_mut(b.rows * panel).enumerate() {
+        for (i, out) in panels.chunks_exact_mut(b.rows * panel).enumerate() {
             let pack = Pack {
                 b,
                 first: i * panel,
@@ -179,34 +139,20 @@ fn multiply<S: Simd>(s: S, a: &Tiles, b: View, out: Out, memory: &mut Vec<f32>) 
             s.vectorize(pack);
         }
     }
-    panels_product(s, a, memory, [b.rows, b.cols], out, Epilogue::default());
-}
-
-/// [`tiles_product`] with a right factor of `[rows, cols]` in panels already: for `PANELS * LANES` columns each, all rows one
-/// after the other.
-#[inline(always)]
-pub(super) fn panels_product<S: Simd>(
-    s: S,
-    a: &Tiles,
-    panels: &[f32],
-    [rows, cols]: [usize; 2],
-    out: Out,
-    epilogue: Epilogue,
-) {
     s.vectorize(Block {
-        tiles: &a.data,
-        height: a.height,
+        tiles,
+        height,
         first_row: 0,
         b: Panels {
-            data: panels,
+            data: panels.as_slice(),
             scales: None,
-            rows,
-            cols,
+            rows: b.rows,
+            cols: b.cols,
         },
-        panels: 0..cols.div_ceil(S::PANELS * LANES),
+        panels: 0..b.cols.div_ceil(panel),
         first_panel: 0,
         out,
-        epilogue,
+        epilogue: Epilogue::default(),
     });
 }
 

@@ -136,7 +136,7 @@ impl<W: Stored> Kernel for Product<'_, W> {
 }
 
 /// Rows a tile, at most `most` and as even as can be, and the number of tiles.
-pub(super) fn tiling(rows: usize, most: usize) -> (usize, usize) {
+pub(in crate::kernels) fn tiling(rows: usize, most: usize) -> (usize, usize) {
     let height = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
     (height, rows.div_ceil(height))
 }
