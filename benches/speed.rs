@@ -54,6 +54,12 @@ enum Work {
     },
 }
 
+/// A ResNet-18 and the pictures that it learns from.
+struct Resnet18 {
+    config: ResNet18Config,
+    pixels: Tensor<4>,
+}
+
 struct Bench {
     device: Device,
     folder: ModelFolder,
@@ -62,7 +68,7 @@ struct Bench {
     crops: Vec<RgbImage>,
     embeddings: Vec<Vec<f32>>,
     learner: Option<(bool, CaptionLearner, ModuleOptimizer)>,
-    resnet18: Option<(ResNet18Config, ResNet18, ModuleOptimizer)>,
+    resnet18: Option<(Resnet18, ResNet18, ModuleOptimizer)>,
 }
 
 fn main() -> Result<()> {
@@ -151,23 +157,24 @@ impl Bench {
     fn train_resnet18(&mut self, batch: usize, side: usize, config: ResNet18Config) -> Result<()> {
         (self.captioner, self.learner) = (None, None);
         let device = self.device.clone().autodiff();
-        let kept = self.resnet18.take().filter(|(kind, ..)| *kind == config);
-        let (_, network, mut optimizer) = kept.unwrap_or_else(|| {
+        let kept = (self.resnet18.take()).filter(|(of, ..)| of.config == config);
+        let (of, network, mut optimizer) = kept.unwrap_or_else(|| {
+            let count = 3 * side * side;
+            let values: Vec<f32> = (0..batch * count)
+                .map(|i| ((i / count * 977 + i * 31) % 255) as f32 / 255.0)
+                .collect();
+            let pixels = TensorData::new(values, [batch, 3, side, side]);
+            let pixels = Tensor::from_data(pixels, &device);
             let optimizer = OptimizerConfig::adam().init();
-            (config, config.init(&device), optimizer)
+            (Resnet18 { config, pixels }, config.init(&device), optimizer)
         });
-        let count = 3 * side * side;
-        let values: Vec<f32> = (0..batch * count)
-            .map(|i| (i / count * 977 + i * 31) as f32 % 255.0 / 255.0)
-            .collect();
-        let pixels = TensorData::new(values, [batch, 3, side, side]);
-        let embeddings = network.forward(Tensor::from_data(pixels, &device));
+        let embeddings = network.forward(of.pixels.clone());
         let loss = (embeddings.clone() * embeddings).mean();
         let grads = GradientsParams::from_grads(loss.backward(), &network);
         let network = optimizer.step(1e-3, network, grads);
         drop(loss.into_data());
         self.device.sync()?;
-        self.resnet18 = Some((config, network, optimizer));
+        self.resnet18 = Some((of, network, optimizer));
         Ok(())
     }
 

@@ -216,12 +216,12 @@ class Peer:
     def train_resnet18(self, batch, side, width, stem):
         if self.resnet18 is None or self.resnet18[0] != (width, stem):
             network = resnet18(width, stem).to(self.device)
-            self.resnet18 = (width, stem), network, torch.optim.Adam(network.parameters(), lr=1e-3)
-        _, network, optimizer = self.resnet18
-        count = 3 * side * side
-        index = torch.arange(batch * count, device=self.device)
-        pixels = (index // count * 977 + index * 31) % 255 / 255
-        loss = network(pixels.view(batch, 3, side, side)).square().mean()
+            count = 3 * side * side
+            index = torch.arange(batch * count, device=self.device)
+            pixels = ((index // count * 977 + index * 31) % 255 / 255).view(batch, 3, side, side)
+            self.resnet18 = (width, stem), network, torch.optim.Adam(network.parameters(), lr=1e-3), pixels
+        _, network, optimizer, pixels = self.resnet18
+        loss = network(pixels).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -7,12 +7,11 @@ use burn::module::{Initializer, Module, Param, RunningState};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::relu;
-use burn::tensor::module::{batch_norm, max_pool2d};
-use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::module::batch_norm;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{self, convolve};
+use crate::nn::{self, convolve, max_pool};
 
 /// Blocks of each of the four stages.
 const BLOCKS: usize = 2;
@@ -124,12 +123,7 @@ impl ResNet18 {
     pub fn forward(&self, pixel_values: Tensor<4>) -> Tensor<2> {
         let x = relu(self.bn1.forward(convolve(&self.conv1, pixel_values))); // [B, width, n, n], or half the side
         let x = match self.pool {
-            true => max_pool2d(
-                x,
-                MaxPoolOptions::new([3, 3])
-                    .with_stride([2, 2])
-                    .with_padding([1, 1]),
-            ),
+            true => max_pool(x, 3, 2, 1),
             false => x,
         };
         let x = [&self.layer1, &self.layer2, &self.layer3, &self.layer4]

@@ -10,6 +10,7 @@ pub mod batch_norm;
 pub mod convolution;
 pub mod loss;
 pub mod matrix;
+pub mod max_pool;
 pub mod memory;
 pub mod norm;
 pub mod reduce;

@@ -1,24 +1,24 @@
 //! Functions shared by CLIP, the mapper and GPT-2. Each of the three keeps its own small `Attention` whose fields
 //! mirror its checkpoint; the formulas they have in common stand here once. Each is written out in burn's own operations,
-//! in [`plain`], which is what GPUs run; on the CPU [`cpu`] and [`planes`] do the same with kernels of this crate.
+//! in [`plain`], which is what GPUs run; on the CPU [`cpu`] and [`plane_ops`] do the same with kernels of this crate.
 //!
 //! Shape letters: `B` batch, `T` positions, `H` heads, `D` head size, `C = H * D` width.
 
 mod cast;
 pub(crate) mod cpu;
 pub mod plain;
+mod plane_ops;
 mod planes;
 
 use burn::backend::Dispatch;
 use burn::module::{Initializer, Module, Param};
-use burn::nn::conv::Conv2d;
-use burn::nn::{Linear, PaddingConfig2d};
+use burn::nn::Linear;
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 pub use self::cast::cast;
 use self::cpu::CpuOps;
-use self::planes::PlaneOps;
+pub use self::planes::{BatchNormalized, batch_norm, convolve, max_pool};
 
 /// Which positions a query may look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,79 +126,6 @@ pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     affine(x, layer.weight.val(), bias)
 }
 
-/// A convolution, `[N, C, h, w] -> [N, O, h', w']`.
-pub fn convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
-    let padding = match layer.padding {
-        PaddingConfig2d::Valid => Some([0, 0]),
-        PaddingConfig2d::Explicit(top, left, bottom, right) => {
-            (top == bottom && left == right).then_some([top, left])
-        }
-        _ => None,
-    };
-    let simple = layer.groups == 1 && layer.dilation == [1, 1];
-    let (true, true, Some(padding)) = (cpu::handles(&x), simple, padding) else {
-        return layer.forward(x);
-    };
-    let y = convolution(x, layer.weight.val(), layer.stride, padding);
-    match &layer.bias {
-        Some(bias) => y + bias.val().reshape([1, -1, 1, 1]),
-        None => y,
-    }
-}
-
-/// `[N, C, h, w] x [O, C, kh, kw] -> [N, O, h', w']` on the CPU.
-fn convolution(
-    x: Tensor<4>,
-    weight: Tensor<4>,
-    stride: [usize; 2],
-    padding: [usize; 2],
-) -> Tensor<4> {
-    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    Tensor::from_dispatch(Dispatch::convolve(x, weight, stride, padding))
-}
-
-/// What a normalisation by the batch gives.
-pub struct BatchNormalized {
-    /// `[N, C, h, w]`
-    pub output: Tensor<4>,
-    /// `[C]`
-    pub mean: Tensor<1>,
-    /// `[C]`, that of the values at hand (divided by their number).
-    pub variance: Tensor<1>,
-}
-
-/// Each channel of `[N, C, h, w]` normalised by its own mean and variance, times `gamma`, plus `beta`, `[C]` each.
-pub fn batch_norm(
-    x: Tensor<4>,
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
-    epsilon: f64,
-) -> BatchNormalized {
-    if !cpu::handles(&x) {
-        let result = burn::tensor::module::batch_norm_train(x, gamma, beta, epsilon);
-        return BatchNormalized {
-            output: result.output,
-            mean: result.mean.detach(),
-            variance: result.variance.detach(),
-        };
-    }
-    let x = x.into_dispatch();
-    let statistics: Tensor<2> = Tensor::from_dispatch(Dispatch::channel_statistics(x.clone())); // [2, C]
-    let output = Dispatch::normalize_channels(
-        x,
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
-        statistics.clone().into_dispatch(),
-        epsilon,
-    );
-    let [mean, variance] = [0, 1].map(|row| statistics.clone().narrow(0, row, 1).squeeze_dim(0));
-    BatchNormalized {
-        output: Tensor::from_dispatch(output),
-        mean,
-        variance,
-    }
-}
-
 /// `softmax(q k^T / sqrt(D)) v` in each of `heads`, with `q` `[B, T, C]`, `k` and `v` `[B, S, C]`; returns `[B, T, C]`.
 pub fn attention(
     q: Tensor<3>,
@@ -247,7 +174,7 @@ pub fn normalize(x: Tensor<2>) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::ops::ConvOptions;
+    use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
     use burn::tensor::{Device, Tolerance};
 
     fn close(actual: Tensor<1>, expected: &[f32]) {
@@ -389,18 +316,28 @@ mod tests {
     }
 
     #[test]
-    fn on_the_cpu_convolutions_and_batch_norms_are_differentiated_as_burn_does() {
+    fn on_the_cpu_layers_on_planes_are_differentiated_as_burn_does() {
         for (stride, pad) in [(1, 1), (2, 0), (2, 3)] {
             let (stride, pad) = ([stride; 2], [pad; 2]);
             let inputs = || [wave([5, 3, 9, 8], 0.37), wave([4, 3, 3, 3], 0.71)];
             same(
-                differentiated(inputs(), |[x, weight]| convolution(x, weight, stride, pad)),
+                differentiated(inputs(), |[x, weight]| {
+                    planes::convolution(x, weight, stride, pad)
+                }),
                 differentiated(inputs(), |[x, weight]| {
                     let options = ConvOptions::new(stride, pad, [1, 1], 1);
                     burn::tensor::module::conv2d(x, weight, None, options)
                 }),
             );
         }
+        let input = || [wave([5, 3, 9, 8], 0.37)];
+        same(
+            differentiated(input(), |[x]| max_pool(x, 3, 2, 1)),
+            differentiated(input(), |[x]| {
+                let options = MaxPoolOptions::new([3; 2]).with_stride([2; 2]);
+                burn::tensor::module::max_pool2d(x, options.with_padding([1; 2]))
+            }),
+        );
         let inputs = || {
             let x = wave::<4>([5, 3, 9, 8], 0.37).reshape([-1]);
             [x, wave([3], 0.71), wave([3], 0.3)]

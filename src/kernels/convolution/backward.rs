@@ -1,7 +1,5 @@
 //! Gradients of a convolution.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use super::Convolution;
@@ -12,8 +10,9 @@ use crate::kernels::simd::{Kernel, LANES, Level, Simd, run};
 
 /// Floats of pictures that are laid out together for the gradient of the weight: a part of a last-level cache.
 const GROUP: usize = 4 * 1024 * 1024;
-/// Floats of pictures that a task goes through for one tile after another: a part of a second-level cache.
-const BLOCK: usize = 64 * 1024;
+/// Places that a task goes through for one tile after another, more or less: their values and gradients are in the first-level
+/// cache.
+const PLACES: usize = 256;
 
 /// Gradients of a convolution's input and weight, where they were asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,8 +66,10 @@ impl Convolution {
     /// The gradient of the weight.
     fn backward_by_weight(&self, x: &[f32], grad: &[f32]) -> Vec<f32> {
         let of = ByWeight::new(self);
-        let mut dw = vec![0.0; of.panels * of.panel()];
-        let group = (GROUP / (of.source() + of.grads()).max(1)).max(1); // pictures
+        let mut dw = vec![0.0; of.kernel_tiles() * of.tile()];
+        let pictures = x.len() / self.input_size().max(1);
+        let groups = (pictures * (of.source() + of.grads())).div_ceil(GROUP);
+        let group = pictures.div_ceil(groups.max(1)); // pictures
         for (x, grad) in (x.chunks((group * self.input_size()).max(1)))
             .zip(grad.chunks((group * self.output_size()).max(1)))
         {
@@ -79,11 +80,13 @@ impl Convolution {
 }
 
 /// What the gradient of the weight is made by: for each value of a window and each channel that comes out, the sum over
-/// all places of the value times the channel's gradient. Tiles are of values in a run and of channels, `[tile][height][width]`
-/// for each panel of channels.
+/// all places of the value times the channel's gradient. Tiles are of values in a run and of a panel of channels:
+/// `[tile][panel][height][vectors * LANES]`.
 struct ByWeight {
     convolution: Convolution,
     correlation: Correlation,
+    /// Where the window of each place begins in a picture's lines.
+    windows: Vec<usize>,
     /// Values of a tile.
     height: usize,
     /// Tiles that a run is.
@@ -99,9 +102,15 @@ impl ByWeight {
         let run = correlation.across.window * correlation.channels;
         let (height, tiles) = tiling(run, Level::best().rows());
         let vectors = vectors(convolution.channels);
+        let Correlation { down, across, .. } = correlation;
+        let windows = (0..down.places).flat_map(|y| {
+            let line = y * down.step * correlation.line();
+            (0..across.places).map(move |x| line + x * across.step * correlation.channels)
+        });
         Self {
             convolution: *convolution,
             correlation,
+            windows: windows.collect(),
             height,
             tiles,
             vectors,
@@ -109,14 +118,14 @@ impl ByWeight {
         }
     }
 
-    /// Floats of a tile.
-    fn tile(&self) -> usize {
-        self.height * self.vectors * LANES
+    /// Tiles of all runs.
+    fn kernel_tiles(&self) -> usize {
+        self.convolution.kernel[0] * self.tiles
     }
 
-    /// Floats of a panel.
-    fn panel(&self) -> usize {
-        self.convolution.kernel[0] * self.tiles * self.tile()
+    /// Floats of a tile, with all panels.
+    fn tile(&self) -> usize {
+        self.panels * self.height * self.vectors * LANES
     }
 
     /// Floats of a picture's input, laid out.
@@ -127,8 +136,7 @@ impl ByWeight {
 
     /// Floats of the gradients of a picture's output, laid out.
     fn grads(&self) -> usize {
-        let [height, width] = self.convolution.output();
-        height * width * self.panels * self.vectors * LANES
+        self.windows.len() * self.panels * self.vectors * LANES
     }
 
     /// Adds what some pictures give.
@@ -151,28 +159,23 @@ impl ByWeight {
                     grads,
                 });
             });
-        let all = of.kernel[0] * self.tiles;
-        let parts = (8 * rayon::current_num_threads()).div_ceil(self.panels);
-        let part = all.div_ceil(parts).max(1); // tiles
-        dw.par_chunks_exact_mut(self.panel())
+        let part = self
+            .kernel_tiles()
+            .div_ceil(8 * rayon::current_num_threads()); // tiles
+        dw.par_chunks_mut((part * self.tile()).max(1))
             .enumerate()
-            .flat_map(|(panel, dw)| {
-                let parts = dw.par_chunks_mut(part * self.tile()).enumerate();
-                parts.map(move |(i, dw)| (panel, i * part, dw))
-            })
-            .for_each(|(panel, first, dw)| {
+            .for_each(|(i, dw)| {
                 run(Part {
                     of: self,
                     lines: &lines,
                     grads: &grads,
-                    panel,
-                    first,
+                    first: i * part,
                     dw,
                 });
             });
     }
 
-    /// The panels as `[O, C, kh, kw]`.
+    /// The tiles as `[O, C, kh, kw]`.
     fn unpack(&self, dw: &[f32]) -> Vec<f32> {
         let of = &self.convolution;
         let (channels, taps, width) = (of.input[0], of.taps(), self.vectors * LANES);
@@ -182,19 +185,15 @@ impl ByWeight {
             .enumerate()
             .for_each(|(i, weight)| {
                 let (panel, lane) = (i * LANES / width, i * LANES % width);
-                let rows = dw[panel * self.panel()..][..self.panel()].chunks_exact(width);
-                for (row, sums) in rows.enumerate() {
-                    let (line, value) = (
-                        row / (self.tiles * self.height),
-                        row % (self.tiles * self.height),
-                    );
-                    if value >= run {
-                        continue;
+                for (tile, dw) in dw.chunks_exact(self.tile()).enumerate() {
+                    let (line, first) = (tile / self.tiles, tile % self.tiles * self.height);
+                    let rows = dw.chunks_exact(width).skip(panel * self.height);
+                    for (value, sums) in (first..run.min(first + self.height)).zip(rows) {
+                        let tap = line * of.kernel[1] + value / channels;
+                        let first = value % channels * taps + tap;
+                        let column = weight[first..].iter_mut().step_by(size);
+                        column.zip(&sums[lane..]).for_each(|(to, from)| *to = *from);
                     }
-                    let tap = line * of.kernel[1] + value / channels;
-                    let first = value % channels * taps + tap;
-                    let column = weight[first..].iter_mut().step_by(size);
-                    column.zip(&sums[lane..]).for_each(|(to, from)| *to = *from);
                 }
             });
         weight
@@ -208,7 +207,7 @@ struct LayOut<'a> {
     grad: &'a [f32],
     /// Zeros, as are the next ones.
     lines: &'a mut [f32],
-    /// `[places][panels][vectors * LANES]`
+    /// `[panels][places][vectors * LANES]`
     grads: &'a mut [f32],
 }
 
@@ -219,20 +218,20 @@ impl Kernel for LayOut<'_> {
         let Self { of, grads, .. } = self;
         let places = 0..of.correlation.down.places;
         of.correlation.lay_out(self.x, places, self.lines);
-        let [height, width] = of.convolution.output();
-        let channels = of.convolution.channels;
-        let row = of.panels * of.vectors * LANES;
-        channels_last(self.grad, [height * width; 2], channels, row, grads);
+        let (places, width) = (of.windows.len(), of.vectors * LANES);
+        let panels = grads.chunks_exact_mut(places * width);
+        for (grad, out) in self.grad.chunks(places * width).zip(panels) {
+            channels_last(grad, [places; 2], grad.len() / places, width, out);
+        }
     }
 }
 
-/// Adds to some tiles of a panel what all pictures give.
+/// Adds to some tiles what all pictures give.
 struct Part<'a> {
     of: &'a ByWeight,
     /// Of all pictures, one after the other.
     lines: &'a [f32],
     grads: &'a [f32],
-    panel: usize,
     /// The first tile's index.
     first: usize,
     dw: &'a mut [f32],
@@ -263,85 +262,100 @@ impl Part<'_> {
             return;
         }
         let of = self.of;
-        let block = (BLOCK / (of.source() + of.grads()).max(1)).max(1); // pictures
-        let pictures = self.grads.len() / of.grads();
-        for first in (0..pictures).step_by(block) {
-            let block = first..pictures.min(first + block);
-            let tiles = self.dw.as_chunks_mut::<LANES>().0.as_chunks_mut::<P>().0;
-            for (i, dw) in tiles.as_chunks_mut::<R>().0.iter_mut().enumerate() {
-                let (line, tile) = ((self.first + i) / of.tiles, (self.first + i) % of.tiles);
-                let offset = line * of.correlation.line() + tile * R;
-                let pictures = Pictures {
-                    of,
-                    lines: self.lines,
-                    grads: self.grads,
-                    range: block.clone(),
-                    offset,
-                    column: self.panel * P * LANES,
-                };
-                pictures.add(s, dw);
+        let (places, size) = (of.windows.len(), of.grads());
+        let block = (PLACES / places).max(1); // pictures
+        let mut packed = Vec::new();
+        for (i, grads) in self.grads.chunks(block * size).enumerate() {
+            let lines = &self.lines[i * block * of.source()..];
+            let pictures = grads.len() / size;
+            for (i, windows) in of.windows.chunks(PLACES).enumerate() {
+                let some = i * PLACES..i * PLACES + windows.len();
+                let tiles = self.dw.as_chunks_mut::<LANES>().0.as_chunks_mut::<P>().0;
+                let tiles = tiles.as_chunks_mut::<R>().0.chunks_exact_mut(of.panels);
+                for (tile, dw) in (self.first..).zip(tiles) {
+                    let offset = tile / of.tiles * of.correlation.line() + tile % of.tiles * R;
+                    let values = Values {
+                        lines: &lines[offset..],
+                        picture: of.source(),
+                        windows,
+                        next: 0,
+                    };
+                    let grads = grads.as_chunks::<LANES>().0.as_chunks::<P>().0;
+                    let grads = grads.chunks_exact(places).map(|panel| &panel[some.clone()]);
+                    if let [dw] = dw {
+                        add(s, values, grads, dw);
+                        continue;
+                    }
+                    packed.resize(pictures * windows.len(), [0.0; R]);
+                    for (to, from) in packed.iter_mut().zip(values) {
+                        *to = *from;
+                    }
+                    for (panel, dw) in dw.iter_mut().enumerate() {
+                        let grads = grads.clone().skip(panel).step_by(of.panels);
+                        add(s, packed.iter(), grads, dw);
+                    }
+                }
             }
         }
     }
 }
 
-/// Some pictures, as one tile sees them.
-struct Pictures<'a> {
-    of: &'a ByWeight,
+/// What a tile takes of each place: `R` values of its window, picture by picture.
+struct Values<'a, const R: usize> {
+    /// From the tile's first value on.
     lines: &'a [f32],
-    grads: &'a [f32],
-    range: Range<usize>,
-    /// From where a window begins to the tile's values.
-    offset: usize,
-    /// The panel's first, among those of the gradients.
-    column: usize,
+    /// Floats of a picture's lines.
+    picture: usize,
+    windows: &'a [usize],
+    next: usize,
 }
 
-impl Pictures<'_> {
+impl<'a, const R: usize> Iterator for Values<'a, R> {
+    type Item = &'a [f32; R];
+
     #[inline(always)]
-    fn add<S: Simd, const R: usize, const P: usize>(self, s: S, dw: &mut [[[f32; LANES]; P]; R]) {
-        let Correlation {
-            channels,
-            down,
-            across,
-        } = self.of.correlation;
-        let width = self.of.panels * P * LANES;
-        let [line, step] = [
-            down.step * self.of.correlation.line(),
-            across.step * channels,
-        ];
-        let mut sums = [[s.splat(0.0); P]; R];
-        for r in 0..R {
-            for p in 0..P {
-                sums[r][p] = s.load(&dw[r][p]);
-            }
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next == self.windows.len() {
+            self.lines = self.lines.get(self.picture..)?;
+            self.next = 0;
         }
-        for picture in self.range {
-            let seen = &self.lines[picture * self.of.source() + self.offset..];
-            let grads = &self.grads[picture * self.of.grads()..][..self.of.grads()];
-            for (y, grads) in grads.chunks_exact(across.places * width).enumerate() {
-                let seen = &seen[y * line..];
-                for (x, grads) in grads.chunks_exact(width).enumerate() {
-                    let grads = &grads[self.column..][..P * LANES];
-                    let grads = grads.as_chunks::<LANES>().0;
-                    let seen = &seen[x * step..][..R];
-                    let mut columns = [s.splat(0.0); P];
-                    for p in 0..P {
-                        columns[p] = s.load(&grads[p]);
-                    }
-                    for r in 0..R {
-                        let value = s.splat(seen[r]);
-                        for p in 0..P {
-                            sums[r][p] = s.mul_add(value, columns[p], sums[r][p]);
-                        }
-                    }
+        let window = self.windows[self.next];
+        self.next += 1;
+        self.lines[window..].first_chunk()
+    }
+}
+
+/// Adds to a tile the products of the `values` of each place and its gradients, which come by the picture.
+#[inline(always)]
+fn add<'a, S: Simd, const R: usize, const P: usize>(
+    s: S,
+    mut values: impl Iterator<Item = &'a [f32; R]>,
+    grads: impl Iterator<Item = &'a [[[f32; LANES]; P]]>,
+    dw: &mut [[[f32; LANES]; P]; R],
+) {
+    let mut sums = [[s.splat(0.0); P]; R];
+    for r in 0..R {
+        for p in 0..P {
+            sums[r][p] = s.load(&dw[r][p]);
+        }
+    }
+    for grads in grads {
+        for (grads, values) in grads.iter().zip(&mut values) {
+            let mut columns = [s.splat(0.0); P];
+            for p in 0..P {
+                columns[p] = s.load(&grads[p]);
+            }
+            for r in 0..R {
+                let value = s.splat(values[r]);
+                for p in 0..P {
+                    sums[r][p] = s.mul_add(value, columns[p], sums[r][p]);
                 }
             }
         }
-        for r in 0..R {
-            for p in 0..P {
-                s.store(sums[r][p], &mut dw[r][p]);
-            }
+    }
+    for r in 0..R {
+        for p in 0..P {
+            s.store(sums[r][p], &mut dw[r][p]);
         }
     }
 }
