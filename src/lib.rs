@@ -52,5 +52,6 @@ pub mod pretrain;
 pub mod probe;
 pub mod resnet18;
 pub mod results;
+pub mod serve;
 pub mod tokenizer;
 pub mod train;

@@ -137,6 +137,35 @@ impl Captioner {
     }
 }
 
+/// A captioner and what it is asked for.
+#[derive(Debug)]
+pub struct Captioning {
+    pub captioner: Captioner,
+    pub config: DecodeConfig,
+    /// Captions given a picture, of those that the search finds.
+    pub num_captions: usize,
+    /// Whether [`Captioner::rerank`] decides which are best.
+    pub rerank_by_clip: bool,
+}
+
+impl Captioning {
+    /// The captions of cropped pictures, of each the best few, best first.
+    ///
+    /// # Errors
+    /// When the device fails, or captions are to be ordered by CLIP and the model folder has no vocabulary for it.
+    pub fn caption(&self, crops: &[RgbImage]) -> Result<Vec<Vec<Caption>>> {
+        let embeddings = self.captioner.encoder.embed(crops)?;
+        let mut captions = self.captioner.reader.caption(&embeddings, &self.config)?;
+        if self.rerank_by_clip {
+            self.captioner.rerank(&embeddings, &mut captions)?;
+        }
+        for captions in &mut captions {
+            captions.truncate(self.num_captions);
+        }
+        Ok(captions)
+    }
+}
+
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(x, y)| x * y).sum() };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()

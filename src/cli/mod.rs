@@ -3,15 +3,18 @@
 mod ablate;
 mod common;
 mod convert;
+mod decoding;
 mod embed;
 mod evaluate;
 mod export;
 mod fetch;
 mod gap;
 mod infer;
+mod model;
 mod pretrain;
 mod probe;
 mod search;
+mod serve;
 mod train;
 mod tune;
 
@@ -31,6 +34,7 @@ struct Cli {
 enum Command {
     Train(Box<train::TrainArgs>),
     Infer(infer::InferArgs),
+    Serve(serve::ServeArgs),
     Embed(embed::EmbedArgs),
     Gap(gap::GapArgs),
     Tune(Box<tune::TuneArgs>),
@@ -48,6 +52,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => train::run(*args),
         Command::Infer(args) => infer::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Gap(args) => gap::run(args),
         Command::Tune(args) => tune::run(*args),

@@ -12,6 +12,9 @@ use crate::nn::Masking;
 
 pub use past::Past;
 
+/// Heads that a thread takes at a time, at most: the last ones are shared evenly.
+const HEADS: usize = 2;
+
 /// `[B, T, C]` in someone else's memory: rows may be apart, batches too.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
@@ -82,6 +85,7 @@ impl Attention<'_> {
         let out = Out::new(out, self.width);
         shares
             .par_chunks_mut((t * s).max(1))
+            .with_max_len(HEADS)
             .enumerate()
             .for_each_init(Scratch::default, |scratch, (i, shares)| {
                 run(Forward {
@@ -101,9 +105,10 @@ impl Attention<'_> {
         let (b, t, s) = (self.q.batch, self.q.rows, self.k.rows);
         let mut grads = [t, s, s].map(|rows| vec![0.0; b * rows * self.width]);
         let outs = grads.each_mut().map(|grad| Out::new(grad, self.width));
-        shares.par_chunks((t * s).max(1)).enumerate().for_each_init(
-            Default::default,
-            |(scratch, rows), (i, shares)| {
+        let heads = shares.par_chunks((t * s).max(1)).with_max_len(HEADS);
+        heads
+            .enumerate()
+            .for_each_init(Default::default, |(scratch, rows), (i, shares)| {
                 run(Backward {
                     attention: self,
                     batch: i / self.heads,
@@ -114,8 +119,7 @@ impl Attention<'_> {
                     rows,
                     scratch,
                 });
-            },
-        );
+            });
         grads
     }
 }

@@ -9,6 +9,8 @@ use crate::kernels::simd::{Kernel, LANES, Level, Simd};
 
 /// Floats of the left factor that a task works through: half of a second-level cache.
 const BLOCK: usize = 96 * 1024;
+/// Multiplications of a task, more or less, where there are many.
+const TASK: usize = 4 * 1024 * 1024;
 /// Tiles from which on a panel of narrow weights is widened once for all of them.
 const WIDEN: usize = 4;
 /// Steps of a tile that are packed for all of its rows before the next ones.
@@ -112,14 +114,17 @@ impl<W: Stored> Kernel for Product<'_, W> {
         let size = (block * height * k).max(1);
         packed
             .par_chunks_mut(size)
+            .with_max_len(1)
             .enumerate()
             .for_each(|(i, packed)| pack_tiles(a, i * block * height, height, packed));
         let blocks = tiles.div_ceil(block);
-        // A few tasks a thread even out what one is slower by.
-        let parts = (8 * threads).div_ceil(blocks).min(panels);
+        // Small tasks, one at a time, even out what a thread is slower by.
+        let tasks = (8 * threads).max(m * k * b.cols / TASK);
+        let parts = tasks.div_ceil(blocks).min(panels);
         let range = panels.div_ceil(parts);
         let parts = panels.div_ceil(range);
-        (0..blocks * parts).into_par_iter().for_each(|task| {
+        let tasks = (0..blocks * parts).into_par_iter().with_max_len(1);
+        tasks.for_each(|task| {
             let (i, part) = (task / parts, task % parts);
             level.run(Block {
                 tiles: &packed[i * size..packed.len().min((i + 1) * size)],

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clipcap::captioner::CaptionReader;
 use clipcap::decode::{DecodeConfig, Strategy};
 
-use crate::cli::common::usage;
+use super::common::usage;
 
 #[derive(Args)]
 #[command(next_help_heading = "Decoding")]
