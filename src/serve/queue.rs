@@ -8,8 +8,8 @@ use image::RgbImage;
 
 use crate::captioner::{Caption, Captioning};
 
-/// Pictures that may wait.
-const LENGTH: usize = 256;
+/// Pictures that may wait: fewer than there are connections, so that somebody is told.
+const LENGTH: usize = 128;
 
 /// A picture, and where its captions are awaited.
 struct Job {
@@ -76,5 +76,26 @@ fn work(captioning: &Captioning, waiting: &Receiver<Job>, batch_size: usize) {
             // Nobody waits for it where a connection has broken.
             let _ = answer.send(captions);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_refuses_and_one_without_its_thread_says_so() {
+        let (jobs, waiting) = mpsc::sync_channel(LENGTH);
+        let queue = Queue { jobs };
+        let (answer, _captions) = mpsc::sync_channel(1);
+        for _ in 0..LENGTH {
+            let (crop, answer) = (RgbImage::new(1, 1), answer.clone());
+            assert!(queue.jobs.try_send(Job { crop, answer }).is_ok());
+        }
+        let refused = queue.caption(RgbImage::new(1, 1)).unwrap_err();
+        assert!(matches!(refused, Refused::Full), "{refused}");
+        drop(waiting);
+        let refused = queue.caption(RgbImage::new(1, 1)).unwrap_err();
+        assert!(matches!(refused, Refused::Failed(_)), "{refused}");
     }
 }
