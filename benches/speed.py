@@ -129,7 +129,7 @@ def processes(args, table, wanted):
     """The rows for which whole processes are started."""
     infer = [ROOT / "target/release/clipcap", "infer", "--model", args.folder / "model", "--device", args.device]
     infer += ["--max-length", TOKENS]
-    peer = [sys.executable, __file__, "--peer", args.folder, "--caption", args.peer_device]
+    peer = [sys.executable, __file__, "--peer", args.folder, "--caption", args.peer_device, "f32"]
     images = args.folder / "pictures"
     cases = [(START, [images / "000.jpg"], args.pairs, 0, 5.0), (FOLDER_ROW, [images], max(2, args.pairs // 3), 1, 2.0)]
     memory = []
@@ -168,7 +168,7 @@ def main():
     rows = [row for row in ROWS if wanted(row[0])]
     if rows:
         ours = Worker([worker, args.folder / "model", args.folder / "pictures", args.device])
-        theirs = Worker([sys.executable, __file__, "--peer", args.folder, "--work", args.peer_device])
+        theirs = Worker([sys.executable, __file__, "--peer", args.folder, "--work", args.peer_device, "f32"])
     for name, work, ways, goal in rows:
         pairs = max(2, args.pairs // 3) if name.startswith(SLOW) else args.pairs
         times = {"ours": []} | {way: [] for way in ways}

@@ -1,10 +1,17 @@
 //! This program's side of `speed.py`, which starts it and asks for one piece of work after another.
 //!
-//! `cargo bench --bench speed -- MODEL PICTURES` reads one JSON line a piece of work from standard input and answers each
-//! with the seconds it took.
+//! `cargo bench --bench speed -- MODEL IMAGES [DEVICE [PRECISION]]` reads one JSON line a piece of work from standard input
+//! and answers each with the seconds it took. Under the name `clipcap` it is the program itself, so that one file is all
+//! that has to be carried to a machine with a GPU and without Rust.
+
+#![recursion_limit = "256"]
+
+#[path = "../src/cli/mod.rs"]
+mod cli;
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -20,12 +27,15 @@ use clipcap::device::DeviceChoice;
 use clipcap::kernels::memory::keep_freed_memory;
 use clipcap::model_folder::ModelFolder;
 use clipcap::picture;
+use clipcap::precision::Precision;
 use clipcap::resnet18::{ResNet18, ResNet18Config, Stem};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
-use clipcap::train::precision::Precision;
 use image::RgbImage;
 use serde::Deserialize;
+
+/// Images that the largest piece of work has.
+const IMAGES: usize = 256;
 
 /// One piece of work.
 #[derive(Deserialize)]
@@ -62,6 +72,8 @@ struct Resnet18 {
 
 struct Bench {
     device: Device,
+    /// Of training; float32 unless told otherwise.
+    precision: Precision,
     folder: ModelFolder,
     /// For captioning, until something is trained: both do not have to fit.
     captioner: Option<Captioner>,
@@ -71,17 +83,35 @@ struct Bench {
     resnet18: Option<(Resnet18, ResNet18, ModuleOptimizer)>,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    if name.is_some_and(|name| name.file_stem() == Some("clipcap".as_ref())) {
+        return cli::run();
+    }
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> Result<()> {
     // As the program does.
     keep_freed_memory();
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    let (Some(model), Some(pictures)) = (args.next(), args.next()) else {
-        println!("run `python benches/speed.py`, which makes a model and pictures for this");
+    let (Some(model), Some(images)) = (args.next(), args.next()) else {
+        println!("run `python benches/speed.py`, which makes a model and images for this");
         return Ok(());
     };
     let device: DeviceChoice = args.next().as_deref().unwrap_or("cpu").parse()?;
     let device = device.resolve()?;
-    let mut bench = Bench::new(Path::new(&model), Path::new(&pictures), device)?;
+    let precision = args
+        .next()
+        .map(|name| serde_json::from_value(name.into()).context("a precision"))
+        .transpose()?;
+    let mut bench = Bench::new(Path::new(&model), Path::new(&images), device, precision)?;
     for line in std::io::stdin().lock().lines() {
         let work = serde_json::from_str(&line?).context("a line of work")?;
         let start = Instant::now();
@@ -93,9 +123,15 @@ fn main() -> Result<()> {
 }
 
 impl Bench {
-    fn new(model: &Path, pictures: &Path, device: Device) -> Result<Self> {
-        let captioner = Captioner::load(model, &device)?;
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(pictures)?
+    fn new(
+        model: &Path,
+        images: &Path,
+        device: Device,
+        precision: Option<Precision>,
+    ) -> Result<Self> {
+        let captioning = precision.unwrap_or_else(|| Precision::default_for(&device));
+        let captioner = Captioner::load_as(model, &device, captioning)?;
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(images)?
             .map(|entry| Ok(entry?.path()))
             .collect::<Result<_>>()?;
         paths.sort();
@@ -104,9 +140,11 @@ impl Bench {
             .map(|path| Ok(captioner.encoder.crop(&picture::open(path)?)))
             .collect::<Result<Vec<_>>>()?;
         let embeddings = captioner.encoder.embed(&crops)?;
+        let crops = crops.iter().cycle().take(IMAGES).cloned().collect();
         Ok(Self {
             folder: ModelFolder::open(model)?,
             device,
+            precision: precision.unwrap_or_default(),
             captioner: Some(captioner),
             crops,
             embeddings,
@@ -231,7 +269,7 @@ impl Bench {
             accumulation: 1,
             clip_norm: None,
             label_smoothing: 0.0,
-            precision: Precision::F32,
+            precision: self.precision,
         };
         let learner = CaptionLearner::new(model, step).train();
         Ok((joint, learner, OptimizerConfig::transformers_adamw().init()))

@@ -17,6 +17,7 @@ from transformers import CLIPModel, GPT2LMHeadModel
 from transformers.cache_utils import DynamicCache
 
 TOKENS, PREFIX, WIDTH = 20, 40, 768
+DTYPES = {"f32": torch.float32, "tf32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -113,12 +114,17 @@ class Peer:
         gpt2 = {k[4:]: v for k, v in state.items() if k.startswith("gpt.") and not k.endswith((".bias_", "masked_bias"))}
         self.gpt2.load_state_dict({k: v for k, v in gpt2.items() if not k.endswith("attn.bias")}, strict=False)
         self.device, self.optimizer, self.pixels, self.embeddings = "cpu", None, None, None
-        self.resnet18 = None
+        self.resnet18, self.dtype = None, torch.float32
 
-    def to(self, device):
-        self.device = device
+    def to(self, device, dtype):
+        """Inference computes in `dtype`; training keeps float32 weights and computes in it by autocast."""
+        self.device, self.dtype = device, dtype
         for model in (self.clip, self.gpt2, self.mapper):
-            model.to(device)
+            model.to(device, dtype)
+
+    def autocast(self):
+        half = self.dtype != torch.float32
+        return torch.autocast(torch.device(self.device).type, self.dtype if half else torch.bfloat16, enabled=half)
 
     def see(self, paths):
         """Pictures as CLIP reads them, resized and cut as its own preprocessing does."""
@@ -133,7 +139,7 @@ class Peer:
             left, top = (image.width - 224) // 2, (image.height - 224) // 2
             values = torch.from_numpy(numpy.array(image.crop((left, top, left + 224, top + 224)))).permute(2, 0, 1) / 255
             pixels.append((values - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1))
-        return torch.stack(pixels).to(self.device)
+        return torch.stack(pixels).to(self.device, self.dtype)
 
     def encode(self, pixels):
         found = self.clip.get_image_features(pixel_values=pixels)
@@ -197,6 +203,9 @@ class Peer:
 
     def train(self, batch, tokens, joint):
         if self.optimizer is None or self.optimizer[0] != joint:
+            self.embeddings = self.embeddings.float()
+            for model in (self.gpt2, self.mapper):
+                model.float()
             for p in self.gpt2.parameters():
                 p.requires_grad_(joint)
             parameters = [*self.mapper.parameters(), *(self.gpt2.parameters() if joint else [])]
@@ -205,9 +214,10 @@ class Peer:
         ids = [[row * 977 + i * 31 + 5 for i in range(tokens)] for row in range(batch)]
         ids = torch.tensor(ids, device=self.device)
         rows = self.embeddings[torch.arange(batch) % len(self.embeddings)]
-        x = torch.cat([self.mapper(rows), self.gpt2.transformer.wte(ids[:, :-1])], 1)
-        hidden = self.gpt2.transformer(inputs_embeds=x, use_cache=False).last_hidden_state[:, PREFIX - 1 :]
-        loss = F.cross_entropy(self.gpt2.lm_head(hidden).flatten(0, 1), ids.flatten())
+        with self.autocast():
+            x = torch.cat([self.mapper(rows), self.gpt2.transformer.wte(ids[:, :-1])], 1)
+            hidden = self.gpt2.transformer(inputs_embeds=x, use_cache=False).last_hidden_state[:, PREFIX - 1 :]
+            loss = F.cross_entropy(self.gpt2.lm_head(hidden).flatten(0, 1), ids.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -221,7 +231,8 @@ class Peer:
             pixels = ((index // count * 977 + index * 31) % 255 / 255).view(batch, 3, side, side)
             self.resnet18 = (width, stem), network, torch.optim.Adam(network.parameters(), lr=1e-3), pixels
         _, network, optimizer, pixels = self.resnet18
-        loss = network(pixels).square().mean()
+        with self.autocast():
+            loss = network(pixels).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -234,7 +245,8 @@ class Peer:
             return self.train(work["batch"], work["tokens"], work["joint"])
         with torch.inference_mode():
             if work["work"] == "clip":
-                return self.encode(self.pixels[: work["batch"]]).cpu()
+                repeats = -(-work["batch"] // len(self.pixels))
+                return self.encode(self.pixels.repeat(repeats, 1, 1, 1)[: work["batch"]]).cpu()
             rows, cached = self.embeddings[: work["batch"]], work["way"] == "cached"
             if work["beams"]:
                 return self.beams(rows, work["tokens"], work["beams"], cached).cpu()
@@ -247,10 +259,12 @@ def files(paths):
 
 def run(args):
     folder, mode, *rest = args
+    if rest[1] == "tf32":
+        torch.set_float32_matmul_precision("high")
     peer = Peer(folder)
-    peer.to(rest[0])
+    peer.to(rest[0], DTYPES[rest[1]])
     if mode == "--caption":
-        paths = files(rest[1:])
+        paths = files(rest[2:])
         with torch.inference_mode():
             for first in range(0, len(paths), 16):
                 batch = paths[first : first + 16]

@@ -5,11 +5,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use burn::tensor::Device;
 use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
-use burn::tensor::{Device, FloatDType};
 #[cfg(feature = "wgpu")]
 use burn::tensor::{DeviceKind, DeviceType};
 use burn::train::{ExecutionStrategy, MultiDeviceOptim};
+
+use crate::kernels::simd::Level;
+use crate::precision::Precision;
 
 /// A device as the user names it: `auto`, `cpu`, or `BACKEND[:N]` with `N` the N-th card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +95,14 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl GpuBackend {
+    const ALL: [Self; 5] = [
+        Self::Cuda,
+        Self::Rocm,
+        Self::Vulkan,
+        Self::Metal,
+        Self::Wgpu,
+    ];
+
     /// The name in `--device`, which is also the cargo feature that compiles it in.
     pub fn name(self) -> &'static str {
         match self {
@@ -105,6 +116,8 @@ impl GpuBackend {
 
     /// The cards this backend reaches; `None` when it is not compiled in.
     fn cards(self) -> Option<Vec<Device>> {
+        #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+        keep_compiled_kernels();
         match self {
             #[cfg(feature = "wgpu")]
             Self::Wgpu => Some(Device::enumerate(DeviceType::Wgpu).into_vec()),
@@ -174,16 +187,18 @@ impl Devices {
     }
 
     /// # Errors
-    /// When one of them does not compute in this type, whose name is `name`.
-    pub fn check_precision(
-        &self,
-        dtype: FloatDType,
-        name: &'static str,
-    ) -> Result<(), DeviceError> {
-        let without =
-            (self.all.iter().zip(&self.choices)).find(|(device, _)| !device.supports_dtype(dtype));
+    /// When one of them does not train in this precision.
+    pub fn check_precision(&self, precision: Precision) -> Result<(), DeviceError> {
+        let has = |device: &Device| {
+            let dtype = precision.dtype();
+            dtype.is_some_and(|dtype| device.supports_dtype(dtype))
+        };
+        let without = (self.all.iter().zip(&self.choices)).find(|(device, _)| !has(device));
         match without {
-            Some((_, choice)) => Err(DeviceError::NoPrecision(choice.to_string(), name)),
+            Some((_, choice)) => Err(DeviceError::NoPrecision(
+                choice.to_string(),
+                precision.name(),
+            )),
             None => Ok(()),
         }
     }
@@ -214,6 +229,66 @@ impl Devices {
     }
 }
 
+/// Whether a device is the CPU, where the program's own kernels compute.
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+/// A device that can be chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// As `--device` takes it: `cpu`, `cuda:0`.
+    pub name: String,
+    /// What the device calls itself, such as `NVIDIA H100 80GB HBM3`; for the CPU the instruction set of its kernels.
+    pub description: String,
+    /// The precisions it captions in.
+    pub precisions: Vec<Precision>,
+    /// Whether it is what `auto` stands for.
+    pub is_auto: bool,
+}
+
+/// Every device of every backend that is compiled in, the CPU first. Opens all of them.
+pub fn list() -> Vec<DeviceInfo> {
+    let auto = first_gpu();
+    let mut all = vec![DeviceInfo {
+        name: "cpu".into(),
+        description: format!("{} kernels", Level::best().name()),
+        precisions: vec![Precision::F32, Precision::F16, Precision::Int8],
+        is_auto: auto.is_none(),
+    }];
+    for backend in GpuBackend::ALL {
+        for (index, card) in backend.cards().unwrap_or_default().into_iter().enumerate() {
+            let has = |precision: &Precision| {
+                let dtype = precision.dtype();
+                dtype.is_some_and(|dtype| card.supports_dtype(dtype))
+            };
+            let known = [Precision::F32, Precision::F16, Precision::Bf16];
+            all.push(DeviceInfo {
+                name: DeviceChoice::Gpu { backend, index }.to_string(),
+                description: describe(&card),
+                precisions: known.into_iter().filter(has).collect(),
+                // A card has several names, and the first that is listed is the one to use.
+                is_auto: auto.as_ref() == Some(&card) && !all.iter().any(|other| other.is_auto),
+            });
+        }
+    }
+    all
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+fn describe(card: &Device) -> String {
+    let identity = card.identity();
+    identity.map_or_else(
+        || "a device without a name".into(),
+        |identity| identity.name,
+    )
+}
+
+#[cfg(not(any(feature = "wgpu", feature = "cuda", feature = "rocm")))]
+fn describe(_: &Device) -> String {
+    unreachable!("a build without GPU backends has no cards")
+}
+
 /// Names of the devices this build knows.
 pub fn compiled() -> Vec<&'static str> {
     [
@@ -229,6 +304,26 @@ pub fn compiled() -> Vec<&'static str> {
         names.push(name);
         names
     })
+}
+
+/// Has compiled kernels, and which of them was fastest, kept in the user's cache folder: compiling them takes minutes on a
+/// first start. What a `cubecl.toml` or `CUBECL_` variables say besides stays.
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+fn keep_compiled_kernels() {
+    use cubecl::config::autotune::AutotuneLevel;
+    use cubecl::config::cache::CacheConfig;
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let mut config = CubeClRuntimeConfig::from_current_dir();
+        config.compilation.cache = true;
+        config.autotune.level = AutotuneLevel::Minimal;
+        if matches!(config.environment.path, CacheConfig::Target) {
+            config.environment.path = CacheConfig::Global;
+        }
+        CubeClRuntimeConfig::try_set(config.override_from_env());
+    });
 }
 
 fn first_gpu() -> Option<Device> {
@@ -286,6 +381,14 @@ mod tests {
         assert_eq!(resolve(&["cpu", "cpu"]).unwrap().count(), 2);
         let error = resolve(&["cuda:1", "cpu", "cuda:1"]).unwrap_err();
         assert_eq!(error, DeviceError::Twice("cuda:1".into()));
+    }
+
+    #[test]
+    fn the_list_has_the_cpu_and_exactly_one_device_that_is_auto() {
+        let devices = list();
+        assert_eq!(devices[0].name, "cpu");
+        assert!(devices[0].precisions.contains(&Precision::F32));
+        assert_eq!(devices.iter().filter(|device| device.is_auto).count(), 1);
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub mod metrics;
 pub mod model_folder;
 pub mod nn;
 pub mod picture;
+pub mod precision;
 pub mod pretrain;
 pub mod probe;
 pub mod resnet18;

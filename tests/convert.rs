@@ -12,10 +12,10 @@ use clipcap::captioner::CaptionReader;
 use clipcap::clip::VisionConfig;
 use clipcap::convert::{ConvertConfig, Report, convert, export, read_training_set};
 use clipcap::decode::{DecodeConfig, Strategy};
-use clipcap::engine::WeightType;
 use clipcap::mapper::MapperKind;
 use clipcap::model_folder::{ModelConfig, ModelFolder};
 use clipcap::nn::Activation;
+use clipcap::precision::Precision;
 use clipcap::tokenizer::TokenizerKind;
 use common::{Case, FLOAT32, assert_close, fixture, values};
 use serde_json::Value;
@@ -229,7 +229,7 @@ fn check_captioner(name: &str) -> ModelConfig {
         name,
     );
 
-    let reader = CaptionReader::load(&folder, &device, WeightType::F32).unwrap();
+    let reader = CaptionReader::load(&folder, &device, Precision::F32).unwrap();
     assert_eq!(reader.decode_config(Strategy::Greedy).max_length, 67);
     let decode = |strategy| {
         let config: DecodeConfig = reader.decode_config(strategy);

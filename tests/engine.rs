@@ -7,12 +7,13 @@ use clipcap::caption_model::CaptionModel;
 use clipcap::captioner::{self, Captioner};
 use clipcap::clip::{ClipConfig, ClipTextConfig, ClipVisionConfig};
 use clipcap::data::scenes;
-use clipcap::decode::{DecodeConfig, Step, Strategy, decode};
+use clipcap::decode::{DecodeConfig, Step, Strategy, Wanted, decode};
 use clipcap::engine::{self, WeightType};
 use clipcap::gpt2::{Gpt2, Gpt2Config};
 use clipcap::mapper::{MapperConfig, MapperKind};
 use clipcap::model_folder::ModelFolder;
 use clipcap::nn::{self, Activation};
+use clipcap::precision::Precision;
 
 fn wave(length: usize, step: f32) -> Vec<f32> {
     (0..length).map(|i| (i as f32 * step).sin()).collect()
@@ -117,16 +118,19 @@ fn tokens_are_scored_as_by_the_module_whatever_rows_go_on() {
         let mut plain = captioner::Gpt2Step::new(&module, config.n_layer, start, &settings);
         let packed = engine::Gpt2::new(module.clone(), WeightType::F32).unwrap();
         let mut step = engine::Gpt2Step::new(&packed, &prefix, 3, &settings.prompt);
-        let (mut expected, mut found) = (plain.prefill().unwrap(), step.prefill().unwrap());
+        let (mut expected, mut found) = (
+            plain.prefill(Wanted::All).unwrap(),
+            step.prefill(Wanted::All).unwrap(),
+        );
         for parents in [vec![0, 1, 2], vec![2, 0, 2, 1, 1], vec![4, 4, 0], vec![1]] {
             for row in 0..expected.rows() {
-                close(found.row(row), expected.row(row), 1e-5);
+                close(found.row(row).all(), expected.row(row).all(), 1e-5);
             }
             let tokens: Vec<u32> = (0..parents.len() as u32).map(|i| i * 9 + 3).collect();
-            expected = plain.extend(&parents, &tokens).unwrap();
-            found = step.extend(&parents, &tokens).unwrap();
+            expected = plain.extend(&parents, &tokens, Wanted::All).unwrap();
+            found = step.extend(&parents, &tokens, Wanted::All).unwrap();
         }
-        close(found.row(0), expected.row(0), 1e-5);
+        close(found.row(0).all(), expected.row(0).all(), 1e-5);
     }
 }
 
@@ -156,14 +160,14 @@ fn halves_are_within_their_rounding_and_bytes_within_theirs() {
     let scores = |weights| {
         let packed = engine::Gpt2::new(module.clone(), weights).unwrap();
         let mut step = engine::Gpt2Step::new(&packed, &prefix, 1, &[]);
-        step.prefill().unwrap().row(0).to_vec()
+        step.prefill(Wanted::All).unwrap().row(0).all().to_vec()
     };
     let exact = scores(WeightType::F32);
     close(&scores(WeightType::F16), &exact, 3e-3);
     close(&scores(WeightType::Int8), &exact, 5e-2);
 }
 
-/// What GPUs do with `--weights f16`, in burn's operations.
+/// What GPUs do with `--precision f16`, in burn's operations.
 #[test]
 fn modules_in_halves_are_within_their_rounding() {
     let folder = ModelFolder::open(Path::new("model/sample")).unwrap();
@@ -181,9 +185,9 @@ fn modules_in_halves_are_within_their_rounding() {
         let prefix = model.prefix_mapper.forward(embedding.clone().cast(dtype));
         let prefix = prefix.cast(FloatDType::F32);
         let mut step = captioner::Gpt2Step::new(&model.gpt2, n_layer, prefix, &settings);
-        let first = step.prefill().unwrap();
-        let next = step.extend(&[1, 0], &[5, 9]).unwrap();
-        [first.row(0), next.row(1)].concat()
+        let first = step.prefill(Wanted::All).unwrap();
+        let next = step.extend(&[1, 0], &[5, 9], Wanted::All).unwrap();
+        [first.row(0).all(), next.row(1).all()].concat()
     };
     close(&scores(FloatDType::F16), &scores(FloatDType::F32), 5e-3);
     let mut clip = folder.load_clip(&device).unwrap();
@@ -199,9 +203,9 @@ fn modules_in_halves_are_within_their_rounding() {
 }
 
 /// Captions of scenes that the sample model was not trained on, greedy and by beams.
-fn captions(weights: WeightType) -> Vec<String> {
+fn captions(precision: Precision) -> Vec<String> {
     let captioner =
-        Captioner::load_as(Path::new("model/sample"), &Device::flex(), weights).unwrap();
+        Captioner::load_as(Path::new("model/sample"), &Device::flex(), precision).unwrap();
     let images: Vec<_> = (0..48)
         .map(|index| scenes::draw(&scenes::scene(77, index)))
         .collect();
@@ -217,7 +221,7 @@ fn captions(weights: WeightType) -> Vec<String> {
 
 #[test]
 fn in_halves_the_sample_models_captions_differ_where_two_words_are_as_likely_only() {
-    let (halves, exact) = (captions(WeightType::F16), captions(WeightType::F32));
+    let (halves, exact) = (captions(Precision::F16), captions(Precision::F32));
     let pairs = halves.iter().zip(&exact);
     let other: Vec<_> = pairs.filter(|(half, exact)| half != exact).collect();
     assert!(other.len() <= 3, "of {}: {other:?}", exact.len());

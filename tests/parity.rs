@@ -15,10 +15,10 @@ use clipcap::decode::{DecodeConfig, Strategy, decode};
 use clipcap::gpt2::{Gpt2, Gpt2Config, KvCache};
 use clipcap::mapper::{Mapper, MapperConfig, MapperKind};
 use clipcap::nn::Activation;
+use clipcap::precision::Precision;
 use clipcap::pretrain::contrastive::{CLIP_MAX_FACTOR, contrastive_loss};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
-use clipcap::train::precision::Precision;
 use clipcap::train::schedule::{Decay, ScheduleConfig};
 use common::{Case, FLOAT32, assert_close, load_weights, values};
 

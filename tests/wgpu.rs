@@ -14,11 +14,10 @@ use clipcap::captioner::Captioner;
 use clipcap::data::batcher::{CaptionBatch, TokenBatch};
 use clipcap::data::scenes;
 use clipcap::decode::Strategy;
-use clipcap::engine::WeightType;
 use clipcap::model_folder::ModelFolder;
+use clipcap::precision::Precision;
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
-use clipcap::train::precision::Precision;
 
 fn wgpu() -> Option<Device> {
     let device = Device::enumerate(DeviceType::Wgpu)
@@ -30,15 +29,15 @@ fn wgpu() -> Option<Device> {
     device
 }
 
-/// Captions on the device with weights kept so, beside the CPU's in floats.
-fn captions_equal(weights: WeightType, strategies: &[Strategy], tolerance: f32) {
+/// Captions on the device in a precision, beside the CPU's in float32.
+fn captions_equal(precision: Precision, strategies: &[Strategy], tolerance: f32) {
     let Some(device) = wgpu() else { return };
-    let load = |device: &Device, weights| {
-        Captioner::load_as(Path::new("model/sample"), device, weights).unwrap()
+    let load = |device: &Device, precision| {
+        Captioner::load_as(Path::new("model/sample"), device, precision).unwrap()
     };
     let (cpu, gpu) = (
-        load(&Device::flex(), WeightType::F32),
-        load(&device, weights),
+        load(&Device::flex(), Precision::F32),
+        load(&device, precision),
     );
     let images: Vec<_> = (0..3)
         .map(|index| scenes::draw(&scenes::scene(77, index)))
@@ -47,33 +46,53 @@ fn captions_equal(weights: WeightType, strategies: &[Strategy], tolerance: f32) 
         cpu.encoder.embed_images(&images).unwrap(),
         gpu.encoder.embed_images(&images).unwrap(),
     );
+    assert_eq!(found.concat().len(), expected.concat().len());
     for (a, b) in found.iter().flatten().zip(expected.iter().flatten()) {
         assert!((a - b).abs() < tolerance, "{a} {b}");
     }
     for strategy in strategies {
-        let config = cpu.reader.decode_config(strategy.clone());
-        let expected = cpu.reader.caption(&expected, &config).unwrap();
-        let found = gpu.reader.caption(&found, &config).unwrap();
-        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
-            assert_eq!(found.tokens, expected.tokens);
-            assert!((found.log_prob - expected.log_prob).abs() < 10.0 * tolerance);
+        for no_repeat_ngram in [0, 1] {
+            let mut config = cpu.reader.decode_config(strategy.clone());
+            config.no_repeat_ngram = no_repeat_ngram;
+            let expected = cpu.reader.caption(&expected, &config).unwrap();
+            let found = gpu.reader.caption(&found, &config).unwrap();
+            assert_eq!(found.len(), images.len());
+            let lengths = found.iter().flatten().map(|caption| caption.tokens.len());
+            assert!(
+                lengths.clone().max() > lengths.min(),
+                "some rows end before others"
+            );
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(expected) {
+                    assert_eq!(found.tokens, expected.tokens);
+                    assert!((found.log_prob - expected.log_prob).abs() < 10.0 * tolerance);
+                }
+            }
         }
     }
 }
 
 #[test]
 fn captions_on_wgpu_are_those_of_the_cpu() {
-    let strategies = [Strategy::Greedy, Strategy::Beam { beam_size: 3 }];
-    captions_equal(WeightType::F32, &strategies, 1e-3);
+    let sample = Strategy::Sample {
+        temperature: 0.7,
+        top_k: Some(5),
+        top_p: None,
+        seed: 3,
+        num_captions: 2,
+    };
+    let strategies = [Strategy::Greedy, Strategy::Beam { beam_size: 3 }, sample];
+    captions_equal(Precision::F32, &strategies, 1e-3);
 }
 
 #[test]
-fn captions_in_halves_on_wgpu_are_those_of_the_cpu() {
-    captions_equal(WeightType::F16, &[Strategy::Greedy], 1e-2);
+fn captions_in_float16_on_wgpu_are_those_of_the_cpu() {
+    captions_equal(Precision::F16, &[Strategy::Greedy], 1e-2);
 }
 
 /// Losses of three training steps, and the validation loss after them.
-fn losses(folder: &ModelFolder, device: &Device) -> Vec<f32> {
+fn losses(folder: &ModelFolder, device: &Device, precision: Precision) -> Vec<f32> {
     let model = CaptionModel {
         prefix_mapper: folder.load_mapper(device).unwrap(),
         gpt2: folder.load_gpt2(device).unwrap(),
@@ -83,7 +102,7 @@ fn losses(folder: &ModelFolder, device: &Device) -> Vec<f32> {
         accumulation: 1,
         clip_norm: Some(1.0),
         label_smoothing: 0.1,
-        precision: Precision::F32,
+        precision,
     };
     let batch = |device: &Device| {
         let rows: [&[u32]; 3] = [&[5, 6, 7, 8], &[9, 10], &[11, 12, 13]];
@@ -116,9 +135,16 @@ fn training_on_wgpu_has_the_losses_of_the_cpu() {
     let place = tempfile::tempdir().unwrap();
     common::model::write_model(place.path());
     let folder = ModelFolder::open(place.path()).unwrap();
-    let (expected, found) = (losses(&folder, &Device::flex()), losses(&folder, &device));
+    let expected = losses(&folder, &Device::flex(), Precision::F32);
     assert!(expected[3] < expected[0], "it learns: {expected:?}");
-    for (a, b) in found.iter().zip(&expected) {
-        assert!((a - b).abs() < 1e-3, "{found:?} {expected:?}");
+    for (precision, tolerance) in [(Precision::F32, 1e-3), (Precision::F16, 1e-2)] {
+        let found = losses(&folder, &device, precision);
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.iter().zip(&expected) {
+            assert!(
+                (a - b).abs() < tolerance,
+                "{precision} {found:?} {expected:?}"
+            );
+        }
     }
 }

@@ -3,14 +3,16 @@
 use anyhow::{Result, bail};
 use burn::tensor::{Device, FloatDType};
 
-use super::{Caption, Gpt2Step, is_cpu};
+use super::{Caption, Gpt2Step};
 use crate::caption_model::CaptionModel;
 use crate::data::batcher::rows_to_tensor;
 use crate::decode::{self, DecodeConfig, Hypothesis};
-use crate::engine::{self, WeightType};
+use crate::device::is_cpu;
+use crate::engine;
 use crate::gpt2::Gpt2Config;
 use crate::model_folder::{self, CaptionerConfig, ModelFolder};
 use crate::nn;
+use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
 /// The sentence's half: mapper, GPT-2 and vocabulary.
@@ -38,11 +40,11 @@ enum Network {
 }
 
 impl CaptionReader {
-    /// Loads mapper and GPT-2 from an opened folder. `weights` is how theirs are kept.
+    /// Loads mapper and GPT-2 from an opened folder, to compute in `precision`.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the device has no such type.
-    pub fn load(folder: &ModelFolder, device: &Device, weights: WeightType) -> Result<Self> {
+    /// When a file is missing or damaged, or the device does not have the precision.
+    pub fn load(folder: &ModelFolder, device: &Device, precision: Precision) -> Result<Self> {
         let model = CaptionModel {
             prefix_mapper: folder.load_mapper(device)?,
             gpt2: folder.load_gpt2(device)?,
@@ -50,7 +52,7 @@ impl CaptionReader {
         let config = folder.captioner_config()?.clone();
         let tokenizer = folder.load_tokenizer(TokenizerKind::Gpt2)?;
         let gpt2 = folder.gpt2_config()?;
-        Self::new(model, tokenizer, config, gpt2, device, weights)
+        Self::new(model, tokenizer, config, gpt2, device, precision)
     }
 
     /// Puts a reader together from its parts.
@@ -60,15 +62,16 @@ impl CaptionReader {
         config: CaptionerConfig,
         gpt2: &Gpt2Config,
         device: &Device,
-        weights: WeightType,
+        precision: Precision,
     ) -> Result<Self> {
         let network = if is_cpu(device) {
+            let weights = precision.on_cpu()?;
             Network::Packed(Box::new((
                 engine::Mapper::new(model.prefix_mapper, weights)?,
                 engine::Gpt2::new(model.gpt2, weights)?,
             )))
         } else {
-            let dtype = weights.on_gpu(device)?;
+            let dtype = precision.on_gpu(device)?;
             let model = model.cast(dtype);
             model_folder::read_now(&model);
             Network::Plain {

@@ -7,12 +7,14 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
 
-use super::{is_cpu, read};
+use super::read;
 use crate::clip::{Clip, Preprocessing};
+use crate::device::is_cpu;
 use crate::encoders::Encoder;
 use crate::engine::{self, WeightType};
 use crate::model_folder::{self, ModelFolder};
 use crate::nn;
+use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
 /// Pictures that the CPU embeds together: their activations stay in its caches.
@@ -46,24 +48,24 @@ enum Tower {
 impl ImageEncoder {
     /// Loads what embeds pictures from an opened folder, with its weights as they are.
     pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
-        Self::load_as(folder, device, WeightType::F32)
+        Self::load_as(folder, device, Precision::F32)
     }
 
-    /// Loads what embeds pictures from an opened folder. `weights` is how those of a vision transformer are kept; others keep
-    /// theirs as they are.
+    /// Loads what embeds images from an opened folder. A vision transformer computes in `precision`; others keep their
+    /// weights as they are.
     ///
     /// # Errors
     /// When a file is missing or damaged, or the device has no such type.
-    pub fn load_as(folder: &ModelFolder, device: &Device, weights: WeightType) -> Result<Self> {
+    pub fn load_as(folder: &ModelFolder, device: &Device, precision: Precision) -> Result<Self> {
         let (mut vision, mut dtype) = (None, FloatDType::F32);
         let tower = match folder.load_encoder(device)? {
             Some(encoder) => Tower::Other(encoder),
             None => {
                 let mut clip = folder.load_clip(device)?;
                 if is_cpu(device) {
-                    vision = take_vision(&mut clip, weights)?;
+                    vision = take_vision(&mut clip, precision.on_cpu()?)?;
                 } else if clip.vision_model.is_some() {
-                    dtype = weights.on_gpu(device)?;
+                    dtype = precision.on_gpu(device)?;
                     cast_vision(&mut clip, dtype);
                 }
                 // What is left is read now, on both cores.

@@ -7,14 +7,14 @@ mod step;
 use std::cmp::Ordering;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
-use burn::tensor::{Device, FloatDType, Tensor};
+use anyhow::{Context, Result, anyhow};
+use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 
 use crate::decode::DecodeConfig;
-use crate::engine::WeightType;
 use crate::model_folder::ModelFolder;
+use crate::precision::Precision;
 
 pub use caption_reader::CaptionReader;
 pub use image_encoder::ImageEncoder;
@@ -25,32 +25,6 @@ pub use step::Gpt2Step;
 pub struct Captioner {
     pub encoder: ImageEncoder,
     pub reader: CaptionReader,
-}
-
-fn is_cpu(device: &Device) -> bool {
-    *device == Device::flex()
-}
-
-impl WeightType {
-    /// Halves on the CPU, which widens them for its arithmetic; floats on GPUs, which would compute in halves.
-    pub fn default_for(device: &Device) -> Self {
-        match is_cpu(device) {
-            true => Self::F16,
-            false => Self::F32,
-        }
-    }
-
-    /// The type that a GPU computes in.
-    fn on_gpu(self, device: &Device) -> Result<FloatDType> {
-        match self {
-            Self::F32 => Ok(FloatDType::F32),
-            Self::F16 if device.supports_dtype(FloatDType::F16) => Ok(FloatDType::F16),
-            Self::F16 => bail!("this GPU does not compute in f16: use `--weights f32`"),
-            Self::Int8 => bail!(
-                "only the CPU keeps weights as int8: use `--weights f16` or f32, or `--device cpu`"
-            ),
-        }
-    }
 }
 
 /// A sentence and how likely the model found it.
@@ -69,25 +43,25 @@ pub struct Caption {
 }
 
 impl Captioner {
-    /// Loads a model folder with weights kept as [`WeightType::default_for`] the device.
+    /// Loads a model folder in [`Precision::default_for`] the device.
     ///
     /// # Errors
     /// When a file is missing or does not fit `config.json`; the message names it.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        Self::load_as(path, device, WeightType::default_for(device))
+        Self::load_as(path, device, Precision::default_for(device))
     }
 
-    /// Loads a model folder with weights kept as `weights` says.
+    /// Loads a model folder in a precision.
     ///
     /// # Errors
-    /// As [`Captioner::load`]'s, and when the device has no such type.
-    pub fn load_as(path: &Path, device: &Device, weights: WeightType) -> Result<Self> {
+    /// As [`Captioner::load`]'s, and when the device does not have the precision.
+    pub fn load_as(path: &Path, device: &Device, precision: Precision) -> Result<Self> {
         let folder = ModelFolder::open(path)?;
         folder.captioner_config()?;
         // Reading is mostly copying, which a core each does in half the time. The sentence's tower stays on disk.
         let (encoder, reader) = rayon::join(
-            || ImageEncoder::load_as(&folder, device, weights),
-            || CaptionReader::load(&folder, device, weights),
+            || ImageEncoder::load_as(&folder, device, precision),
+            || CaptionReader::load(&folder, device, precision),
         );
         Ok(Self {
             encoder: encoder?,

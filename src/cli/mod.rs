@@ -4,6 +4,7 @@ mod ablate;
 mod common;
 mod convert;
 mod decoding;
+mod devices;
 mod embed;
 mod evaluate;
 mod export;
@@ -45,6 +46,7 @@ enum Command {
     Convert(convert::ConvertArgs),
     Export(export::ExportArgs),
     Fetch(fetch::FetchArgs),
+    Devices(devices::DevicesArgs),
 }
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
@@ -63,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),
         Command::Fetch(args) => fetch::run(args),
+        Command::Devices(args) => devices::run(args),
     };
     match result {
         Ok(code) => code,

@@ -1,11 +1,11 @@
-//! Which model captions, and how its weights are kept, as flags.
+//! Which model captions, and in which precision, as flags.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use clipcap::captioner::{Captioner, Captioning};
-use clipcap::engine::WeightType;
+use clipcap::precision::Precision;
 use clipcap::train::run;
 
 use super::common::{DeviceArg, SAMPLE_MODEL};
@@ -19,30 +19,33 @@ pub struct ModelArgs {
     /// Pictures captioned together
     #[arg(long, value_name = "N", default_value = "16")]
     pub batch_size: std::num::NonZeroUsize,
-    /// How weights are kept in memory [default: f16 on the CPU, which computes in f32 always; f32 on GPUs, which compute in the
-    /// weights' type]
-    #[arg(long, value_enum)]
-    weights: Option<WeightsArg>,
+    /// Type of weights and matrix products [default: f16, where the device has it]
+    #[arg(long, value_enum, alias = "weights")]
+    precision: Option<PrecisionArg>,
     #[command(flatten)]
     device: DeviceArg,
 }
 
+/// What networks compute in.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum WeightsArg {
-    /// As they are
+pub enum PrecisionArg {
+    /// float32; the tensor cores of CUDA cards may round factors to TF32
     F32,
-    /// In halves: half the memory, faster
+    /// float16 on GPUs; on the CPU weights are kept as float16 and computed with in float32
     F16,
-    /// In bytes, on the CPU: a quarter of the memory, and small differences in the numbers
+    /// bfloat16, on GPUs that have it
+    Bf16,
+    /// Weights kept as int8, on the CPU, for captioning
     Int8,
 }
 
-impl From<WeightsArg> for WeightType {
-    fn from(weights: WeightsArg) -> Self {
-        match weights {
-            WeightsArg::F32 => Self::F32,
-            WeightsArg::F16 => Self::F16,
-            WeightsArg::Int8 => Self::Int8,
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::F16 => Self::F16,
+            PrecisionArg::Bf16 => Self::Bf16,
+            PrecisionArg::Int8 => Self::Int8,
         }
     }
 }
@@ -53,11 +56,11 @@ impl ModelArgs {
         let strategy = decoding.strategy();
         let device = self.device.resolve()?;
         let model = self.choose()?;
-        let weights = match self.weights {
-            Some(weights) => weights.into(),
-            None => WeightType::default_for(&device),
+        let precision = match self.precision {
+            Some(precision) => precision.into(),
+            None => Precision::default_for(&device),
         };
-        let captioner = Captioner::load_as(&model, &device, weights)?;
+        let captioner = Captioner::load_as(&model, &device, precision)?;
         let captioning = Captioning {
             config: decoding.config(strategy, &captioner.reader)?,
             num_captions: decoding.num_captions(),

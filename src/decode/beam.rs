@@ -7,7 +7,7 @@
 //! Added to it: a length penalty, which makes the mean `sum / length ^ penalty` and changes nothing at 1, and tokens that
 //! are banned because they would repeat a sequence.
 
-use super::{DecodeConfig, DecodeError, Hypothesis, LogProbs, Logits, Step};
+use super::{DecodeConfig, DecodeError, Hypothesis, Logits, Step};
 
 /// One image's beams, best first.
 type Beams = Vec<Beam>;
@@ -18,7 +18,7 @@ struct Beam {
     /// Sum of log-probabilities, as ClipCap carries it: the score times what it was divided by.
     sum: f32,
     finished: bool,
-    /// The row of scores that continues it.
+    /// The row of logits that continues it.
     row: usize,
 }
 
@@ -40,8 +40,9 @@ pub fn search<S: Step>(
 where
     S::Error: From<DecodeError>,
 {
-    let mut logits = step.prefill()?;
-    let vocab_size = logits.vocab_size;
+    let first = config.wanted(beam_size, &[&[]], usize::MAX);
+    let mut logits = step.prefill(first)?;
+    let vocab_size = logits.vocab_size();
     if beam_size == 0 || beam_size > vocab_size {
         return Err(DecodeError::BeamSize(beam_size, vocab_size).into());
     }
@@ -60,7 +61,14 @@ where
         if parents.is_empty() || length == config.max_length {
             break;
         }
-        logits = step.extend(&parents, &tokens)?;
+        let growing: Vec<&[u32]> = images
+            .iter()
+            .flatten()
+            .filter(|beam| !beam.finished)
+            .map(|beam| &beam.tokens[..])
+            .collect();
+        let wanted = config.wanted(beam_size, &growing, vocab_size);
+        logits = step.extend(&parents, &tokens, wanted)?;
     }
     Ok(images
         .into_iter()
@@ -83,12 +91,12 @@ fn grow(beams: &[Beam], logits: &Logits, beam_size: usize, config: &DecodeConfig
             continue;
         }
         let divisor = config.length_divisor(beam.tokens.len() + 1);
-        let banned = config.banned(&beam.tokens, logits.vocab_size);
-        let log_probs = LogProbs::new(logits.row(beam.row));
+        let banned = config.banned(&beam.tokens, logits.vocab_size());
+        let row = logits.row(beam.row);
         // What is banned may be what is likeliest.
-        for token in log_probs.likeliest(beam_size + banned.len()) {
+        for token in row.likeliest(beam_size + banned.len()) {
             if banned.binary_search(&token).is_err() {
-                let score = (beam.sum + log_probs.of(token)) / divisor;
+                let score = (beam.sum + row.log_prob(token)) / divisor;
                 best.offer(Candidate {
                     score,
                     source,

@@ -1,53 +1,30 @@
-//! Searching a caption token by token. No tensors and no model here: a [`Step`] gives scores, a strategy chooses.
+//! Searching a caption token by token. No tensors and no model here: a [`Step`] gives logits, a strategy chooses.
 
 mod beam;
+mod logits;
 mod ngram;
 mod single;
 
 use std::convert::Infallible;
 
-use crate::kernels::reduce;
-
-/// Rows of next-token scores.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Logits {
-    values: Vec<f32>,
-    vocab_size: usize,
-}
-
-impl Logits {
-    /// # Panics
-    /// When `values` is not a whole number of rows.
-    pub fn new(values: Vec<f32>, vocab_size: usize) -> Self {
-        assert!(
-            vocab_size > 0 && values.len().is_multiple_of(vocab_size),
-            "{} scores are no whole rows of {vocab_size}",
-            values.len()
-        );
-        Self { values, vocab_size }
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.values.len() / self.vocab_size
-    }
-
-    /// The scores of one row.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.vocab_size..][..self.vocab_size]
-    }
-}
+pub use logits::{Logits, Row, Wanted};
 
 /// A language model that has read something, row by row.
 pub trait Step {
     type Error;
 
-    /// Reads the prefixes of all images, and the prompt after each, and gives one row of scores an image.
-    fn prefill(&mut self) -> Result<Logits, Self::Error>;
+    /// Reads the prefixes of all images, and the prompt after each, and gives one row of logits an image, with at least
+    /// what is wanted of each.
+    fn prefill(&mut self, wanted: Wanted) -> Result<Logits, Self::Error>;
 
     /// Row `i` goes on from what row `parents[i]` was, with `tokens[i]`. Rows that are nobody's parent are dropped.
-    /// Gives one row of scores for each new row.
-    fn extend(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Logits, Self::Error>;
+    /// Gives one row of logits for each new row, with at least what is wanted of each.
+    fn extend(
+        &mut self,
+        parents: &[usize],
+        tokens: &[u32],
+        wanted: Wanted,
+    ) -> Result<Logits, Self::Error>;
 }
 
 /// How the next token is chosen.
@@ -185,9 +162,17 @@ impl DecodeConfig {
         }
     }
 
-    /// Tokens that may not follow `tokens`.
+    /// Tokens that may not follow `tokens`, in order.
     fn banned(&self, tokens: &[u32], vocab_size: usize) -> Vec<u32> {
         ngram::banned(&self.prompt, tokens, self.no_repeat_ngram, vocab_size)
+    }
+
+    /// How many of the likeliest tokens hold `count` that are not banned after any of `captions`.
+    fn wanted(&self, count: usize, captions: &[&[u32]], vocab_size: usize) -> Wanted {
+        let banned = captions
+            .iter()
+            .map(|tokens| self.banned(tokens, vocab_size).len());
+        Wanted::Likeliest(count + banned.max().unwrap_or(0))
     }
 }
 
@@ -223,55 +208,12 @@ where
     }
 }
 
-/// `ln(softmax(logits))` as ClipCap computes it: the probability may underflow to 0, and its logarithm is then -inf.
-/// It is computed token by token, for the few that are asked for.
-struct LogProbs<'a> {
-    logits: &'a [f32],
-    highest: f32,
-    /// Of `e^(logit - highest)`.
-    sum: f32,
-}
-
-impl<'a> LogProbs<'a> {
-    fn new(logits: &'a [f32]) -> Self {
-        let (highest, sum) = reduce::exponential_sum(logits);
-        Self {
-            logits,
-            highest,
-            sum,
-        }
-    }
-
-    fn of(&self, token: u32) -> f32 {
-        ((self.logits[token as usize] - self.highest).exp() / self.sum).ln()
-    }
-
-    /// Tokens in order, the `count` likeliest among them, and those that rounding might take for one of them.
-    fn likeliest(&self, count: usize) -> Vec<u32> {
-        /// More than logarithms of probabilities are rounded by.
-        const ROUNDING: f32 = 1e-3;
-        /// Further below the likeliest token probabilities lose digits, and then vanish.
-        const TINY: f32 = 80.0;
-        let mut least = reduce::nth_greatest(self.logits, count) - ROUNDING;
-        if least < self.highest - TINY {
-            least = f32::NEG_INFINITY;
-        }
-        reduce::at_least(self.logits, least)
-    }
-}
-
 #[cfg(test)]
 fn log_softmax(logits: &[f32]) -> Vec<f32> {
-    let log_probs = LogProbs::new(logits);
+    let row = Row::whole(logits);
     (0..logits.len() as u32)
-        .map(|token| log_probs.of(token))
+        .map(|token| row.log_prob(token))
         .collect()
-}
-
-/// Index of the largest value, the first of equals.
-fn argmax(values: &[f32]) -> usize {
-    let highest = reduce::highest(values);
-    (values.iter().position(|&value| value == highest)).unwrap_or(0)
 }
 
 #[cfg(test)]

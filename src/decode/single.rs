@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{DecodeConfig, DecodeError, Hypothesis, LogProbs, Step, argmax};
+use super::{DecodeConfig, DecodeError, Hypothesis, Row, Step, Wanted};
 
 /// Which tokens may be drawn, and how the odds are bent.
 #[derive(Clone, Debug)]
@@ -26,7 +26,9 @@ pub fn greedy<S: Step>(
 where
     S::Error: From<DecodeError>,
 {
-    walk(step, config, 1, |_, logits| argmax(logits) as u32)
+    walk(step, config, Kind::Best, 1, |_, row, banned| {
+        row.best(banned)
+    })
 }
 
 /// Random tokens. Each caption has a stream of random numbers of its own, so that it does not depend on what else is in
@@ -42,30 +44,51 @@ where
     S::Error: From<DecodeError>,
 {
     let mut streams: Vec<ChaCha8Rng> = Vec::new();
-    let mut found = walk(step, config, num_captions, |row, logits| {
-        while streams.len() <= row {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            // The same images give the same captions, whichever batch they come in.
-            rng.set_stream((streams.len() % num_captions) as u64);
-            streams.push(rng);
-        }
-        sampler.draw(logits, &mut streams[row])
-    })?;
+    let mut found = walk(
+        step,
+        config,
+        Kind::Any,
+        num_captions,
+        |caption, row, banned| {
+            while streams.len() <= caption {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                // The same images give the same captions, whichever batch they come in.
+                rng.set_stream((streams.len() % num_captions) as u64);
+                streams.push(rng);
+            }
+            sampler.draw(&without(row.all(), banned), &mut streams[caption])
+        },
+    )?;
     for hypotheses in &mut found {
         hypotheses.sort_by(|a, b| b.score.total_cmp(&a.score));
     }
     Ok(found)
 }
 
-/// Extends `copies` captions of each image until all have ended. `choose` is told which caption it is and the scores.
+/// What may be chosen next.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// The likeliest token that is not banned.
+    Best,
+    /// Any token.
+    Any,
+}
+
+/// Extends `copies` captions of each image until all have ended. `choose` is told which caption it is, the logits and the
+/// banned tokens.
 fn walk<S: Step>(
     step: &mut S,
     config: &DecodeConfig,
+    kind: Kind,
     copies: usize,
-    mut choose: impl FnMut(usize, &[f32]) -> u32,
+    mut choose: impl FnMut(usize, &Row<'_>, &[u32]) -> u32,
 ) -> Result<Vec<Vec<Hypothesis>>, S::Error> {
-    let mut logits = step.prefill()?;
-    let images = logits.rows();
+    let wanted = |captions: &[&[u32]], vocab_size| match kind {
+        Kind::Best => config.wanted(1, captions, vocab_size),
+        Kind::Any => Wanted::All,
+    };
+    let mut logits = step.prefill(wanted(&[&[]], usize::MAX))?;
+    let (images, vocab_size) = (logits.rows(), logits.vocab_size());
     let mut captions = vec![
         Hypothesis {
             tokens: Vec::new(),
@@ -82,12 +105,12 @@ fn walk<S: Step>(
     for length in 1..=config.max_length {
         let (mut parents, mut tokens, mut next) = (Vec::new(), Vec::new(), Vec::new());
         for (caption, row) in growing {
-            let scores = logits.row(row);
+            let scored = logits.row(row);
             let hypothesis = &mut captions[caption];
-            let banned = config.banned(&hypothesis.tokens, logits.vocab_size);
-            let token = choose(caption, &without(scores, &banned));
+            let banned = config.banned(&hypothesis.tokens, vocab_size);
+            let token = choose(caption, &scored, &banned);
             hypothesis.tokens.push(token);
-            hypothesis.log_prob += LogProbs::new(scores).of(token);
+            hypothesis.log_prob += scored.log_prob(token);
             hypothesis.finished = config.stop_tokens.contains(&token);
             if !hypothesis.finished {
                 next.push((caption, parents.len()));
@@ -99,7 +122,11 @@ fn walk<S: Step>(
         if growing.is_empty() || length == config.max_length {
             break;
         }
-        logits = step.extend(&parents, &tokens)?;
+        let grown: Vec<&[u32]> = growing
+            .iter()
+            .map(|&(caption, _)| &captions[caption].tokens[..])
+            .collect();
+        logits = step.extend(&parents, &tokens, wanted(&grown, vocab_size))?;
     }
     for caption in &mut captions {
         caption.score = caption.log_prob / config.length_divisor(caption.tokens.len());
@@ -110,13 +137,13 @@ fn walk<S: Step>(
         .collect())
 }
 
-/// The scores with those of the banned tokens at -inf.
-fn without<'a>(scores: &'a [f32], banned: &[u32]) -> Cow<'a, [f32]> {
-    let mut scores = Cow::Borrowed(scores);
+/// The logits with those of the banned tokens at -inf.
+fn without<'a>(logits: &'a [f32], banned: &[u32]) -> Cow<'a, [f32]> {
+    let mut logits = Cow::Borrowed(logits);
     for &token in banned {
-        scores.to_mut()[token as usize] = f32::NEG_INFINITY;
+        logits.to_mut()[token as usize] = f32::NEG_INFINITY;
     }
-    scores
+    logits
 }
 
 impl Sampler {
@@ -195,9 +222,9 @@ mod tests {
             let mut log_prob = 0.0;
             while expected.len() < 9 && expected.last() != Some(&2) {
                 let logits = toy.logits(*image, &expected);
-                let token = argmax(&logits);
-                log_prob += log_softmax(&logits)[token];
-                expected.push(token as u32);
+                let token = Row::whole(&logits).best(&[]);
+                log_prob += log_softmax(&logits)[token as usize];
+                expected.push(token);
             }
             assert_eq!(hypothesis.tokens, expected);
             assert!((hypothesis.log_prob - log_prob).abs() < 1e-5);

@@ -1,6 +1,6 @@
 //! A language model that is a formula, for tests: scores depend on the image and every token read so far.
 
-use super::{DecodeError, Logits, Step};
+use super::{DecodeError, Logits, Step, Wanted};
 
 /// Remembers what each row has read.
 #[derive(Clone)]
@@ -52,21 +52,46 @@ impl Toy {
             .collect();
         Logits::new(values, self.vocab_size)
     }
+
+    /// No more than is wanted, so that a search that reads more is found out.
+    fn wanted_logits(&mut self, wanted: Wanted) -> Logits {
+        let all = self.all_logits();
+        let Wanted::Likeliest(count) = wanted else {
+            return all;
+        };
+        let (mut values, mut tokens, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..all.rows() {
+            let logits = all.row(row).all();
+            let mut order: Vec<u32> = (0..self.vocab_size as u32).collect();
+            order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+            order.truncate(count.max(1));
+            let highest = logits[order[0] as usize];
+            values.extend(order.iter().map(|&token| logits[token as usize]));
+            tokens.extend(order);
+            sums.push(logits.iter().map(|logit| (logit - highest).exp()).sum());
+        }
+        Logits::likeliest(values, tokens, sums, self.vocab_size)
+    }
 }
 
 impl Step for Toy {
     type Error = DecodeError;
 
-    fn prefill(&mut self) -> Result<Logits, DecodeError> {
+    fn prefill(&mut self, wanted: Wanted) -> Result<Logits, DecodeError> {
         self.rows = self
             .images
             .iter()
             .map(|&image| (image, Vec::new()))
             .collect();
-        Ok(self.all_logits())
+        Ok(self.wanted_logits(wanted))
     }
 
-    fn extend(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Logits, DecodeError> {
+    fn extend(
+        &mut self,
+        parents: &[usize],
+        tokens: &[u32],
+        wanted: Wanted,
+    ) -> Result<Logits, DecodeError> {
         self.rows = parents
             .iter()
             .zip(tokens)
@@ -76,6 +101,6 @@ impl Step for Toy {
                 (image, read)
             })
             .collect();
-        Ok(self.all_logits())
+        Ok(self.wanted_logits(wanted))
     }
 }

@@ -8,7 +8,7 @@ use super::WeightType;
 use super::block::{Block, Scratch, stack};
 use super::cache::Cache;
 use super::layer::{Layer, Matrix, Norm, Values, take};
-use crate::decode::{Logits, Step};
+use crate::decode::{Logits, Step, Wanted};
 use crate::gpt2::{self, Conv1D};
 use crate::kernels::matrix::{Epilogue, View};
 use crate::nn::Masking;
@@ -157,13 +157,13 @@ impl<'a> Gpt2Step<'a> {
 impl Step for Gpt2Step<'_> {
     type Error = anyhow::Error;
 
-    fn prefill(&mut self) -> Result<Logits> {
+    fn prefill(&mut self, _: Wanted) -> Result<Logits> {
         let start = self.start.take().context("the prefix was read already")?;
         let logits = self.gpt2.prefill(start, self.batch, &mut self.cache);
         Ok(self.scored(logits))
     }
 
-    fn extend(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Logits> {
+    fn extend(&mut self, parents: &[usize], tokens: &[u32], _: Wanted) -> Result<Logits> {
         let logits = self.gpt2.extend(parents, tokens, &mut self.cache);
         Ok(self.scored(logits))
     }

@@ -17,7 +17,7 @@ pub use gpt2::{Gpt2, Gpt2Step};
 pub use mapper::Mapper;
 pub use vision::Vision;
 
-/// How weights are kept in memory. The CPU's arithmetic is in `f32` always; GPUs compute in what the weights are.
+/// How the CPU keeps weights in memory. Its arithmetic is in `f32` always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
     /// As they are.

@@ -16,8 +16,8 @@ use crate::data::scenes::{self, Kind};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
 use crate::decode::Strategy;
-use crate::engine::WeightType;
 use crate::model_folder::ModelFolder;
+use crate::precision::Precision;
 
 /// Captions decoded together.
 const BATCH: usize = 64;
@@ -129,8 +129,8 @@ pub fn caption(
         );
     }
     let rows: Vec<Embedding> = seen.rows.into_iter().flatten().collect();
-    let weights = WeightType::default_for(split.device);
-    let reader = CaptionReader::load(&folder, split.device, weights)?;
+    let precision = Precision::default_for(split.device);
+    let reader = CaptionReader::load(&folder, split.device, precision)?;
     let decode = reader.decode_config(split.strategy.clone());
     let mut results = Vec::with_capacity(total);
     for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {

@@ -1,13 +1,23 @@
 //! Keys and values of the positions read so far, so that each new token costs one position and not all of them.
 //!
+//! A GPU attends to the whole room at each token, with a bias that hides what is not filled yet: tensors keep their shape
+//! from step to step, and kernels are compiled and chosen once. The CPU looks at the filled part alone.
+//!
 //! Shape letters: `R` rows (pictures, or beams of pictures), `C` n_embd, `L` room.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
+
+use crate::device::is_cpu;
+use crate::nn::plain::HIDDEN;
+
+/// Room is rounded up to a multiple of this, which vector instructions like.
+const ROOM: usize = 32;
 
 /// One [`LayerCache`] a block.
 #[derive(Debug)]
 pub struct KvCache {
     pub(super) layers: Vec<LayerCache>,
+    room: usize,
 }
 
 /// Keys and values of one block, in tensors of `[R, L, C]` that are filled from the front.
@@ -22,6 +32,7 @@ pub struct LayerCache {
 impl KvCache {
     /// An empty cache for `layers` blocks with room for `room` positions.
     pub fn new(layers: usize, room: usize) -> Self {
+        let room = room.next_multiple_of(ROOM);
         let layers = (0..layers)
             .map(|_| LayerCache {
                 filled: None,
@@ -29,7 +40,18 @@ impl KvCache {
                 room,
             })
             .collect();
-        Self { layers }
+        Self { layers, room }
+    }
+
+    /// What is added to the attention scores of `t` more positions, float32 `[1, 1, 1, L]`, where they are scored against the
+    /// whole room.
+    pub(super) fn bias(&self, t: usize, device: &Device) -> Option<Tensor<4>> {
+        attends_to_room(t, device).then(|| {
+            let last = (self.len() + t - 1) as i64;
+            let positions = Tensor::<1, Int>::arange(0..self.room as i64, device);
+            let hidden = positions.greater_elem(last).float().cast(FloatDType::F32); // [L]
+            (hidden * HIDDEN).reshape([1, 1, 1, self.room])
+        })
     }
 
     /// Positions read so far.
@@ -40,6 +62,11 @@ impl KvCache {
     /// Whether nothing has been read yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Rows that are kept; none before the first position.
+    pub fn rows(&self) -> usize {
+        self.layers.first().and_then(LayerCache::rows).unwrap_or(0)
     }
 
     /// Row `i` becomes what row `rows[i]` was: beams that survive are copied, those not named are dropped.
@@ -57,7 +84,8 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Appends keys and values `[R, T, C]` and returns all of them so far, `[R, len, C]`.
+    /// Appends keys and values `[R, T, C]` and returns all of them so far, `[R, len, C]`; of a single position on a GPU with
+    /// the room that is left, `[R, L, C]`.
     ///
     /// # Panics
     /// When there is no room left: callers size the cache by the model's context.
@@ -76,11 +104,19 @@ impl LayerCache {
             (empty(&k), empty(&v))
         });
         let region = [0..r, self.len..end, 0..c];
-        let keys = keys.slice_assign(region.clone(), k);
-        let values = values.slice_assign(region, v);
+        let whole = attends_to_room(t, &k.device());
+        let first = self.len == 0;
+        let keys = keys.slice_assign(region.clone(), k.clone());
+        let values = values.slice_assign(region, v.clone());
         self.len = end;
-        let live = [0..r, 0..end, 0..c];
-        let out = (keys.clone().slice(live.clone()), values.clone().slice(live));
+        let out = if whole {
+            (keys.clone(), values.clone())
+        } else if first {
+            (k, v)
+        } else {
+            let live = [0..r, 0..end, 0..c];
+            (keys.clone().slice(live.clone()), values.clone().slice(live))
+        };
         self.filled = Some((keys, values));
         out
     }
@@ -96,4 +132,9 @@ impl LayerCache {
             (keys.select(0, index.clone()), values.select(0, index))
         });
     }
+}
+
+/// Whether `t` more positions are scored against the whole room.
+fn attends_to_room(t: usize, device: &Device) -> bool {
+    t == 1 && !is_cpu(device)
 }

@@ -162,7 +162,10 @@ impl Gpt2 {
     /// The attention is causal, so padding at the end has no effect on what stands before it.
     pub fn forward(&self, embeddings: Tensor<3>) -> Tensor<3> {
         let x = self.add_positions(embeddings, 0);
-        let x = self.h.iter().fold(x, |x, block| block.forward(x, None));
+        let x = self
+            .h
+            .iter()
+            .fold(x, |x, block| block.forward(x, None, None));
         self.ln_f.forward(x)
     }
 
@@ -180,10 +183,12 @@ impl Gpt2 {
     /// Reads the first positions into an empty cache and returns the last one's hidden state.
     /// `[B, T, C] -> [B, C]`
     pub fn prefill(&self, embeddings: Tensor<3>, cache: &mut KvCache) -> Tensor<2> {
+        let [_, t, _] = embeddings.dims();
+        let bias = cache.bias(t, &embeddings.device());
         let x = self.add_positions(embeddings, cache.len());
-        let x = (self.h.iter().zip(&mut cache.layers))
-            .fold(x, |x, (block, layer)| block.forward(x, Some(layer)));
-        let [_, t, _] = x.dims();
+        let x = (self.h.iter().zip(&mut cache.layers)).fold(x, |x, (block, layer)| {
+            block.forward(x, Some(layer), bias.clone())
+        });
         let last = x.narrow(1, t - 1, 1).squeeze_dim::<2>(1); // [B, C]
         self.ln_f.forward(last)
     }
@@ -208,15 +213,26 @@ impl Gpt2 {
 }
 
 impl Block {
-    fn forward(&self, x: Tensor<3>, cache: Option<&mut LayerCache>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), cache);
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        cache: Option<&mut LayerCache>,
+        bias: Option<Tensor<4>>,
+    ) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), cache, bias);
         x.clone() + self.mlp.forward(self.ln_2.forward(x))
     }
 }
 
 impl Attention {
-    /// `x`: the new positions only, `[B, T, C]`; returns `[B, T, C]`.
-    fn forward(&self, x: Tensor<3>, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    /// `x`: the new positions only, `[B, T, C]`; `bias`: what hides positions of the cache, `[1, 1, 1, L]`; returns
+    /// `[B, T, C]`.
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        cache: Option<&mut LayerCache>,
+        bias: Option<Tensor<4>>,
+    ) -> Tensor<3> {
         let qkv = self.c_attn.forward(x); // [B, T, 3 C]
         let [q, k, v]: [Tensor<3>; 3] = qkv
             .chunk(3, 2)
@@ -226,7 +242,10 @@ impl Attention {
             Some(cache) => cache.append(k, v), // [B, past + T, C]
             None => (k, v),
         };
-        let attended = nn::attention(q, k, v, self.n_head, Masking::Causal);
+        let attended = match bias {
+            Some(_) => nn::plain::attention_with_bias(q, k, v, self.n_head, bias),
+            None => nn::attention(q, k, v, self.n_head, Masking::Causal),
+        };
         self.c_proj.forward(attended) // [B, T, C]
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! Shape letters: `B` batch, `T` positions, `S` keys, `H` heads, `D` head size, `C = H * D` width.
 
-use burn::tensor::activation::{gelu, log_softmax, relu, sigmoid};
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{FloatDType, Int, Tensor, module};
+use burn::tensor::activation::{gelu, log_softmax, relu, sigmoid, softmax};
+use burn::tensor::{Device, FloatDType, Int, Tensor, module};
 
 use super::{Activation, Masking};
 
@@ -43,6 +42,9 @@ pub fn layer_norm<const D: usize>(
 }
 
 /// See [`super::attention`].
+///
+/// Not burn's fused attention: it computes in float16 on tensor cores whatever the type, and tries its kernels out anew for
+/// each length.
 pub fn attention(
     q: Tensor<3>,
     k: Tensor<3>,
@@ -50,12 +52,48 @@ pub fn attention(
     heads: usize,
     masking: Masking,
 ) -> Tensor<3> {
-    let options = AttentionModuleOptions {
-        is_causal: masking == Masking::Causal,
-        ..Default::default()
-    };
+    let ([_, queries, _], [_, keys, _]) = (q.dims(), k.dims());
+    // A single query is the last position and looks at all keys.
+    let bias = (masking == Masking::Causal && queries > 1)
+        .then(|| causal_bias(queries, keys, &q.device()));
+    attention_with_bias(q, k, v, heads, bias)
+}
+
+/// `softmax(q k^T / sqrt(D) + bias) v` in each of `heads`, with `bias` in float32 and of a shape that `[B, H, T, S]` can be
+/// added to; softmax is in float32.
+pub fn attention_with_bias(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    heads: usize,
+    bias: Option<Tensor<4>>,
+) -> Tensor<3> {
+    let own: FloatDType = q.dtype().into();
     let [q, k, v] = [q, k, v].map(|x| split_heads(x, heads));
-    merge_heads(module::attention(q, k, v, None, None, options))
+    let [_, _, _, d] = q.dims();
+    // The product is smaller so, and stays within float16.
+    let q = q * (d as f64).powf(-0.5);
+    let scores = q.matmul(k.swap_dims(2, 3)).cast(FloatDType::F32); // [B, H, T, S]
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
+    let weights = softmax(scores, 3).cast(own); // [B, H, T, S]
+    merge_heads(weights.matmul(v)) // [B, T, C]
+}
+
+/// Added to the scores of positions that are not looked at: nothing is left of them after softmax.
+pub const HIDDEN: f64 = -1e9;
+
+/// [`HIDDEN`] where a key comes after the query, the last of both being the same position; `[1, 1, T, S]`.
+fn causal_bias(queries: usize, keys: usize, device: &Device) -> Tensor<4> {
+    let (t, s) = (queries as i64, keys as i64);
+    let query = Tensor::<1, Int>::arange(s - t..s, device).reshape([1, 1, queries, 1]);
+    let key = Tensor::<1, Int>::arange(0..s, device).reshape([1, 1, 1, keys]);
+    let after = key
+        .expand([1, 1, queries, keys])
+        .greater(query.expand([1, 1, queries, keys]));
+    after.float().cast(FloatDType::F32) * HIDDEN
 }
 
 /// See [`super::token_loss`].

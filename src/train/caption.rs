@@ -24,11 +24,11 @@ use crate::data::batcher::{CaptionBatch, CaptionBatcher};
 use crate::data::loader::{EpochLoader, Order};
 use crate::decode::{DecodeConfig, Strategy};
 use crate::device::Devices;
-use crate::engine::WeightType;
 use crate::evaluate::model::main_object_accuracy;
 use crate::files;
 use crate::mapper::MapperConfig;
 use crate::model_folder::{self, CaptionerConfig, ModelFolder, Part};
+use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
 /// Where the sample and what is derived from data is kept.
@@ -173,7 +173,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         captioner,
         gpt2,
         context.devices.main(),
-        WeightType::F32,
+        Precision::F32,
     )?;
     let test = test_captions::caption(&reader, &dataset)?;
     let parts = test.iter().zip(&dataset.splits.test);
@@ -194,8 +194,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
 /// # Errors
 /// When the devices cannot do what the configuration asks for.
 fn check_devices(config: &TrainConfig, devices: &Devices) -> Result<()> {
-    let precision = config.precision;
-    devices.check_precision(precision.dtype(), precision.name())?;
+    devices.check_precision(config.precision)?;
     if config.batch_size < devices.count() {
         bail!(
             "a batch of {} cannot be shared by {} devices: give a larger --batch-size",

@@ -6,12 +6,12 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::OptimizerConfig;
-use super::precision::Precision;
 use super::schedule::{Decay, ScheduleConfig};
 use crate::caption_model::Trainable;
 use crate::data::noise::{Noise, NoiseMode};
 use crate::data::split::Split;
 use crate::mapper::MapperKind;
+use crate::precision::Precision;
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,6 +168,9 @@ impl TrainConfig {
             bail!(
                 "the mapper has a clip length of {clip_length} and {layers} layers: give at least 1 of each"
             );
+        }
+        if self.precision == Precision::Int8 {
+            bail!("int8 cannot be trained in: use `--precision f32`, f16 or bf16");
         }
         let rate = self.schedule.learning_rate;
         if !(rate > 0.0 && rate.is_finite()) {

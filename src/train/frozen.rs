@@ -7,8 +7,9 @@ use burn::module::{
 };
 use burn::tensor::{Device, GradientCheckpointingStrategy};
 
-use super::precision::{Precision, in_precision, with_checkpointing};
+use super::precision::{in_precision, with_checkpointing};
 use crate::gpt2::Gpt2;
+use crate::precision::Precision;
 
 /// A frozen GPT-2: gradients pass through it to the mapper, and none are kept for its own weights.
 ///

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Lora, Module, ParamGroup};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::fit::StepOutput;
 use super::frozen::Frozen;
 use super::loss::{cross_entropy, smoothed_cross_entropy};
 use super::optimizer::{clip_by_global_norm, scale};
-use super::precision::{Precision, in_precision};
+use super::precision::{gradient_factor, in_precision};
 use crate::caption_model::{CaptionModel, Trainable, caption_states};
 use crate::captioner::Gpt2Step;
 use crate::data::batcher::{CaptionBatch, TokenBatch};
@@ -20,6 +20,7 @@ use crate::decode::{DecodeConfig, Hypothesis, decode};
 use crate::gpt2::Gpt2;
 use crate::mapper::Mapper;
 use crate::metrics::Sample;
+use crate::precision::Precision;
 use crate::tokenizer::Tokenizer;
 
 /// What a step does besides the networks' own work.
@@ -113,7 +114,9 @@ impl CaptionLearner {
             Some(_) => gpt2.clone(),
             None => in_precision(gpt2, precision),
         };
-        let embedding = batch.clip_embedding.cast(precision.dtype());
+        let embedding = batch
+            .clip_embedding
+            .cast(precision.dtype().unwrap_or(FloatDType::F32));
         let TokenBatch {
             tokens,
             positions,
@@ -131,7 +134,7 @@ impl TrainStep for CaptionLearner {
 
     fn step(&self, batch: CaptionBatch) -> TrainOutput<StepOutput> {
         let weight = batch.weight / self.step.accumulation as f64;
-        let factor = self.step.precision.gradient_factor();
+        let factor = gradient_factor(self.step.precision);
         let loss = self.train_loss(batch);
         let device = loss.device().inner();
         let mut output = StepOutput::train(self, loss, weight * factor);

@@ -6,52 +6,24 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, GradientCheckpointingStrategy, Tensor};
-use serde::{Deserialize, Serialize};
 
 use crate::nn;
+use crate::precision::Precision;
 
-/// What mapper and GPT-2 compute in while they are trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    #[default]
-    F32,
-    F16,
-    Bf16,
-}
-
-impl Precision {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-
-    pub fn dtype(self) -> FloatDType {
-        match self {
-            Self::F32 => FloatDType::F32,
-            Self::F16 => FloatDType::F16,
-            Self::Bf16 => FloatDType::BF16,
-        }
-    }
-
-    /// What the loss is multiplied by for the backward pass, and the gradients divided by after it: the smallest numbers
-    /// of float16 are too large for many gradients.
-    pub fn gradient_factor(self) -> f64 {
-        match self {
-            Self::F16 => 1024.0,
-            Self::F32 | Self::Bf16 => 1.0,
-        }
+/// What the loss is multiplied by for the backward pass, and the gradients divided by after it: the smallest numbers of
+/// float16 are too large for many gradients.
+pub fn gradient_factor(precision: Precision) -> f64 {
+    match precision {
+        Precision::F16 => 1024.0,
+        Precision::F32 | Precision::Bf16 | Precision::Int8 => 1.0,
     }
 }
 
 /// A module whose weights are those of `module`, cast.
 pub fn in_precision<M: Module>(module: &M, precision: Precision) -> M {
-    match precision {
-        Precision::F32 => module.clone(),
-        half => nn::cast(module.clone(), half.dtype()),
+    match precision.dtype() {
+        None | Some(FloatDType::F32) => module.clone(),
+        Some(half) => nn::cast(module.clone(), half),
     }
 }
 

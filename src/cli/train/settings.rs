@@ -5,8 +5,9 @@ use clipcap::caption_model::Trainable;
 use clipcap::data::noise::NoiseMode;
 use clipcap::mapper::MapperKind;
 use clipcap::train::config::{BestBy, CaptionChoice, LearnFrom, TrainConfig};
-use clipcap::train::precision::Precision;
 use clipcap::train::schedule::Decay;
+
+use crate::cli::model::PrecisionArg;
 
 /// Low-rank changes are weighed by alpha / rank, twice the rank by custom.
 const LORA_ALPHA_PER_RANK: f64 = 2.0;
@@ -76,8 +77,8 @@ pub struct SettingArgs {
     /// Largest norm of all gradients together
     #[arg(long, value_name = "NORM")]
     clip_norm: Option<f64>,
-    /// What mapper and GPT-2 compute in while they are trained; the weights kept, gradients and optimiser stay in f32.
-    /// On the CPU f16 and bf16 are slower than f32
+    /// Type of mapper and GPT-2 in training steps: f32, f16 or bf16; weights, gradients and optimizer state stay in
+    /// f32. On the CPU f16 and bf16 are slower than f32 [default: f32]
     #[arg(long, value_enum)]
     precision: Option<PrecisionArg>,
     /// Compute cheap activations again in the backward pass instead of keeping them: less memory, more time
@@ -120,14 +121,6 @@ enum MapperArg {
     Transformer,
     Mlp,
     Linear,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum PrecisionArg {
-    F32,
-    /// The gradients are kept in reach by a factor of 1024 on the loss
-    F16,
-    Bf16,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -198,11 +191,7 @@ impl SettingArgs {
         config.modality_offset |= self.modality_offset;
         config.activation_checkpointing |= self.activation_checkpointing;
         if let Some(precision) = self.precision {
-            config.precision = match precision {
-                PrecisionArg::F32 => Precision::F32,
-                PrecisionArg::F16 => Precision::F16,
-                PrecisionArg::Bf16 => Precision::Bf16,
-            };
+            config.precision = precision.into();
         }
         if let Some(captions) = self.captions {
             config.captions = match captions {

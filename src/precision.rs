@@ -1,0 +1,91 @@
+//! What networks compute in, and how their weights are kept: one choice with one meaning for every command.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+use burn::tensor::{Device, FloatDType};
+use serde::{Deserialize, Serialize};
+
+use crate::device::is_cpu;
+use crate::engine::WeightType;
+
+/// The type of weights and activations in matrix products. Norms, softmax, the logits over the vocabulary and sums of
+/// products are in float32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// float32. CUDA's tensor cores round factors to TF32 (10 bits of mantissa) where burn's kernels choose them.
+    #[default]
+    F32,
+    /// float16 on GPUs. The CPU keeps weights as float16 and computes in float32.
+    F16,
+    /// bfloat16, on GPUs that have it.
+    Bf16,
+    /// On the CPU: weights as int8 with a scale a column, computed in float32.
+    Int8,
+}
+
+impl Precision {
+    /// What captions are made in unless told otherwise: float16, where the device has it.
+    pub fn default_for(device: &Device) -> Self {
+        match is_cpu(device) || device.supports_dtype(FloatDType::F16) {
+            true => Self::F16,
+            false => Self::F32,
+        }
+    }
+
+    /// As in `--precision`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// The floating-point type, if it is one.
+    pub fn dtype(self) -> Option<FloatDType> {
+        match self {
+            Self::F32 => Some(FloatDType::F32),
+            Self::F16 => Some(FloatDType::F16),
+            Self::Bf16 => Some(FloatDType::BF16),
+            Self::Int8 => None,
+        }
+    }
+
+    /// How the CPU keeps weights.
+    ///
+    /// # Errors
+    /// For bfloat16, which the CPU does not compute in.
+    pub(crate) fn on_cpu(self) -> Result<WeightType> {
+        match self {
+            Self::F32 => Ok(WeightType::F32),
+            Self::F16 => Ok(WeightType::F16),
+            Self::Int8 => Ok(WeightType::Int8),
+            Self::Bf16 => {
+                bail!("captioning on the CPU has no bf16: use `--precision f16`, f32 or int8")
+            }
+        }
+    }
+
+    /// The type that a GPU computes in.
+    ///
+    /// # Errors
+    /// When the GPU does not have it.
+    pub(crate) fn on_gpu(self, device: &Device) -> Result<FloatDType> {
+        match self.dtype() {
+            None => bail!("only the CPU has int8: use `--precision f16` or f32, or `--device cpu`"),
+            Some(dtype) if device.supports_dtype(dtype) => Ok(dtype),
+            Some(_) => bail!(
+                "this GPU does not compute in {self}: use `--precision f32`, or `--device cpu`"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
