@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipConfig, Preprocessing};
 use crate::encoders::{Encoder, Loader, PictureEncoderConfig};
-use crate::files;
+use crate::files::{self, Lock};
 use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::mapper::{Mapper, MapperConfig};
 use crate::tokenizer::{Tokenizer, TokenizerKind};
@@ -243,13 +243,37 @@ impl ModelFolder {
     /// When the folder has none. A CLIP may come without: it can embed pictures, but no sentences.
     pub fn load_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
         let file = self.path.join(tokenizer_file(kind));
-        if kind == TokenizerKind::Clip && !file.is_file() {
+        if kind == TokenizerKind::Clip {
+            self.check_texts()?;
+        }
+        Ok(Tokenizer::from_file(&file, kind)?)
+    }
+
+    /// Whether texts can be embedded.
+    ///
+    /// # Errors
+    /// When CLIP, its text tower or its vocabulary is not there; the message says what is missing and what to do.
+    pub fn check_texts(&self) -> Result<()> {
+        if self.config.encoder.is_some() {
             bail!(
-                "{} is missing, so sentences cannot be embedded: the CLIP came without its vocabulary; copy a CLIP's tokenizer.json there",
+                "{} embeds images with an encoder that is not CLIP: texts cannot be embedded",
+                self.path.display()
+            );
+        }
+        if self.encoder_config()?.sizes.text.is_none() {
+            bail!(
+                "{} has CLIP's vision tower alone: captioning works, but reranking, CLIPScore, the modality gap and learning from captions embed texts too; convert the whole CLIP, with its text tower",
+                self.path.display()
+            );
+        }
+        let file = self.path.join(tokenizer_file(TokenizerKind::Clip));
+        if !file.is_file() {
+            bail!(
+                "{} is missing, so texts cannot be embedded: the CLIP came without its vocabulary; copy a CLIP's tokenizer.json there",
                 file.display()
             );
         }
-        Ok(Tokenizer::from_file(&file, kind)?)
+        Ok(())
     }
 
     /// Takes over a part and its tokenizer from another folder.
@@ -282,8 +306,9 @@ impl Loader for &ModelFolder {
     }
 }
 
-/// Changes a folder's `config.json`, or begins one.
+/// Changes a folder's `config.json`, or begins one; one process at a time.
 pub fn update_config(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Result<()> {
+    let _lock = Lock::wait(folder, &|_| ())?;
     let path = folder.join("config.json");
     let mut config = if path.is_file() {
         files::read_json(&path)?
@@ -294,8 +319,9 @@ pub fn update_config(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Re
     files::write_json(&path, &config)
 }
 
-/// Sets one part's entry in a folder's `source.json`, or begins one.
+/// Sets one part's entry in a folder's `source.json`, or begins one; one process at a time.
 pub fn update_source(folder: &Path, part: &str, entry: serde_json::Value) -> Result<()> {
+    let _lock = Lock::wait(folder, &|_| ())?;
     let path = folder.join("source.json");
     let mut source: serde_json::Map<String, serde_json::Value> = if path.is_file() {
         files::read_json(&path)?

@@ -1,11 +1,11 @@
 //! Picture embeddings, computed once a picture and kept in a file.
 //!
-//! While they are computed, rows are appended to `<key>.partial`, so that a run that is cut off goes on where it was. A
-//! whole set is `<key>.safetensors`, with the sha256 of its values, which is checked whenever it is read. The row of a
+//! While they are computed, rows are appended to `<key>.partial`, which one process at a time has locked, so that a run that is
+//! cut off goes on where it was, and two at once share the work. A whole set is `<key>.safetensors`, with the sha256 of its values, which is checked whenever it is read. The row of a
 //! picture that could not be read is not a number; the next run tries it again.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::embedding_file::{self, Embedding, EmbeddingFile};
 use super::picture_source::PictureSource;
 use crate::captioner::ImageEncoder;
-use crate::files;
+use crate::files::{self, Lock};
 use crate::model_folder::ModelFolder;
 use crate::picture::PictureError;
 
@@ -33,7 +33,22 @@ pub struct Embeddings<R> {
     pub unreadable: Vec<PictureError>,
 }
 
-/// Embeds pictures, or finds what an earlier call kept in `folder`.
+/// Told how far the work is. A closure is told of numbers alone.
+pub trait Progress {
+    /// So many are embedded.
+    fn done(&self, count: usize);
+
+    /// Another process is at work on the same embeddings, and is waited for; the line says which.
+    fn waiting(&self, _line: &str) {}
+}
+
+impl<F: Fn(usize)> Progress for F {
+    fn done(&self, count: usize) {
+        self(count);
+    }
+}
+
+/// Embeds pictures, or finds what an earlier call kept in `folder`. While another process does so, it is waited for.
 ///
 /// The cache file's name is a hash of CLIP's weights, the preprocessing, and every picture's place, size and time of
 /// change, so a changed picture or encoder is never mistaken for an old one. `progress` is told how many are done.
@@ -45,7 +60,7 @@ pub fn cached(
     model: &ModelFolder,
     encoder: &ImageEncoder,
     pictures: &[PictureSource],
-    progress: &dyn Fn(usize),
+    progress: &dyn Progress,
 ) -> Result<Embeddings<Embedding>> {
     let mut hash = cache_hash(model)?;
     for picture in pictures {
@@ -87,7 +102,7 @@ pub fn cached_texts(
     model: &ModelFolder,
     encoder: &ImageEncoder,
     texts: &[String],
-    progress: &dyn Fn(usize),
+    progress: &dyn Progress,
 ) -> Result<Vec<Embedding>> {
     let mut hash = cache_hash(model)?;
     for text in texts {
@@ -180,15 +195,19 @@ impl Cache {
     /// Makes the whole file, unless it is there: from the partial one, and `embed` for what it lacks.
     fn fill(
         &self,
-        progress: &dyn Fn(usize),
+        progress: &dyn Progress,
         mut embed: impl FnMut(Range<usize>) -> Result<Vec<Option<Vec<f32>>>>,
     ) -> Result<()> {
         if self.whole.is_file() {
-            progress(self.count);
+            progress.done(self.count);
             return Ok(());
         }
-        let (mut file, mut done) =
-            (self.open_partial()).with_context(|| cannot_write(&self.partial))?;
+        let Some(partial) = self.claim(progress)? else {
+            progress.done(self.count);
+            return Ok(());
+        };
+        let mut file = partial.file();
+        let mut done = (self.cut_to_rows(file)).with_context(|| cannot_write(&self.partial))?;
         while done < self.count {
             let rows = embed(done..self.count.min(done + BATCH))?;
             let bytes = rows
@@ -198,12 +217,11 @@ impl Cache {
             file.write_all(&bytes)
                 .with_context(|| cannot_write(&self.partial))?;
             done += rows.len();
-            progress(done);
+            progress.done(done);
         }
-        drop(file);
         embedding_file::write(&self.whole, self.count, self.width, |give| {
             let mut given = Ok(());
-            embedding_file::scan(File::open(&self.partial)?, self.width, |row| {
+            embedding_file::scan(partial.reader()?, self.width, |row| {
                 if given.is_ok() {
                     given = give(row);
                 }
@@ -215,20 +233,34 @@ impl Cache {
         Ok(())
     }
 
-    /// The partial file, ready to be gone on with, and the rows that an earlier run got done: a row cut short is done
-    /// again.
-    fn open_partial(&self) -> io::Result<(File, usize)> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .open(&self.partial)?;
+    /// The partial file, for this process alone; `None` when another one has made the whole file in the meantime.
+    fn claim(&self, progress: &dyn Progress) -> Result<Option<Partial>> {
+        loop {
+            let lock = Lock::wait(&self.partial, &|line| progress.waiting(line))
+                .with_context(|| cannot_write(&self.partial))?;
+            if self.whole.is_file() {
+                // It may have been made anew by waiting for it.
+                let _ = fs::remove_file(&self.partial);
+                return Ok(None);
+            }
+            if !lock.is_effective {
+                let folder = self.partial.parent().unwrap_or(Path::new("."));
+                let file = tempfile::tempfile_in(folder);
+                let file = file.with_context(|| cannot_write(folder))?;
+                return Ok(Some(Partial::Own(file)));
+            }
+            if files::is_at(lock.file(), &self.partial) {
+                return Ok(Some(Partial::Shared(lock, self.partial.clone())));
+            }
+        }
+    }
+
+    /// The rows that an earlier run got done; a row cut short is done again.
+    fn cut_to_rows(&self, file: &File) -> io::Result<usize> {
         let row = 4 * self.width as u64;
         let done = (file.metadata()?.len() / row).min(self.count as u64);
         file.set_len(done * row)?;
-        file.seek(SeekFrom::End(0))?;
-        Ok((file, done as usize))
+        Ok(done as usize)
     }
 
     /// The rows of the whole file.
@@ -249,6 +281,36 @@ impl Cache {
             }
             Ok(())
         })
+    }
+}
+
+/// Rows on their way into a whole file.
+enum Partial {
+    /// Any process may go on with it, one at a time.
+    Shared(Lock, PathBuf),
+    /// Where files cannot be locked: nobody else sees it.
+    Own(File),
+}
+
+impl Partial {
+    /// Takes rows at its end.
+    fn file(&self) -> &File {
+        match self {
+            Self::Shared(lock, _) => lock.file(),
+            Self::Own(file) => file,
+        }
+    }
+
+    /// The rows from the first on.
+    fn reader(&self) -> io::Result<File> {
+        match self {
+            Self::Shared(_, path) => File::open(path),
+            Self::Own(file) => {
+                let mut file = file.try_clone()?;
+                file.seek(SeekFrom::Start(0))?;
+                Ok(file)
+            }
+        }
     }
 }
 
@@ -276,7 +338,7 @@ mod tests {
     fn fill(cache: &Cache) -> Vec<(usize, usize)> {
         let mut asked = Vec::new();
         cache
-            .fill(&|_| (), |part| {
+            .fill(&|_: usize| (), |part| {
                 asked.push((part.start, part.end));
                 let row = |i| (i != 1).then(|| vec![i as f32, 0.5]);
                 Ok(part.map(row).collect())
@@ -299,6 +361,31 @@ mod tests {
             read(&cache)[1..],
             [Some(vec![7.0, 8.0]), expected[2].clone()]
         );
+    }
+
+    #[test]
+    fn a_process_that_comes_second_waits_and_uses_what_the_first_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (cache(folder.path(), 3), cache(folder.path(), 3));
+        let Some(Partial::Shared(lock, _)) = first.claim(&|_: usize| ()).unwrap() else {
+            return; // this file system has no locks
+        };
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || fill(&second));
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            assert!(!waiting.is_finished());
+            let rows = [1.0_f32, 2.0, 3.0];
+            embedding_file::write(&first.whole, 3, 2, |give| {
+                let row = |value: &f32| embedding_file::bytes(Some(&[*value, 0.5]), 2);
+                rows.iter().try_for_each(|value| give(&row(value)))
+            })
+            .unwrap();
+            fs::remove_file(&first.partial).unwrap();
+            drop(lock);
+            assert!(waiting.join().unwrap().is_empty(), "nothing was embedded");
+        });
+        assert_eq!(read(&first)[2], Some(vec![3.0, 0.5]));
+        assert!(!first.partial.exists());
     }
 
     #[test]

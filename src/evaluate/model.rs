@@ -116,7 +116,7 @@ pub fn caption(
     let encoder = ImageEncoder::load(&folder, split.device)?;
     let cache = split.dataset.join("embeddings");
     let total = pictures.len();
-    let seen = embeddings::cached(&cache, &folder, &encoder, &pictures, &|done| {
+    let seen = embeddings::cached(&cache, &folder, &encoder, &pictures, &|done: usize| {
         // A few are embedded before a line can be read.
         if done % 1024 == 0 {
             report(&format!("embedded {done}/{total} images"));

@@ -109,6 +109,7 @@ pub fn embed_pairs(
     images.truncate(gap::CENTER_IMAGES);
     let folder = ModelFolder::open(model)?;
     let embedder = Embedder::new(&folder, dataset, device, report)?;
+    embedder.check_texts()?;
     let all: Vec<usize> = (0..images.len()).collect();
     let rows = embedder.pictures(&images, &all, &data)?;
     let (images, rows): (Vec<_>, Vec<_>) = (images.into_iter().zip(rows))

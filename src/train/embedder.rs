@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use super::dashboard::Report;
 use crate::captioner::ImageEncoder;
 use crate::data::embedding_file::Embedding;
-use crate::data::embeddings::{self, Embeddings};
+use crate::data::embeddings::{self, Embeddings, Progress};
 use crate::data::picture_source::PictureSource;
 use crate::data::source::CaptionedImage;
 use crate::model_folder::ModelFolder;
@@ -40,12 +40,17 @@ impl<'a> Embedder<'a> {
         })
     }
 
-    fn progress(&self, total: usize, what: &'static str) -> impl Fn(usize) {
-        let report = self.report.clone();
-        move |done| {
-            if done == total || done % 1024 == 0 {
-                report(&format!("embedded {done}/{total} {what}"));
-            }
+    /// # Errors
+    /// When captions cannot be embedded; the message says what the model lacks.
+    pub(super) fn check_texts(&self) -> Result<()> {
+        self.encoder.check_texts()
+    }
+
+    fn progress(&self, total: usize, what: &'static str) -> Reported<'_> {
+        Reported {
+            report: self.report,
+            total,
+            what,
         }
     }
 
@@ -85,6 +90,25 @@ impl<'a> Embedder<'a> {
         let mut rows = rows.into_iter();
         let of = |image: &CaptionedImage| rows.by_ref().take(image.captions.len()).collect();
         Ok(images.iter().map(of).collect())
+    }
+}
+
+/// A line now and then.
+struct Reported<'a> {
+    report: &'a Report,
+    total: usize,
+    what: &'static str,
+}
+
+impl Progress for Reported<'_> {
+    fn done(&self, count: usize) {
+        if count == self.total || count.is_multiple_of(1024) {
+            (self.report)(&format!("embedded {count}/{} {}", self.total, self.what));
+        }
+    }
+
+    fn waiting(&self, line: &str) {
+        (self.report)(line);
     }
 }
 

@@ -121,10 +121,10 @@ impl Output {
             }
             (Some(layout), None) => (Sink::Stdout(layout), Wanted::AllBut(HashSet::new())),
             (Some(layout), Some(path)) => {
-                if args.overwrite {
-                    remove(path)?;
-                }
-                let (file, done) = ResultsFile::open(path, layout, num_captions)?;
+                let (file, done) = match args.overwrite {
+                    true => (ResultsFile::open_anew(path, layout)?, HashSet::new()),
+                    false => ResultsFile::open(path, layout, num_captions)?,
+                };
                 (Sink::File(layout, file), Wanted::AllBut(done))
             }
         };
@@ -229,15 +229,6 @@ impl Output {
         let all = self.captioned + self.kept + self.failed;
         eprintln!("{} of {all} pictures could not be captioned", self.failed);
         ExitCode::FAILURE
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot overwrite {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }
 
