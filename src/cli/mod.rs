@@ -11,15 +11,19 @@ mod fetch;
 mod gap;
 mod infer;
 mod model;
+mod out;
 mod pretrain;
 mod probe;
 mod search;
 mod serve;
+mod signals;
 mod train;
 mod tune;
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Captions pictures with CLIP, a mapper and GPT-2.
@@ -49,7 +53,36 @@ enum Command {
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
+    out::start();
+    let result = match Cli::try_parse() {
+        Ok(cli) => dispatch(cli.command),
+        Err(error) => show_usage(&error),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if out::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            out::error(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Help and version, which were asked for, go to standard output; wrong usage to standard error, with exit code 2.
+fn show_usage(error: &clap::Error) -> Result<ExitCode> {
+    if error.use_stderr() {
+        let _ = error.print();
+        return Ok(ExitCode::from(2));
+    }
+    match io::stdout().is_terminal() {
+        true => out::text(&error.render().ansi().to_string())?,
+        false => out::text(&error.render().to_string())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Train(args) => train::run(*args),
         Command::Infer(args) => infer::run(args),
         Command::Serve(args) => serve::run(args),
@@ -63,12 +96,5 @@ pub fn run() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),
         Command::Fetch(args) => fetch::run(args),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }

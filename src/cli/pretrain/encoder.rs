@@ -17,7 +17,7 @@ use clipcap::train::caption::DATASET;
 use clipcap::train::lars::LarsConfig;
 use clipcap::train::run;
 
-use crate::cli::common::{DeviceArg, UiArg, interruptible, report};
+use crate::cli::common::{DeviceArg, UiArg, interruptible, report, run_name};
 
 #[derive(Args)]
 pub struct EncoderArgs {
@@ -33,7 +33,7 @@ pub struct EncoderArgs {
     #[command(flatten)]
     settings: SettingArgs,
     /// Name of the run's folder in artifacts/
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
     run: Option<String>,
     #[arg(long, value_enum, default_value = "auto")]
     ui: UiArg,
@@ -215,5 +215,5 @@ pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Res
             resume: args.resume.is_some(),
         },
     )?;
-    Ok(super::finish(&done, &args.output, &folder))
+    super::finish(&done, &args.output, &folder)
 }

@@ -15,7 +15,8 @@ use clipcap::train::run;
 
 use encoder::EncoderArgs;
 
-use super::common::{RunArgs, interruptible, report};
+use super::common::{RunArgs, STOPPED, interruptible, report};
+use super::out;
 
 /// Train CLIP, GPT-2 or another picture encoder from scratch
 #[derive(Args)]
@@ -120,21 +121,23 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         "pretrain-clip" => pretrain_clip(&config, &context)?,
         _ => pretrain_gpt2(&config, &context)?,
     };
-    Ok(finish(&done, &args.output, &folder))
+    finish(&done, &args.output, &folder)
 }
 
 /// Says what was made and where.
-fn finish(done: &Pretrained, output: &Path, folder: &Path) -> ExitCode {
+fn finish(done: &Pretrained, output: &Path, folder: &Path) -> Result<ExitCode> {
+    let mut text = String::new();
     if let Some((epoch, loss)) = done.best {
-        println!(
-            "{} parameters; epoch {epoch} was best, with a validation loss of {loss:.3}",
+        text = format!(
+            "{} parameters; epoch {epoch} was best, with a validation loss of {loss:.3}\n",
             done.parameters
         );
     }
-    println!("wrote {} (run: {})", output.display(), folder.display());
+    let (output, folder) = (output.display(), folder.display());
+    let told = out::text(&format!("{text}wrote {output} (run: {folder})\n"));
     if done.interrupted {
-        ExitCode::from(130)
-    } else {
-        ExitCode::SUCCESS
+        return Ok(ExitCode::from(STOPPED));
     }
+    told?;
+    Ok(ExitCode::SUCCESS)
 }
