@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::checkpoint::{DType, Id, Node, Section, StoredTensor, TorchObject};
 use crate::files;
+use crate::guard::guarded;
 
 /// Where the embeddings are: ClipCap's key, then CapDec's.
 const EMBEDDING_KEYS: [&str; 2] = ["clip_embedding", "clip_embedding_text_dave"];
@@ -68,7 +69,9 @@ pub fn read_training_set(path: &Path) -> Result<TrainingSet> {
             clip_dim,
         })
     };
-    read().with_context(|| format!("{} is no training set of ClipCap's", path.display()))
+    guarded(read)
+        .unwrap_or_else(|panic| Err(panic.into()))
+        .with_context(|| format!("{} is no training set of ClipCap's", path.display()))
 }
 
 fn embeddings(object: &TorchObject) -> Result<(Vec<f32>, usize)> {
@@ -82,7 +85,8 @@ fn embeddings(object: &TorchObject) -> Result<(Vec<f32>, usize)> {
                 let [_, clip_dim] = tensor.shape[..] else {
                     bail!("`{key}` is {:?}, where rows are expected", tensor.shape);
                 };
-                return Ok((floats(&tensor)?, clip_dim));
+                let values = floats(&tensor).with_context(|| format!("`{key}`"))?;
+                return Ok((values, clip_dim));
             }
             _ => {}
         }
@@ -99,7 +103,14 @@ fn floats(tensor: &StoredTensor) -> Result<Vec<f32>> {
         other => bail!("the embeddings are {other}"),
     };
     let data = TensorData::from_bytes_vec(tensor.read()?, tensor.shape.clone(), dtype);
-    Ok(data.iter::<f32>().collect())
+    let values: Vec<f32> = data.iter::<f32>().collect();
+    let wrong = values.iter().filter(|value| !value.is_finite()).count();
+    ensure!(
+        wrong == 0,
+        "{wrong} of its {} values are not finite: what embedded them failed; embed again",
+        values.len()
+    );
+    Ok(values)
 }
 
 fn caption(object: &TorchObject, id: Id, rows: usize) -> Result<TrainingCaption> {

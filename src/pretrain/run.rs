@@ -27,6 +27,7 @@ use crate::train::config::BestBy;
 use crate::train::dashboard::{Report, Ui};
 use crate::train::fit::{FitConfig, fit};
 use crate::train::optimizer::OptimizerConfig;
+use crate::train::run;
 use crate::train::schedule::{Decay, ScheduleConfig};
 
 /// One in this many pictures is for validation.
@@ -215,13 +216,17 @@ impl PretrainData {
 
 /// Trains CLIP and puts it into the model folder.
 pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let from = config.begin_from()?;
     let (tokenizer, sizes) = match &from {
-        Some(folder) => (
-            folder.load_tokenizer(TokenizerKind::Clip)?,
-            folder.encoder_config()?.sizes.clone(),
-        ),
+        Some(folder) => {
+            folder.check_texts()?;
+            (
+                folder.load_tokenizer(TokenizerKind::Clip)?,
+                folder.encoder_config()?.sizes.clone(),
+            )
+        }
         None => {
             let texts = config.data.captions()?.into_iter().flatten();
             let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts, config.vocab_size)?;
@@ -229,6 +234,9 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
             (tokenizer, sizes)
         }
     };
+    let context_length = (sizes.text.as_ref())
+        .context("the CLIP to train has no text tower")?
+        .max_position_embeddings;
     let preprocessing = Preprocessing::openai(sizes.vision.image_size() as u32);
     // Pictures in a batch come with their siblings.
     let items = match config.data {
@@ -241,7 +249,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
             pairs,
             preprocessing: preprocessing.clone(),
             tokenizer: tokenizer.clone(),
-            context_length: sizes.text.max_position_embeddings,
+            context_length,
         };
         let batcher = PairBatcher {
             preprocessing: preprocessing.clone(),
@@ -289,6 +297,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
 
 /// Trains GPT-2 and puts it into the model folder.
 pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let mut captions = config.data.captions()?;
     let valid = captions.split_off(captions.len() - captions.len() / VALIDATION);
