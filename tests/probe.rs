@@ -434,4 +434,16 @@ fn a_data_set_is_fetched_past_a_lost_connection_checked_and_unpacked_once() {
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
     archives::fetch(&mine, place.path(), &watch).unwrap();
     assert_eq!(requests.load(Ordering::SeqCst), 3);
+
+    // Two at once: one fetches, and the other uses what came.
+    let other = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let watch = Quiet(Mutex::new(Vec::new()));
+            let (mine, other) = (&mine, other.path());
+            scope.spawn(move || archives::fetch(mine, other, &watch).unwrap());
+        }
+    });
+    assert_eq!(requests.load(Ordering::SeqCst), 4);
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 1);
 }

@@ -29,6 +29,7 @@ pub struct GapArgs {
     /// Folder that the pictures named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
+    /// How the numbers are printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     #[command(flatten)]
@@ -37,7 +38,9 @@ pub struct GapArgs {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Format {
+    /// Lines for a person
     Text,
+    /// One JSON object
     Json,
 }
 

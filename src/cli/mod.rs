@@ -98,3 +98,40 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Fetch(args) => fetch::run(args),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn check(command: &clap::Command) {
+        assert!(
+            command.get_about().is_some(),
+            "{} says nothing of itself",
+            command.get_name()
+        );
+        for argument in command.get_arguments() {
+            let name = format!("{} {}", command.get_name(), argument.get_id());
+            assert!(argument.get_help().is_some(), "{name} has no help");
+            for value in argument.get_possible_values() {
+                let value_name = value.get_name();
+                let is_plain = ["true", "false"].contains(&value_name);
+                assert!(
+                    is_plain || value.get_help().is_some(),
+                    "{name}: {value_name} has no help"
+                );
+            }
+        }
+        command.get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn every_command_flag_and_value_says_what_it_is() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        cli.get_subcommands()
+            .filter(|command| command.get_name() != "help")
+            .for_each(check);
+    }
+}

@@ -61,6 +61,7 @@ pub struct ProbeArgs {
     /// Write an HTML page with the confusion matrix and a map of the embeddings
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// How the outcome is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Train every encoder, probe it both ways, and print a table with published numbers beside
@@ -82,6 +83,7 @@ pub struct ProbeArgs {
     /// Name of the run's folder in artifacts/, with --table and --ablate; one that is there is gone on with
     #[arg(long, value_name = "NAME", value_parser = run_name)]
     run: Option<String>,
+    /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     ui: UiArg,
     #[command(flatten)]
@@ -98,14 +100,19 @@ enum EvalArg {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum AblateArg {
+    /// Temperatures of the loss
     Temperature,
+    /// Steps of the augmentation, each left out and each alone
     Augmentations,
+    /// Images in a batch
     BatchSize,
+    /// Losses
     Losses,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Format {
+    /// Lines for a person
     Text,
     /// One JSON object
     Json,

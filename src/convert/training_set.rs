@@ -9,7 +9,7 @@ use burn::tensor::{DType as BurnDType, TensorData};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
-use super::checkpoint::{DType, Id, Node, Section, StoredTensor, TorchObject};
+use super::checkpoint::{DType, Id, Node, Section, StoredTensor, TorchObject, refuse_foreign};
 use crate::files;
 use crate::guard::guarded;
 
@@ -48,7 +48,9 @@ pub struct Written {
 /// When it is none; the message names the file.
 pub fn read_training_set(path: &Path) -> Result<TrainingSet> {
     let read = || -> Result<TrainingSet> {
-        let object = TorchObject::from_pickle(&Section::open(path)?)?;
+        let section = Section::open(path)?;
+        refuse_foreign(&section)?;
+        let object = TorchObject::from_pickle(&section)?;
         let root = object.pickle.root;
         let (embeddings, clip_dim) = embeddings(&object)?;
         let rows = embeddings.len() / clip_dim;

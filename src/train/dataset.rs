@@ -28,6 +28,8 @@ pub struct Dataset {
     /// The mean way from the captions' embeddings to the images', where it is asked for.
     pub offset: Option<Vec<f32>>,
     pub splits: Splits,
+    /// How the images were dealt into the parts.
+    dealt: String,
     /// Images and captions that could not be used.
     dropped: usize,
 }
@@ -41,7 +43,7 @@ impl Dataset {
             count => format!(", {count} {what}"),
         };
         format!(
-            "{} images with {captions} captions of {:.1} tokens, the longest of {}{}{}: {} to train on, {} for validation, {} to test on",
+            "{} images with {captions} captions of {:.1} tokens, the longest of {}{}{}: {} to train on, {} for validation, {} to test on ({})",
             self.images.len(),
             tokenized.tokens as f64 / captions.max(1) as f64,
             tokenized.longest,
@@ -49,7 +51,8 @@ impl Dataset {
             note(self.dropped, "entries left out"),
             self.splits.train.len(),
             self.splits.val.len(),
-            self.splits.test.len()
+            self.splits.test.len(),
+            self.dealt
         )
     }
 
@@ -159,6 +162,7 @@ fn learn_from_images(
         .unzip();
     Ok(Dataset {
         splits: split(config, &images)?,
+        dealt: config.split.describe(&images, config.seed),
         images,
         embeddings: Arc::new(embeddings),
         captions: None,
@@ -189,6 +193,7 @@ fn learn_from_captions(
         embeddings[index] = row;
     }
     let mut dataset = Dataset {
+        dealt: config.split.describe(&images, config.seed),
         images,
         embeddings: Arc::new(embeddings),
         captions: Some(Arc::new(captions)),

@@ -65,12 +65,16 @@ struct TargetArgs {
     /// Folder that the pictures named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
+    /// Times that the data is gone through [default: 4 for CLIP, 1 for GPT-2]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// Images or captions in a batch [default: 64 for CLIP, 32 for GPT-2]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
+    /// Peak learning rate [default: 1e-3 for CLIP, 2e-3 for GPT-2]
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
+    /// Seed of everything random [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     #[command(flatten)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use clipcap::data::split::Split;
 use clipcap::device::DeviceChoice;
 use clipcap::files;
@@ -104,6 +104,20 @@ impl From<PresetArg> for Preset {
 }
 
 impl BaseArgs {
+    /// Where the settings come from, in words; flags change them.
+    fn origin(&self) -> String {
+        match (&self.config, self.preset, &self.data) {
+            (Some(file), ..) => format!("those of {}", file.display()),
+            (None, Some(preset), _) => {
+                let name = preset.to_possible_value();
+                let name = name.map_or(String::new(), |value| value.get_name().to_string());
+                format!("the preset {name}")
+            }
+            (None, None, Some(_)) => "the preset paper, as for any --data".to_string(),
+            (None, None, None) => "the paper's, scaled to the sample".to_string(),
+        }
+    }
+
     /// The settings asked for.
     pub fn config(&self) -> Result<TrainConfig> {
         let data = self.data.as_ref().map(|data| TrainData::Files {
@@ -139,6 +153,7 @@ impl TrainArgs {
             Some(folder) => Ok((folder.clone(), run::config(folder)?)),
             None => {
                 let config = self.base.config()?;
+                out::note(format_args!("settings: {}", self.base.origin()));
                 let folder =
                     run::create(Path::new(run::ARTIFACTS), "train", self.run.name.as_deref())?;
                 Ok((folder, config))

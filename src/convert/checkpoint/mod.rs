@@ -178,6 +178,18 @@ impl Checkpoint {
     }
 }
 
+/// # Errors
+/// When a file is something else than PyTorch or NumPy write, and it can be told what.
+pub fn refuse_foreign(section: &Section) -> Result<()> {
+    let enough = section.byte_len().min(foreign::ENOUGH as u64);
+    let mut first = vec![0; enough as usize];
+    section.read_at(0, &mut first)?;
+    match foreign::describe(&first) {
+        Some(what) => bail!("it is {what}"),
+        None => Ok(()),
+    }
+}
+
 /// The file of a folder that holds its weights.
 fn weight_file(folder: &Path) -> Result<PathBuf> {
     for name in WEIGHT_FILES {
