@@ -41,6 +41,10 @@ fn changed(
     to.to_path_buf()
 }
 
+fn as_it_is(named: Named<'_>) -> Option<Named<'_>> {
+    Some(named)
+}
+
 fn convert_clip(clip: &Path, output: &Path) -> anyhow::Result<Report> {
     convert(&ConvertConfig {
         clip: Some(clip.to_path_buf()),
@@ -207,7 +211,7 @@ fn wrappers_of_any_order_and_depth_are_taken_off_and_told() {
 #[test]
 fn two_networks_in_one_file_are_not_mixed() {
     let place = tempfile::tempdir().unwrap();
-    let folder = changed("clip_hf", &place.path().join("both"), Some);
+    let folder = changed("clip_hf", &place.path().join("both"), as_it_is);
     let path = folder.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors();
@@ -244,7 +248,7 @@ fn weights_that_are_no_numbers_are_named_and_counted() {
     .enumerate()
     {
         let name = "vision_model.post_layernorm.weight";
-        let folder = changed("clip_hf", &place.path().join(number.to_string()), Some);
+        let folder = changed("clip_hf", &place.path().join(number.to_string()), as_it_is);
         let path = folder.join("model.safetensors");
         let bytes = fs::read(&path).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();

@@ -20,7 +20,6 @@ mod signals;
 mod train;
 mod tune;
 
-use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -74,10 +73,7 @@ fn show_usage(error: &clap::Error) -> Result<ExitCode> {
         let _ = error.print();
         return Ok(ExitCode::from(2));
     }
-    match io::stdout().is_terminal() {
-        true => out::text(&error.render().ansi().to_string())?,
-        false => out::text(&error.render().to_string())?,
-    }
+    out::written(error.print())?;
     Ok(ExitCode::SUCCESS)
 }
 

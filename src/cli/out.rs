@@ -70,14 +70,19 @@ pub fn line(line: impl Display) -> Result<()> {
 /// # Errors
 /// When they cannot be written; see [`is_closed`].
 pub fn text(text: &str) -> Result<()> {
-    let mut out = Stdout;
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context(WRITING)
+    written(Stdout.write_all(text.as_bytes()))
 }
 
-/// What an error of [`Stdout`] is told as.
-pub const WRITING: &str = "writing to standard output";
+/// What came of writing to standard output, once the last of it has left.
+///
+/// # Errors
+/// When it could not be written; see [`is_closed`].
+pub fn written(result: io::Result<()>) -> Result<()> {
+    result
+        .and_then(|()| Stdout.flush())
+        .map_err(mark_closed)
+        .context("writing to standard output")
+}
 
 /// Standard output, as a writer whose errors [`is_closed`] knows. Flush it at the end.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +142,7 @@ mod tests {
     fn a_closed_pipe_is_told_from_other_failures_through_any_context() {
         let told = |kind: ErrorKind| {
             let written: io::Result<()> = Err(mark_closed(kind.into()));
-            is_closed(&written.context(WRITING).context("more").unwrap_err())
+            is_closed(&written.context("writing").context("more").unwrap_err())
         };
         assert!(told(ErrorKind::BrokenPipe));
         assert!(!told(ErrorKind::StorageFull));

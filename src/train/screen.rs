@@ -22,6 +22,8 @@ use super::dashboard::{LineRenderer, Report, plain_line};
 const RENDERER: &str = "train-renderer";
 /// Time between two looks at whether the terminal is still there.
 const LOOK: Duration = Duration::from_secs(1);
+/// Whether standard error was a terminal when a dashboard was begun.
+static STDERR_WAS_TERMINAL: AtomicBool = AtomicBool::new(false);
 
 /// Whether the terminal shows lines and nothing else, as those inside of editors do.
 pub fn is_dumb() -> bool {
@@ -103,18 +105,33 @@ fn keep_interrupt_key() {
 #[cfg(not(unix))]
 fn keep_interrupt_key() {}
 
-/// burn's renderer ends with a panic when the terminal it drew on is gone: nothing to tell anybody.
+/// burn's renderer ends with a panic when the terminal it drew on is gone: nothing to tell anybody. While it unwinds, ratatui
+/// prints to standard error, and where that was the same terminal, a second panic would end the program.
 fn expect_hang_up() {
     static ONCE: Once = Once::new();
+    STDERR_WAS_TERMINAL.store(std::io::stderr().is_terminal(), Ordering::Relaxed);
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let draws = std::thread::current().name() == Some(RENDERER);
-            if !(draws && !std::io::stdout().is_terminal()) {
+            if draws && !std::io::stdout().is_terminal() {
+                forget_closed_stderr();
+            } else {
                 before(panic);
             }
         }));
     });
+}
+
+/// Has what is printed to a terminal that was closed go nowhere.
+fn forget_closed_stderr() {
+    let was_terminal = STDERR_WAS_TERMINAL.load(Ordering::Relaxed);
+    if was_terminal && !std::io::stderr().is_terminal() {
+        #[cfg(unix)]
+        if let Ok(nowhere) = std::fs::File::options().write(true).open("/dev/null") {
+            let _ = rustix::stdio::dup2_stderr(nowhere);
+        }
+    }
 }
 
 /// burn's dashboard for as long as there is a terminal, and plain lines from then on.
