@@ -39,6 +39,7 @@ pub mod engine;
 pub mod evaluate;
 pub mod files;
 pub mod gpt2;
+pub mod guard;
 pub mod html;
 pub mod hub;
 pub mod inputs;
