@@ -25,7 +25,9 @@ impl ImageId {
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
         let digits = match text.split_once('.') {
-            Some((digits, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => digits,
+            Some((digits, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => {
+                digits
+            }
             _ => text,
         };
         // `012` is a name, not a number.
@@ -62,7 +64,9 @@ impl ImageId {
 
 impl<'de> Deserialize<'de> for ImageId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cell::deserialize(deserializer)?.id().map_err(D::Error::custom)
+        Cell::deserialize(deserializer)?
+            .id()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -124,9 +128,21 @@ mod tests {
             "val2017\\391895.png",
             "391895",
         ] {
-            assert_eq!(ImageId::of_coco_file(name), Some(ImageId::Number(391_895)), "{name}");
+            assert_eq!(
+                ImageId::of_coco_file(name),
+                Some(ImageId::Number(391_895)),
+                "{name}"
+            );
         }
-        for name in ["img_1.jpg", "COCO_1.jpg", "COCO_2014_1.jpg", "a1.jpg", "1a.jpg", ".jpg", ""] {
+        for name in [
+            "img_1.jpg",
+            "COCO_1.jpg",
+            "COCO_2014_1.jpg",
+            "a1.jpg",
+            "1a.jpg",
+            ".jpg",
+            "",
+        ] {
             assert_eq!(ImageId::of_coco_file(name), None, "{name}");
         }
     }
@@ -136,7 +152,16 @@ mod tests {
         for id in ["1", "1.0", " 1 ", "1.00"] {
             assert_eq!(ImageId::parse(id), ImageId::Number(1), "{id}");
         }
-        for id in ["01", "1.", "1.5", "-1", "1e0", "a", "+1", "18446744073709551616"] {
+        for id in [
+            "01",
+            "1.",
+            "1.5",
+            "-1",
+            "1e0",
+            "a",
+            "+1",
+            "18446744073709551616",
+        ] {
             assert_eq!(ImageId::parse(id), ImageId::Text(id.into()), "{id}");
         }
         assert_eq!(ImageId::from_float(-2.0), Some(ImageId::Text("-2".into())));

@@ -99,7 +99,10 @@ mod tests {
              row 2: has no caption; row 3: has no caption: correct them"
         );
         let error = left_out(5).check("a.csv", 20, "x").unwrap_err().to_string();
-        assert!(error.contains("row 3: has no caption; and 2 more: x"), "{error}");
+        assert!(
+            error.contains("row 3: has no caption; and 2 more: x"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod loader;
 pub mod noise;
 pub mod picture_source;
 pub mod scenes;
+pub mod shard_file;
 pub mod source;
 pub mod split;
 pub mod text;

@@ -11,6 +11,7 @@ use crate::captioner::{CaptionReader, ImageEncoder};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings;
+use crate::data::left_out::LeftOut;
 use crate::data::picture_source::PictureSource;
 use crate::data::scenes::{self, Kind};
 use crate::data::source::{self, CaptionedImage};
@@ -85,14 +86,14 @@ pub struct CaptionedPart {
 /// Captions the part and writes `predictions-<part>.json` into `output`.
 ///
 /// # Errors
-/// When data or model cannot be read, or a picture cannot.
+/// When data or model cannot be read, or too many of the images cannot.
 pub fn caption(
     split: &CaptionSplit,
     output: &Path,
     report: &dyn Fn(&str),
 ) -> Result<CaptionedPart> {
     let folder = ModelFolder::open(split.model)?;
-    let images = choose(split)?;
+    let images = choose(split, report)?;
     if images.is_empty() {
         bail!(
             "the {} part of {} is empty",
@@ -122,17 +123,21 @@ pub fn caption(
             report(&format!("embedded {done}/{total} images"));
         }
     })?;
-    if let Some(error) = seen.unreadable.first() {
-        bail!(
-            "{} of {total} pictures cannot be read: {error}",
-            seen.unreadable.len()
-        );
+    let mut left_out = LeftOut::default();
+    for error in &seen.unreadable {
+        left_out.note(|| error.to_string());
     }
-    let rows: Vec<Embedding> = seen.rows.into_iter().flatten().collect();
+    left_out.lines().for_each(|line| report(&line));
+    left_out.check(&split.data.display().to_string(), total, "check --images")?;
+    let (images, rows): (Vec<CaptionedImage>, Vec<Embedding>) = (images.into_iter())
+        .zip(seen.rows)
+        .filter_map(|(image, row)| Some((image, row?)))
+        .unzip();
     let weights = WeightType::default_for(split.device);
     let reader = CaptionReader::load(&folder, split.device, weights)?;
     let decode = reader.decode_config(split.strategy.clone());
-    let mut results = Vec::with_capacity(total);
+    let readable = images.len();
+    let mut results = Vec::with_capacity(readable);
     for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {
         let rows: Vec<Vec<f32>> = rows.iter().map(Embedding::read).collect::<Result<_>>()?;
         for (image, captions) in images.iter().zip(reader.caption(&rows, &decode)?) {
@@ -145,7 +150,7 @@ pub fn caption(
                 caption: best.caption,
             });
         }
-        report(&format!("captioned {}/{total} images", results.len()));
+        report(&format!("captioned {}/{readable} images", results.len()));
     }
     let path = output.join(format!("predictions-{}.json", split.part));
     write_results(&path, &results)?;
@@ -154,10 +159,10 @@ pub fn caption(
         main_object_accuracy(said.map(|(result, image)| (result.caption.as_str(), image.main)));
     let captions = results
         .into_iter()
-        .map(|result| (result.image_id.to_string(), result.caption));
+        .map(|result| (result.image_id, result.caption));
     let described = images
         .into_iter()
-        .map(|image| (image.id.to_string(), Some(image.file_name), image.captions));
+        .map(|image| (image.id, Some(image.file_name), image.captions));
     Ok(CaptionedPart {
         candidates: Candidates::new(&path, captions.collect()),
         references: References::new(split.data, described.collect()),
@@ -177,8 +182,8 @@ pub fn main_object_accuracy<'a>(
     (!right.is_empty()).then_some(share)
 }
 
-fn choose(split: &CaptionSplit) -> Result<Vec<CaptionedImage>> {
-    let images = source::load(split.data, split.pictures)?.images;
+fn choose(split: &CaptionSplit, report: &dyn Fn(&str)) -> Result<Vec<CaptionedImage>> {
+    let images = source::load_and_report(split.data, split.pictures, report)?.images;
     let parts = (split.split.split(&images, split.seed)).map_err(|error| anyhow!(error))?;
     let mut chosen = match split.part {
         Part::Train => parts.train,

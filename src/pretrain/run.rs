@@ -175,20 +175,21 @@ impl PretrainConfig {
 
 impl PretrainData {
     /// Captions by picture.
-    fn captions(&self) -> Result<Vec<Vec<String>>> {
+    fn captions(&self, report: &Report) -> Result<Vec<Vec<String>>> {
         match self {
             Self::Scenes { count } => Ok((0..*count as u64)
                 .map(|index| scenes::scene(SCENE_SEED, index).captions.to_vec())
                 .collect()),
             Self::Files { captions, images } => {
-                let images = source::load(captions, images)?.images;
+                let found = source::load_and_report(captions, images, &|line| report(line))?;
+                let images = found.images;
                 Ok(images.into_iter().map(|image| image.captions).collect())
             }
         }
     }
 
     /// Pictures with captions, for training and for validation.
-    fn pairs(&self) -> Result<(Pairs, Pairs)> {
+    fn pairs(&self, report: &Report) -> Result<(Pairs, Pairs)> {
         match self {
             Self::Scenes { count } => {
                 let count = count / scenes::SIBLINGS;
@@ -201,9 +202,8 @@ impl PretrainData {
                 Ok((scenes(0, count - valid), scenes(count - valid, valid)))
             }
             Self::Files { captions, images } => {
-                let mut files: Vec<_> = source::load(captions, images)?
-                    .images
-                    .into_iter()
+                let found = source::load_and_report(captions, images, &|line| report(line))?;
+                let mut files: Vec<_> = (found.images.into_iter())
                     .filter_map(|image| Some((image.picture?, image.captions)))
                     .collect();
                 let valid = files.split_off(files.len() - files.len() / VALIDATION);
@@ -223,7 +223,9 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
             folder.encoder_config()?.sizes.clone(),
         ),
         None => {
-            let texts = config.data.captions()?.into_iter().flatten();
+            // What is left out is told when the pairs are read.
+            let quiet: Report = Arc::new(|_| {});
+            let texts = config.data.captions(&quiet)?.into_iter().flatten();
             let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts, config.vocab_size)?;
             let sizes = clip::sample_config(tokenizer.vocab_size());
             (tokenizer, sizes)
@@ -235,7 +237,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         PretrainData::Scenes { .. } => config.batch_size.div_ceil(scenes::SIBLINGS),
         PretrainData::Files { .. } => config.batch_size,
     };
-    let (train, valid) = config.data.pairs()?;
+    let (train, valid) = config.data.pairs(&context.report)?;
     let loader = |pairs: Pairs, order| {
         let dataset = PairDataset {
             pairs,
@@ -290,7 +292,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
 /// Trains GPT-2 and puts it into the model folder.
 pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
     files::write_json(&context.folder.join("config.json"), config)?;
-    let mut captions = config.data.captions()?;
+    let mut captions = config.data.captions(&context.report)?;
     let valid = captions.split_off(captions.len() - captions.len() / VALIDATION);
     let from = config.begin_from()?;
     let (tokenizer, sizes) = match &from {

@@ -9,12 +9,10 @@ use super::dashboard::Report;
 use crate::captioner::ImageEncoder;
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings::{self, Embeddings};
+use crate::data::left_out::{MAX_SHARE, exceeds};
 use crate::data::picture_source::PictureSource;
 use crate::data::source::CaptionedImage;
 use crate::model_folder::ModelFolder;
-
-/// Above this share of unreadable pictures a run does not begin.
-const MAX_UNREADABLE: f64 = 0.1;
 
 /// CLIP with a cache.
 pub(super) struct Embedder<'a> {
@@ -111,12 +109,12 @@ fn check_readable(embedded: &Embeddings<Embedding>, data: &Path, report: &Report
     for error in unreadable.iter().take(10) {
         report(&format!("skipped {error}"));
     }
-    if unreadable.len() as f64 > MAX_UNREADABLE * total as f64 {
+    if exceeds(unreadable.len(), total) {
         bail!(
             "{} of {total} images of {} cannot be read, more than {:.0}% (the first: {}): check --images",
             unreadable.len(),
             data.display(),
-            100.0 * MAX_UNREADABLE,
+            100.0 * MAX_SHARE,
             unreadable[0]
         );
     }

@@ -121,6 +121,12 @@ impl Collector {
         Ok(())
     }
 
+    /// Leaves out a file with captions of an image; `line` begins with its name.
+    pub(super) fn lose(&mut self, image: usize, line: String) {
+        self.lost.insert(image);
+        self.leave_out_file(|| line);
+    }
+
     /// One row: an image by the name of its file or by COCO's id, captions, perhaps a part.
     ///
     /// # Errors
@@ -131,22 +137,36 @@ impl Collector {
         fields: &Fields,
         folders: &[PathBuf],
     ) -> Result<()> {
-        let (part, image) = match (part_of(fields), image_of(fields)) {
-            (Ok(part), Ok(image)) => (part, image),
+        let image = match (part_of(fields), image_of(fields)) {
+            (Ok(_), Ok(image)) => image,
             (Err(reason), _) | (_, Err(reason)) => {
                 self.leave_out(place, &reason);
                 return Ok(());
             }
         };
-        let captions = fields.captions();
-        if captions.is_empty() {
+        if fields.captions().is_empty() {
             let image = self.place(&image.id());
             self.lost.extend(image);
             self.leave_out(place, &"has no caption");
             return Ok(());
         }
-        let image = self.image(image.id(), || image.find(folders));
-        self.put(image, place, part)?;
+        let image = self.image(image.id(), move || image.find(folders));
+        self.add_to(image, place, fields)
+    }
+
+    /// What a row says of an image that is known.
+    ///
+    /// # Errors
+    /// When the image is in two parts.
+    pub(super) fn add_to(&mut self, image: usize, place: &str, fields: &Fields) -> Result<()> {
+        let captions = fields.captions();
+        if captions.is_empty() {
+            self.caption(image, place, Err("has no caption".into()));
+        }
+        match part_of(fields) {
+            Ok(part) => self.put(image, place, part)?,
+            Err(reason) => self.caption(image, place, Err(reason)),
+        }
         for caption in captions {
             self.caption(image, place, caption);
         }

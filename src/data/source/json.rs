@@ -217,7 +217,9 @@ fn coco_image(entry: &Entry) -> Result<(ImageId, String, Option<Kind>), String> 
     };
     let id = fields.id(&["id"])?.ok_or("has no `id`")?;
     let name = fields.first(&["file_name", "filename"]);
-    let name = name.and_then(|name| name.text()).ok_or("has no `file_name`")?;
+    let name = name
+        .and_then(|name| name.text())
+        .ok_or("has no `file_name`")?;
     Ok((id, name.to_string(), main_object(fields)))
 }
 
@@ -287,7 +289,9 @@ impl<'a> KarpathyImage<'a> {
         let image = collector.image(self.id, || {
             let flat = find(self.name, folders);
             let path = match self.folder {
-                Some(folder) if !flat.is_file() => find(&format!("{folder}/{}", self.name), folders),
+                Some(folder) if !flat.is_file() => {
+                    find(&format!("{folder}/{}", self.name), folders)
+                }
                 _ => flat,
             };
             (self.name.to_string(), Some(PictureSource::File(path)))

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::collector::Collector;
 use crate::data::text::cell::{CAPTION, Cell, Fields, IMAGE, IMAGE_ID, URL, shorten};
-use crate::data::text::table::{Header, open};
+use crate::data::text::table::{Header, Row, open};
 use crate::data::text::{Lines, check};
 
 /// A header must name what an image is called, and what is said of it.
@@ -43,12 +43,23 @@ pub fn refuse_header(first: &str) -> Result<()> {
 /// # Errors
 /// When it cannot be read, or an image is in two parts.
 pub fn read(reader: impl BufRead, folders: &[PathBuf], collector: &mut Collector) -> Result<()> {
+    each_row(reader, |row| match row.fields {
+        Ok(fields) => collector.add_row(&row.place, &fields, folders),
+        Err(reason) => {
+            collector.leave_out(&row.place, &reason);
+            Ok(())
+        }
+    })
+}
+
+/// Hands on each row of a table.
+///
+/// # Errors
+/// When it cannot be read, or `add` fails.
+pub fn each_row(reader: impl BufRead, mut add: impl FnMut(Row) -> Result<()>) -> Result<()> {
     let mut rows = open(reader, is_enough)?.context("has no header")?;
     while let Some(row) = rows.next_row().context("cannot be read")? {
-        match row.fields {
-            Ok(fields) => collector.add_row(&row.place, &fields, folders)?,
-            Err(reason) => collector.leave_out(&row.place, &reason),
-        }
+        add(row)?;
     }
     Ok(())
 }
@@ -84,9 +95,8 @@ pub fn read_flickr_tokens(
         }
         let place = format!("line {}", i + 1);
         let token = check(&line).and_then(|line| {
-            flickr_token(line).ok_or_else(|| {
-                format!("is not `name.jpg#0<tab>caption`: `{}`", shorten(line))
-            })
+            flickr_token(line)
+                .ok_or_else(|| format!("is not `name.jpg#0<tab>caption`: `{}`", shorten(line)))
         });
         match token {
             Ok((name, caption)) => {

@@ -192,7 +192,8 @@ impl Cell {
         id.ok_or_else(|| format!("has the id {self}: a whole number or a text is expected"))
     }
 
-    fn captions(&self) -> Vec<Result<&str, String>> {
+    /// Each caption in it, or why it is none.
+    pub fn captions(&self) -> Vec<Result<&str, String>> {
         match self {
             Self::List(cells) => cells.iter().map(Self::caption).collect(),
             other => vec![other.caption()],
@@ -335,12 +336,18 @@ mod tests {
 
     #[test]
     fn a_field_of_another_type_is_named_and_spoils_nothing_else() {
-        let fields = fields(r#"{"image": 3, "captions": ["A dog.", null, 7, {"raw": "Two."}, {}]}"#);
+        let fields =
+            fields(r#"{"image": 3, "captions": ["A dog.", null, 7, {"raw": "Two."}, {}]}"#);
         assert!(fields.image().unwrap_err().contains("the image 3"));
         let captions = fields.captions();
         assert_eq!((&captions[0], &captions[3]), (&Ok("A dog."), &Ok("Two.")));
         assert!(captions[1].as_ref().unwrap_err().contains("caption null"));
-        assert!(captions[2].as_ref().unwrap_err().contains("caption 7, which is no text"));
+        assert!(
+            captions[2]
+                .as_ref()
+                .unwrap_err()
+                .contains("caption 7, which is no text")
+        );
         assert!(captions[4].is_err());
         let other: Entry = serde_json::from_str("[1, \"x\"]").unwrap();
         assert!(matches!(other, Entry::Other(Cell::List(_))));
@@ -350,10 +357,16 @@ mod tests {
     fn a_number_a_text_and_a_float_are_one_id() {
         for text in ["1", "\"1\"", "1.0", "\"1.0\"", "\" 1 \""] {
             let fields = fields(&format!("{{\"image_id\": {text}}}"));
-            assert_eq!(fields.id(&IMAGE_ID).unwrap(), Some(ImageId::Number(1)), "{text}");
+            assert_eq!(
+                fields.id(&IMAGE_ID).unwrap(),
+                Some(ImageId::Number(1)),
+                "{text}"
+            );
         }
         for text in ["1.5", "true", "[1]", "1e300"] {
-            let error = fields(&format!("{{\"image_id\": {text}}}")).id(&IMAGE_ID).unwrap_err();
+            let error = fields(&format!("{{\"image_id\": {text}}}"))
+                .id(&IMAGE_ID)
+                .unwrap_err();
             assert!(error.contains("a whole number or a text"), "{error}");
         }
         let text = fields(r#"{"image_id": "01"}"#).id(&IMAGE_ID).unwrap();

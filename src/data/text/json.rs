@@ -31,7 +31,9 @@ pub fn read_entry(text: &str) -> Result<Entry, String> {
         .or_else(|_| read_document(text.as_bytes()))
         .map_err(|error| {
             // A line has no lines of its own.
-            let message = error.to_string().replace(" at line 1 column ", " at column ");
+            let message = error
+                .to_string()
+                .replace(" at line 1 column ", " at column ");
             format!("is not JSON: {message}")
         })
 }
@@ -179,7 +181,8 @@ mod tests {
     #[test]
     fn pythons_words_become_null_outside_strings_alone() {
         let text = r#"{"a": NaN, "b": [-Infinity,Infinity,-1,Infinit], "NaN \" é NaN": "-Infinity\\", "c": NaN}"#;
-        let expected = r#"{"a": null, "b": [null,null,-1,Infinit], "NaN \" é NaN": "-Infinity\\", "c": null}"#;
+        let expected =
+            r#"{"a": null, "b": [null,null,-1,Infinit], "NaN \" é NaN": "-Infinity\\", "c": null}"#;
         for size in [1, 2, 3, 5, 8, 100] {
             assert_eq!(standard(text.as_bytes(), size).unwrap(), expected, "{size}");
         }
@@ -198,21 +201,35 @@ mod tests {
             let error = standard(b"[\0\n\0", size).unwrap_err().to_string();
             assert!(error.contains("line 1 has a NUL byte"), "{error}");
         }
-        let error = read_document::<Entry>(&b"\n[\"\xe9\"]"[..]).unwrap_err().to_string();
+        let error = read_document::<Entry>(&b"\n[\"\xe9\"]"[..])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("line 2 has the byte"), "{error}");
     }
 
     #[test]
     fn an_entry_is_read_or_refused_in_a_line() {
-        assert!(matches!(read_entry(r#"{"caption": NaN}"#), Ok(Entry::Fields(_))));
+        assert!(matches!(
+            read_entry(r#"{"caption": NaN}"#),
+            Ok(Entry::Fields(_))
+        ));
         let error = read_entry("{\"caption\"").unwrap_err();
-        assert!(error.contains("at column 10") && !error.contains('\n'), "{error}");
+        assert!(
+            error.contains("at column 10") && !error.contains('\n'),
+            "{error}"
+        );
     }
 
     #[test]
     fn json_lines_are_told_from_a_document() {
         assert!(begins_with_line(b"\n{\"image\": 1}\n{\"image\": 2}").is_some());
-        for text in ["{\"image\": 1}\n", "{\n\"image\": 1}", "[1]\n[2]", "{\"image\": 1}", ""] {
+        for text in [
+            "{\"image\": 1}\n",
+            "{\n\"image\": 1}",
+            "[1]\n[2]",
+            "{\"image\": 1}",
+            "",
+        ] {
             assert!(begins_with_line(text.as_bytes()).is_none(), "{text}");
         }
     }

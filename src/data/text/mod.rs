@@ -64,7 +64,8 @@ pub fn check(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|error| not_utf8(bytes[error.valid_up_to()]))
 }
 
-const NUL: &str = "has a NUL byte, as UTF-16 without a byte-order mark and damaged files have: save it as UTF-8";
+const NUL: &str =
+    "has a NUL byte, as UTF-16 without a byte-order mark and damaged files have: save it as UTF-8";
 
 fn not_utf8(byte: u8) -> String {
     format!(
@@ -157,7 +158,13 @@ mod tests {
 
     fn utf16(text: &str, big: bool) -> Vec<u8> {
         let units = std::iter::once(0xFEFF).chain(text.encode_utf16());
-        let bytes = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+        let bytes = |unit: u16| {
+            if big {
+                unit.to_be_bytes()
+            } else {
+                unit.to_le_bytes()
+            }
+        };
         units.flat_map(bytes).collect()
     }
 
@@ -195,7 +202,10 @@ mod tests {
     #[test]
     fn what_is_no_text_is_named_with_a_fix() {
         let error = decode(b"caf\xe9").unwrap_err();
-        assert!(error.contains("0xE9") && error.contains("save it as UTF-8"), "{error}");
+        assert!(
+            error.contains("0xE9") && error.contains("save it as UTF-8"),
+            "{error}"
+        );
         let error = decode(b"a\0b\0").unwrap_err();
         assert!(error.contains("NUL") && error.contains("UTF-16"), "{error}");
         assert_eq!(decode(&utf16("é", true)).unwrap(), "é");

@@ -149,7 +149,10 @@ mod tests {
             (",", vec!["", ""]),
             ("a, \"b, c\" ,d", vec!["a", "b, c", "d"]),
             (r#""a ""b""","#, vec![r#"a "b""#, ""]),
-            (r#"a 6" pipe,"""#.trim_end_matches('"'), vec![r#"a 6" pipe"#, ""]),
+            (
+                r#"a 6" pipe,"""#.trim_end_matches('"'),
+                vec![r#"a 6" pipe"#, ""],
+            ),
             (r#""C:\dir\",x"#, vec![r"C:\dir\", "x"]),
             ("\"é, 犬\",ü", vec!["é, 犬", "ü"]),
         ] {
@@ -163,7 +166,10 @@ mod tests {
         assert_eq!(values(line, Quotes::Doubled), Err(Fault::Continued));
         let expected = ["a", "a sign \"stop\", red"];
         assert_eq!(values(line, Quotes::Escaped).unwrap(), expected);
-        assert_eq!(values(r"a\, b,\c", Quotes::Escaped).unwrap(), ["a, b", r"\c"]);
+        assert_eq!(
+            values(r"a\, b,\c", Quotes::Escaped).unwrap(),
+            ["a, b", r"\c"]
+        );
     }
 
     #[test]

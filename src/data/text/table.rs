@@ -32,8 +32,8 @@ impl Header {
     }
 
     fn with_delimiter(line: &str, delimiter: char) -> Self {
-        let fields = split(line, delimiter, Quotes::Doubled)
-            .unwrap_or_else(|_| literal(line, delimiter));
+        let fields =
+            split(line, delimiter, Quotes::Doubled).unwrap_or_else(|_| literal(line, delimiter));
         Self {
             delimiter,
             columns: fields.iter().map(|field| column(&field.value)).collect(),
@@ -269,7 +269,10 @@ impl<R: BufRead> Rows<R> {
 
     /// Whether a line is a row like the one that begins with `first`: one that a stray quote must not swallow.
     fn is_row(&self, first: &str, line: &str) -> bool {
-        let key = self.header.place(&IMAGE).or(self.header.place(&["image_id", "id"]));
+        let key = self
+            .header
+            .place(&IMAGE)
+            .or(self.header.place(&["image_id", "id"]));
         let cells = |line: &str| literal(line, self.header.delimiter);
         let kind = |cells: &[Field]| {
             let cell = key.and_then(|key| cells.get(key));

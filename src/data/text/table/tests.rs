@@ -16,7 +16,11 @@ fn rows(text: &str) -> Vec<Result<(String, Vec<String>), String>> {
             (image.to_string(), captions.collect())
         };
         let place = row.place;
-        found.push(row.fields.map(read).map_err(|error| format!("{place}: {error}")));
+        found.push(
+            row.fields
+                .map(read)
+                .map_err(|error| format!("{place}: {error}")),
+        );
     }
     found
 }
@@ -29,11 +33,26 @@ fn captions(text: &str) -> Vec<String> {
 #[test]
 fn a_table_reads_the_same_whatever_is_between_its_cells() {
     for (text, delimiter) in [
-        ("file_name,caption\na.png,\"A dog, running; fast.\"\nb.png,Two.\n", ','),
-        ("file_name;caption\r\na.png;\"A dog, running; fast.\"\r\nb.png;Two.\r\n", ';'),
-        ("File Name|Caption\na.png| A dog, running; fast.\nb.png |Two.", '|'),
-        ("\"File-Name\"\t\"caption\"\r\"a.png\"\tA dog, running; fast.\rb.png\tTwo.", '\t'),
-        ("sep=:\nimage:caption\na.png:\"A dog, running; fast.\"\nb.png:Two.", ':'),
+        (
+            "file_name,caption\na.png,\"A dog, running; fast.\"\nb.png,Two.\n",
+            ',',
+        ),
+        (
+            "file_name;caption\r\na.png;\"A dog, running; fast.\"\r\nb.png;Two.\r\n",
+            ';',
+        ),
+        (
+            "File Name|Caption\na.png| A dog, running; fast.\nb.png |Two.",
+            '|',
+        ),
+        (
+            "\"File-Name\"\t\"caption\"\r\"a.png\"\tA dog, running; fast.\rb.png\tTwo.",
+            '\t',
+        ),
+        (
+            "sep=:\nimage:caption\na.png:\"A dog, running; fast.\"\nb.png:Two.",
+            ':',
+        ),
         ("\"sep=;\"\n\nimage,caption\n", ' '),
     ] {
         if delimiter == ' ' {
@@ -49,11 +68,15 @@ fn a_table_reads_the_same_whatever_is_between_its_cells() {
 fn a_stray_quote_costs_its_own_row_alone() {
     let row = |number: usize| format!("{number:03}.png,Caption {number}.\n");
     let mut text: String = "image,caption\n".to_string() + &(0..20).map(row).collect::<String>();
-    text = text.replace("004.png,", "004.png,\"").replace("tion 12.", "tion 12.\"");
+    text = text
+        .replace("004.png,", "004.png,\"")
+        .replace("tion 12.", "tion 12.\"");
     let found = rows(&text);
     assert_eq!(found.len(), 20);
     let bad: Vec<_> = found.iter().filter_map(|row| row.as_ref().err()).collect();
-    assert!(matches!(bad[..], [error] if error.contains("row 6: opens a quote that is not closed")));
+    assert!(
+        matches!(bad[..], [error] if error.contains("row 6: opens a quote that is not closed"))
+    );
     assert_eq!(found[12].as_ref().unwrap().1, ["Caption 12.\""]);
 
     let last = rows("image,caption\na.png,A dog.\nb.png,\"Two.");
@@ -66,10 +89,16 @@ fn a_stray_quote_costs_its_own_row_alone() {
 fn a_cell_may_go_on_over_lines_and_rows_after_it_say_where_they_stand() {
     let text = "image,caption\na.png,\"A dog,\nrunning, fast\n\nand \"\"far\"\".\"\nb.png,Two.\nc.png,\"Three\n";
     let found = rows(text);
-    assert_eq!(found[0].as_ref().unwrap().1, ["A dog,\nrunning, fast\n\nand \"far\"."]);
+    assert_eq!(
+        found[0].as_ref().unwrap().1,
+        ["A dog,\nrunning, fast\n\nand \"far\"."]
+    );
     assert_eq!(found[1].as_ref().unwrap().1, ["Two."]);
     let error = found[2].as_ref().unwrap_err();
-    assert!(error.starts_with("row 4 (line 7): opens a quote"), "{error}");
+    assert!(
+        error.starts_with("row 4 (line 7): opens a quote"),
+        "{error}"
+    );
     let before = "caption,image\n\"A dog,\nrunning\",a.png\nTwo.,b.png\n";
     assert_eq!(captions(before), ["A dog,\nrunning", "Two."]);
 }
@@ -84,7 +113,10 @@ fn quotes_within_cells_are_read_as_they_were_meant() {
         (r#"6" of pipe"#, r#"6" of pipe"#),
         (r"A dog\, running", "A dog, running"),
     ] {
-        assert_eq!(captions(&format!("image,caption\na.png,{cell}\n")), [expected]);
+        assert_eq!(
+            captions(&format!("image,caption\na.png,{cell}\n")),
+            [expected]
+        );
     }
     for (cell, expected) in [
         (r#""Stop" it says"#, r#""Stop" it says"#),
@@ -108,7 +140,10 @@ fn commas_in_the_last_column_belong_to_the_caption_and_elsewhere_are_named() {
     assert_eq!(found.len(), 3, "empty rows are none");
     let found = rows("image,caption,split\na.png,A dog, running,train\n");
     let error = found[0].as_ref().unwrap_err();
-    assert!(error.contains("row 2: has 4 cells and the header 3"), "{error}");
+    assert!(
+        error.contains("row 2: has 4 cells and the header 3"),
+        "{error}"
+    );
     assert!(rows("image,caption\na.png,\"A dog\",\"two\"\n")[0].is_err());
 }
 
@@ -125,9 +160,12 @@ fn several_captions_are_taken_from_columns_and_lists() {
 
 #[test]
 fn a_row_that_is_no_text_is_named() {
-    let mut rows = open(&b"image,caption\na.png,caf\xe9\nb.png,Two.\n"[..], is_enough)
-        .unwrap()
-        .unwrap();
+    let mut rows = open(
+        &b"image,caption\na.png,caf\xe9\nb.png,Two.\n"[..],
+        is_enough,
+    )
+    .unwrap()
+    .unwrap();
     let bad = rows.next_row().unwrap().unwrap();
     assert_eq!(bad.place, "row 2");
     assert!(bad.fields.unwrap_err().contains("Windows-1252"));
