@@ -4,6 +4,7 @@
 //! Names are expanded as they are asked for, so that a list of any length, or one that is still being written, costs no
 //! memory.
 
+mod download;
 mod list;
 mod other;
 mod pattern;
@@ -13,10 +14,13 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::picture::format::READ;
+use image::RgbImage;
 
-pub use other::OtherFiles;
-pub(crate) use walk::special;
+use crate::path_text::one_line;
+use crate::picture::format::READ;
+use crate::picture::{self, PictureError};
+
+pub use other::{FileKinds, OtherFiles};
 pub use walk::{Files, files, is_hidden, is_image};
 
 /// What names an image on standard input, or a list of names there.
@@ -82,6 +86,22 @@ impl Input {
             path,
             root,
             content: Content::File,
+        }
+    }
+
+    /// Opens the image as RGB. An address is downloaded.
+    ///
+    /// # Errors
+    /// When it cannot be read or decoded; the message names it.
+    pub fn open(&self) -> Result<RgbImage, PictureError> {
+        match &self.content {
+            Content::File => picture::open(&self.path),
+            Content::Bytes(bytes) => picture::decode(bytes, &self.path),
+            Content::Url(url) => {
+                let bytes = download::download(url)
+                    .map_err(|error| PictureError::Io(self.path.clone(), error))?;
+                picture::decode(&bytes, &self.path)
+            }
         }
     }
 }
@@ -151,23 +171,6 @@ pub fn images(
         },
         error => Some(error),
     })
-}
-
-/// A path in a message: line breaks and other controls in it are escaped.
-pub fn one_line(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    match text.contains(char::is_control) {
-        true => text
-            .chars()
-            .flat_map(|c| {
-                let escaped = c.is_control();
-                let plain = (!escaped).then_some(c);
-                let escape = escaped.then(|| c.escape_default());
-                plain.into_iter().chain(escape.into_iter().flatten())
-            })
-            .collect(),
-        false => text.into_owned(),
-    }
 }
 
 fn nothing() -> Found {

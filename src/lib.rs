@@ -48,6 +48,7 @@ pub mod mapper;
 pub mod metrics;
 pub mod model_folder;
 pub mod nn;
+pub mod path_text;
 pub mod picture;
 pub mod pretrain;
 pub mod probe;

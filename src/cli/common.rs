@@ -1,6 +1,5 @@
 //! What several commands share.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -10,6 +9,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use clipcap::clip::Preprocessing;
 use clipcap::device::{DeviceChoice, Devices};
+use clipcap::guard::guarded;
+use clipcap::inputs::Input;
 use clipcap::kernels::memory::keep_freed_memory;
 use clipcap::picture::{self, PictureError};
 use clipcap::train::dashboard::{Report, Ui};
@@ -109,13 +110,32 @@ pub fn usage(kind: ErrorKind, message: &str) -> ! {
     super::Cli::command().error(kind, message).exit()
 }
 
-/// Opens pictures and cuts out what CLIP looks at, on all cores, in order. Whole pictures are in memory only one a core.
+/// Takes truncated images too.
+#[derive(Args)]
+pub struct TruncatedArg {
+    /// Take truncated images as they are, with the missing part black or gray; without it they are refused
+    #[arg(long)]
+    allow_truncated: bool,
+}
+
+impl TruncatedArg {
+    /// Makes it so for the whole program.
+    pub fn apply(&self) {
+        picture::allow_truncated(self.allow_truncated);
+    }
+}
+
+/// Opens images and cuts out what CLIP looks at, on all cores, in order: as many results as inputs. Whole images are in
+/// memory only one a core.
 pub fn open_crops(
-    paths: &[PathBuf],
+    inputs: &[&Input],
     preprocessing: &Preprocessing,
 ) -> Vec<Result<RgbImage, PictureError>> {
-    paths
-        .par_iter()
-        .map(|path| Ok(preprocessing.crop(&picture::open(path)?)))
-        .collect()
+    let open = |input: &&Input| {
+        guarded(|| Ok(preprocessing.crop(&input.open()?))).unwrap_or_else(|panicked| {
+            let path = input.path.clone();
+            Err(PictureError::Damaged(path, panicked.to_string()))
+        })
+    };
+    inputs.par_iter().map(open).collect()
 }

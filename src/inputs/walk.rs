@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::InputError;
 use crate::picture::format::{SNIFF_BYTES, has_image_ending, sniff};
+use crate::picture::special;
 
 /// Names of what desktops, tools and archivers leave beside the files people put somewhere. Names with a dot at the start
 /// are hidden too.
@@ -233,23 +234,6 @@ fn entry_kind(path: &Path, file_type: FileType, id: impl FnOnce() -> FileId) -> 
             kind: special(file_type),
         })
     }
-}
-
-/// What a file is that is neither regular nor a folder.
-pub(crate) fn special(file_type: FileType) -> &'static str {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt;
-        if file_type.is_fifo() {
-            return "a named pipe";
-        } else if file_type.is_socket() {
-            return "a socket";
-        } else if file_type.is_char_device() || file_type.is_block_device() {
-            return "a device";
-        }
-    }
-    let _ = file_type;
-    "a special file"
 }
 
 pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> InputError {

@@ -5,14 +5,15 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::Caption;
-use clipcap::inputs::Input;
+use clipcap::inputs::{FileKinds, Input, OtherFiles};
 use clipcap::results::{self, Layout, Place, ResultsFile, Sidecars};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
+use super::loading::Failure;
 use crate::cli::common::usage;
 
 #[derive(Args)]
@@ -23,7 +24,7 @@ pub struct OutputArgs {
     /// File for the captions instead of standard output, continued when it is there; with --format sidecar a folder
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// Begin --output anew, or caption pictures again that have a sidecar
+    /// Begin --output anew, or caption images again that have a sidecar
     #[arg(long)]
     overwrite: bool,
 }
@@ -36,7 +37,7 @@ enum Format {
     Jsonl,
     /// A table with a header
     Csv,
-    /// A .txt beside each picture, or in the --output folder
+    /// A .txt beside each image, or in the --output folder
     Sidecar,
 }
 
@@ -62,14 +63,14 @@ impl OutputArgs {
     }
 }
 
-/// Which pictures are to be captioned.
+/// Which images are to be captioned.
 pub enum Wanted {
-    /// Those whose names are not among these.
-    AllBut(HashSet<String>),
+    /// Those whose names, as the file has them, are not among these.
+    AllBut(Layout, HashSet<String>),
     Sidecars(Sidecars),
 }
 
-/// What is to be done about one picture.
+/// What is to be done about one image.
 pub enum Wish {
     /// Caption it, into this file if into one of its own.
     Caption(Option<PathBuf>),
@@ -81,8 +82,8 @@ pub enum Wish {
 impl Wanted {
     pub fn wish(&mut self, input: &Input) -> Wish {
         match self {
-            Self::AllBut(done) if done.contains(&input.path.display().to_string()) => Wish::Keep,
-            Self::AllBut(_) => Wish::Caption(None),
+            Self::AllBut(layout, done) if done.contains(&layout.name(&input.path)) => Wish::Keep,
+            Self::AllBut(..) => Wish::Caption(None),
             Self::Sidecars(sidecars) => match sidecars.place(input) {
                 Place::Write(path) => Wish::Caption(Some(path)),
                 Place::Kept => Wish::Keep,
@@ -99,6 +100,8 @@ pub struct Output {
     captioned: usize,
     kept: usize,
     failed: usize,
+    /// Those of them that are of a format that is not read.
+    refused: FileKinds,
 }
 
 enum Sink {
@@ -108,7 +111,7 @@ enum Sink {
 }
 
 impl Output {
-    /// Opens the output, and tells which pictures it lacks.
+    /// Opens the output, and tells which images it lacks.
     pub fn open(
         args: &OutputArgs,
         num_captions: usize,
@@ -119,13 +122,13 @@ impl Output {
                 let sidecars = Sidecars::new(folder.clone(), args.overwrite);
                 (Sink::Sidecars, Wanted::Sidecars(sidecars))
             }
-            (Some(layout), None) => (Sink::Stdout(layout), Wanted::AllBut(HashSet::new())),
+            (Some(layout), None) => (Sink::Stdout(layout), Wanted::AllBut(layout, HashSet::new())),
             (Some(layout), Some(path)) => {
                 if args.overwrite {
                     remove(path)?;
                 }
                 let (file, done) = ResultsFile::open(path, layout, num_captions)?;
-                (Sink::File(layout, file), Wanted::AllBut(done))
+                (Sink::File(layout, file), Wanted::AllBut(layout, done))
             }
         };
         let mut output = Self {
@@ -134,6 +137,7 @@ impl Output {
             captioned: 0,
             kept: 0,
             failed: 0,
+            refused: FileKinds::default(),
         };
         if let Sink::Stdout(layout) = output.sink {
             output.lines = layout.head()?;
@@ -151,7 +155,7 @@ impl Output {
         self.captioned += 1;
         match (&self.sink, target) {
             (Sink::Stdout(layout) | Sink::File(layout, _), _) => {
-                self.lines += &layout.captions(&image.display().to_string(), captions)?;
+                self.lines += &layout.captions(&layout.name(image), captions)?;
                 Ok(())
             }
             (Sink::Sidecars, Some(path)) => Sidecars::write(path, captions),
@@ -159,24 +163,27 @@ impl Output {
         }
     }
 
-    /// A picture without captions: a line of the output where that has a place for it, else one on standard error.
-    pub fn error(&mut self, image: &Path, reason: &str, bar: &ProgressBar) -> Result<()> {
+    /// An input without captions: a line of the output where that has a place for it, else one on standard error.
+    pub fn error(&mut self, failure: &Failure, bar: &ProgressBar) -> Result<()> {
         self.failed += 1;
+        if let Some(format) = failure.format {
+            self.refused.note(format, &failure.name);
+        }
         let line = match &self.sink {
             Sink::Stdout(layout) | Sink::File(layout, _) => {
-                layout.error(&image.display().to_string(), reason)?
+                layout.error(&layout.name(&failure.name), &failure.reason)?
             }
             Sink::Sidecars => String::new(),
         };
         let told = matches!(self.sink, Sink::Stdout(_)) && !line.is_empty();
         if !told {
-            bar.suspend(|| eprintln!("error: {reason}"));
+            bar.suspend(|| eprintln!("error: {}", failure.reason));
         }
         self.lines += &line;
         Ok(())
     }
 
-    /// Writes the lines so far. `kept`: pictures passed over since the last time.
+    /// Writes the lines so far. `kept`: images passed over since the last time.
     pub fn flush(&mut self, kept: usize) -> Result<()> {
         self.kept += kept;
         let lines = std::mem::take(&mut self.lines);
@@ -205,30 +212,44 @@ impl Output {
         let (bar, template) = match count {
             Some(count) => (
                 ProgressBar::new(count as u64),
-                "{bar:30} {human_pos}/{human_len} pictures, {rate}, {eta} left",
+                "{bar:30} {human_pos}/{human_len} images, {rate}, {eta} left",
             ),
             None => (
                 ProgressBar::new_spinner(),
-                "{spinner} {human_pos} pictures, {rate}",
+                "{spinner} {human_pos} images, {rate}",
             ),
         };
         bar.with_style(style(template))
     }
 
-    /// Says on standard error what was passed over, and chooses the exit code.
-    pub fn finish(self) -> ExitCode {
+    /// Says on standard error what was passed over, and chooses the exit code. `inputs`: how many there were.
+    ///
+    /// # Errors
+    /// When an input had no answer.
+    pub fn finish(self, inputs: usize, others: &OtherFiles) -> Result<ExitCode> {
+        let answers = self.captioned + self.kept + self.failed;
+        ensure!(
+            answers == inputs,
+            "{inputs} inputs had {answers} answers: run again, with --output to go on"
+        );
         if self.kept > 0 {
             eprintln!(
-                "{} pictures had their captions and were left alone (--overwrite captions them again)",
+                "{} images had their captions and were left alone (--overwrite captions them again)",
                 self.kept
             );
         }
-        if self.failed == 0 {
-            return ExitCode::SUCCESS;
+        if others.count() > 0 {
+            eprintln!("{others}");
         }
-        let all = self.captioned + self.kept + self.failed;
-        eprintln!("{} of {all} pictures could not be captioned", self.failed);
-        ExitCode::FAILURE
+        if self.failed == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprint!("{} of {inputs} images could not be captioned", self.failed);
+        match self.refused.count() {
+            0 => eprintln!(),
+            _ => eprintln!(", among them {}", self.refused),
+        }
+        Ok(ExitCode::FAILURE)
     }
 }
 
@@ -244,7 +265,7 @@ fn remove(path: &Path) -> Result<()> {
 fn style(template: &str) -> ProgressStyle {
     let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         // A failed write shows as a missing number, and is no reason to stop.
-        let _ = write!(out, "{:.1} pictures/s", state.per_sec());
+        let _ = write!(out, "{:.1} images/s", state.per_sec());
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
