@@ -43,6 +43,8 @@ struct Candidate {
 /// Candidates beside their references, and what has none.
 #[derive(Clone, Debug)]
 pub struct Joined {
+    /// The file of candidates.
+    pub file: PathBuf,
     /// In the references' order.
     pub images: Vec<EvaluatedImage>,
     /// Images with references and without a candidate.
@@ -104,7 +106,7 @@ impl Candidates {
         if captions.is_empty() {
             let failed = match items.failed {
                 0 => String::new(),
-                failed => format!(": all of its {failed} images failed"),
+                failed => format!(": all {failed} images failed"),
             };
             bail!("{file} holds no caption{failed}");
         }
@@ -181,6 +183,7 @@ pub fn join(
     )?;
     let (images, referenced) = (beside(references, &said), references.count());
     let joined = Joined {
+        file: candidates.path.clone(),
         missing: referenced - images.len(),
         referenced,
         images,
@@ -232,14 +235,16 @@ impl Joined {
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks: Vec<String> = self.left_out.lines().collect();
         if self.failed > 0 {
+            let file = self.file.display();
             remarks.push(format!(
-                "{} images could not be captioned, and have no candidate",
+                "{file}: {} images could not be captioned, and have no candidate",
                 self.failed
             ));
         }
         if self.missing > 0 {
             remarks.push(format!(
-                "{} of {} images with references have no candidate: {} are scored",
+                "{}: {} of {} images with references have no candidate; {} are scored",
+                self.file.display(),
                 self.missing,
                 self.referenced,
                 self.images.len()

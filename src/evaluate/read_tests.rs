@@ -108,7 +108,7 @@ fn what_is_wrong_with_a_file_is_said_with_the_entry() {
         (r#"["a"]"#, "entry 1: is \"a\" and not an object"),
         (
             r#"[{"image": "a.jpg", "error": "gone"}]"#,
-            "holds no caption: all of its 1 images failed",
+            "holds no caption: all 1 images failed",
         ),
     ];
     for (text, expected) in cases {

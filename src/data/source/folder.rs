@@ -14,6 +14,7 @@ use crate::data::text::cell::{Entry, Fields};
 use crate::data::text::json::read_entry;
 use crate::data::text::{self, Lines, clean, decode};
 use crate::inputs::{self, is_image};
+use crate::path_text::one_line;
 
 /// Largest text beside an image that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
@@ -70,7 +71,7 @@ pub fn read(root: &Path, collector: &mut Collector) -> Result<()> {
                     }
                 }
                 Err(reason) => {
-                    let line = format!("{}: {reason}", inputs::one_line(text));
+                    let line = format!("{}: {reason}", one_line(text));
                     collector.lose(place, line);
                 }
             }
