@@ -207,10 +207,10 @@ fn find(key: &Key, references: &References, names: &FileNames) -> Result<Option<
         Key::Id(id) => match (references.index.get(id), id) {
             (Some(&place), _) => Ok(Some(place)),
             // Some write the name of the file where COCO has its id.
-            (None, ImageId::Text(name)) => names.find(name),
+            (None, ImageId::Text(name)) => names.find(name, references),
             (None, ImageId::Number(_)) => Ok(None),
         },
-        Key::File(name) => names.find(name),
+        Key::File(name) => names.find(name, references),
     }
 }
 

@@ -58,6 +58,43 @@ impl References {
         Ok(references)
     }
 
+    /// Reads the images of such a file, whatever is said of them; each must have a file's name.
+    ///
+    /// # Errors
+    /// When the file cannot be read, names no files, or too many of its entries cannot be used.
+    pub(super) fn load_images(path: &Path) -> Result<Self> {
+        let mut references = Self {
+            path: path.to_path_buf(),
+            ..Self::default()
+        };
+        let file = path.display().to_string();
+        let items = match contents(path)? {
+            Contents::Coco(coco) => {
+                let images =
+                    (coco.images).with_context(|| format!("{file}: {}", no_list("images")))?;
+                let mut items = Items::default();
+                for (i, image) in images.into_iter().enumerate() {
+                    let place = format!("image {} of `images`", i + 1);
+                    let listed = references
+                        .list(&place, image.id, image.file_name, &file, &mut items)
+                        .with_context(|| file.clone())?;
+                    items.total += usize::from(listed.is_some());
+                }
+                items
+            }
+            Contents::Rows(items) => references.add_rows(items),
+        };
+        items.left_out.check(&file, items.total, FIX)?;
+        if references
+            .images
+            .iter()
+            .all(|image| image.file_name.is_none())
+        {
+            bail!("{file} names no files: give one that has a `file_name` for each id");
+        }
+        Ok(references)
+    }
+
     /// References that are at hand: id, file and captions of each image.
     pub fn new(path: &Path, images: Vec<(ImageId, Option<String>, Vec<String>)>) -> Self {
         let mut references = Self {
@@ -88,7 +125,6 @@ impl References {
     }
 
     fn add_coco(&mut self, file: CocoFile, path: &str) -> Result<Items> {
-        let no_list = |name| format!("it is not a COCO annotation file: it has no list `{name}`");
         let images = file.images.with_context(|| no_list("images"))?;
         let has_sentences = images.iter().any(|image| !image.sentences.is_empty());
         if file.annotations.is_none() && !has_sentences {
@@ -96,24 +132,14 @@ impl References {
         }
         let mut items = Items::default();
         for (i, image) in images.into_iter().enumerate() {
-            let place = || format!("image {} of `images`", i + 1);
-            let id = match image.id {
-                Ok(id) => id,
-                Err(reason) => {
-                    items.leave_out(path, &place(), &reason);
-                    continue;
-                }
+            let place = format!("image {} of `images`", i + 1);
+            let Some(id) = self.list(&place, image.id, image.file_name, path, &mut items)? else {
+                continue;
             };
-            if let Some(&before) = self.index.get(&id)
-                && self.images[before].file_name != image.file_name
-            {
-                bail!("{} has the id {id} a second time", place());
-            }
-            self.image(id.clone(), image.file_name);
             for sentence in image.sentences {
                 match sentence {
                     Ok(caption) => self.add(&id, caption, &mut items),
-                    Err(reason) => items.leave_out(path, &place(), &reason),
+                    Err(reason) => items.leave_out(path, &place, &reason),
                 }
             }
         }
@@ -135,6 +161,31 @@ impl References {
             }
         }
         Ok(items)
+    }
+
+    /// Adds an entry of `images`; `None` when it cannot be used.
+    fn list(
+        &mut self,
+        place: &str,
+        id: Result<ImageId, String>,
+        file_name: Option<String>,
+        path: &str,
+        items: &mut Items,
+    ) -> Result<Option<ImageId>> {
+        let id = match id {
+            Ok(id) => id,
+            Err(reason) => {
+                items.leave_out(path, place, &reason);
+                return Ok(None);
+            }
+        };
+        if let Some(&before) = self.index.get(&id)
+            && self.images[before].file_name != file_name
+        {
+            bail!("{place} has the id {id} a second time");
+        }
+        self.image(id.clone(), file_name);
+        Ok(Some(id))
     }
 
     fn add(&mut self, id: &ImageId, caption: String, items: &mut Items) {
@@ -181,39 +232,39 @@ impl References {
     }
 }
 
-/// Images of references by the last part of their files' names.
-pub(crate) struct FileNames<'a> {
-    references: &'a References,
-    by_base: HashMap<&'a str, Vec<usize>>,
+fn no_list(name: &str) -> String {
+    format!("it is not a COCO annotation file: it has no list `{name}`")
 }
 
-impl<'a> FileNames<'a> {
-    pub(crate) fn new(references: &'a References) -> Self {
-        let mut by_base: HashMap<&str, Vec<usize>> = HashMap::new();
+/// Images of references by the last part of their files' names.
+#[derive(Clone, Debug)]
+pub(super) struct FileNames {
+    by_base: HashMap<String, Vec<usize>>,
+}
+
+impl FileNames {
+    pub(super) fn new(references: &References) -> Self {
+        let mut by_base: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, image) in references.images.iter().enumerate() {
             if let Some(name) = &image.file_name {
-                by_base.entry(base(name)).or_default().push(place);
+                let places = by_base.entry(base(name).to_string()).or_default();
+                places.push(place);
             }
         }
-        Self {
-            references,
-            by_base,
-        }
+        Self { by_base }
     }
 
-    /// The id of the image whose file this path leads to; `None` when the references have none.
+    /// The place of an image of these references by its id, or by its file's name, or by the number in COCO's name of it
+    /// where the references name no files.
     ///
     /// # Errors
     /// When several files may be meant.
-    pub(crate) fn id(&self, path: &str) -> Result<Option<&'a ImageId>, String> {
-        let place = self.find(path)?;
-        Ok(place.map(|place| &self.references.images[place].id))
-    }
-
-    /// The place of an image by its id, or by its file's name, or by the number in COCO's name of it where the references
-    /// name no files.
-    pub(super) fn find(&self, path: &str) -> Result<Option<usize>, String> {
-        let index = &self.references.index;
+    pub(super) fn find(
+        &self,
+        path: &str,
+        references: &References,
+    ) -> Result<Option<usize>, String> {
+        let index = &references.index;
         if let Some(&place) = index.get(&ImageId::parse(path)) {
             return Ok(Some(place));
         }
@@ -227,19 +278,19 @@ impl<'a> FileNames<'a> {
         if let [place] = places[..] {
             return Ok(Some(place));
         }
-        let name = |place: &usize| {
-            let name = self.references.images[*place].file_name.as_deref();
+        let name = |place: usize| {
+            let name = references.images[place].file_name.as_deref();
             name.unwrap_or_default()
         };
         let fitting: Vec<usize> = (places.iter().copied())
-            .filter(|place| end_alike(path, name(place)))
+            .filter(|&place| end_alike(path, name(place)))
             .collect();
         match fitting[..] {
             [place] => Ok(Some(place)),
             _ => Err(format!(
                 "{path} may be {} or {}: give the image's id instead",
-                name(&places[0]),
-                name(&places[1])
+                name(places[0]),
+                name(places[1])
             )),
         }
     }

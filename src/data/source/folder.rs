@@ -14,7 +14,7 @@ use crate::data::text::cell::{Entry, Fields};
 use crate::data::text::json::read_entry;
 use crate::data::text::{self, Lines, clean, decode};
 use crate::inputs::{self, is_image};
-use crate::path_text::one_line;
+use crate::path_text;
 
 /// Largest text beside an image that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
@@ -71,7 +71,7 @@ pub fn read(root: &Path, collector: &mut Collector) -> Result<()> {
                     }
                 }
                 Err(reason) => {
-                    let line = format!("{}: {reason}", one_line(text));
+                    let line = format!("{}: {reason}", path_text::one_line(text));
                     collector.lose(place, line);
                 }
             }
@@ -130,15 +130,7 @@ fn sort(path: &Path) -> Result<Kind, inputs::InputError> {
 
 /// A file's name within a folder. Names that are no text stay different from each other.
 fn name_in(root: &Path, file: &Path) -> String {
-    let name = file.strip_prefix(root).unwrap_or(file).as_os_str();
-    let mut text = String::new();
-    for chunk in name.as_encoded_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
+    path_text::text(file.strip_prefix(root).unwrap_or(file))
 }
 
 fn read_text(path: &Path) -> Result<Vec<String>, String> {
