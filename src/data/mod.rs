@@ -13,3 +13,4 @@ pub mod picture_source;
 pub mod scenes;
 pub mod source;
 pub mod split;
+pub mod unreadable;

@@ -15,6 +15,7 @@ use crate::data::picture_source::PictureSource;
 use crate::data::scenes::{self, Kind};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
+use crate::data::unreadable;
 use crate::decode::Strategy;
 use crate::engine::WeightType;
 use crate::model_folder::ModelFolder;
@@ -85,7 +86,7 @@ pub struct CaptionedPart {
 /// Captions the part and writes `predictions-<part>.json` into `output`.
 ///
 /// # Errors
-/// When data or model cannot be read, or a picture cannot.
+/// When data or model cannot be read, or too many images cannot; others are named and left out.
 pub fn caption(
     split: &CaptionSplit,
     output: &Path,
@@ -122,13 +123,12 @@ pub fn caption(
             report(&format!("embedded {done}/{total} images"));
         }
     })?;
-    if let Some(error) = seen.unreadable.first() {
-        bail!(
-            "{} of {total} pictures cannot be read: {error}",
-            seen.unreadable.len()
-        );
-    }
-    let rows: Vec<Embedding> = seen.rows.into_iter().flatten().collect();
+    unreadable::check(&seen.unreadable, total, split.data.display(), report)?;
+    let readable = images.into_iter().zip(seen.rows);
+    let (images, rows): (Vec<CaptionedImage>, Vec<Embedding>) = readable
+        .filter_map(|(image, row)| Some((image, row?)))
+        .unzip();
+    let total = images.len();
     let weights = WeightType::default_for(split.device);
     let reader = CaptionReader::load(&folder, split.device, weights)?;
     let decode = reader.decode_config(split.strategy.clone());
