@@ -22,7 +22,7 @@ use clipcap::metrics::bootstrap::Bootstrap;
 use clipcap::train::caption::DATASET;
 use serde::Serialize;
 
-use super::common::{DeviceArg, usage};
+use super::common::{DeviceArg, TruncatedArg, usage};
 
 /// Images listed by --compare.
 const MOVED: usize = 10;
@@ -109,6 +109,8 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    truncated: TruncatedArg,
+    #[command(flatten)]
     device: DeviceArg,
 }
 
@@ -158,7 +160,8 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     if let Some(files) = &args.compare {
         return run_compare(&args, &options, &files[0], &files[1]);
     }
-    let loaded = match (&args.candidates, &args.references, &args.model) {
+    args.truncated.apply();
+    let mut loaded = match (&args.candidates, &args.references, &args.model) {
         (Some(candidates), Some(references), _) => from_file(&args, candidates, references)?,
         (_, _, Some(model)) => from_model(&args, model)?,
         _ => usage(
@@ -181,10 +184,11 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
             };
             clip_score::score(
                 model,
-                &loaded.images,
+                &mut loaded.images,
                 pictures,
                 &args.device.resolve()?,
                 &progress,
+                &|line| eprintln!("{line}"),
             )?
         }
         None => Vec::new(),

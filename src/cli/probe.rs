@@ -18,7 +18,7 @@ use clipcap::train::caption::DATASET;
 use clipcap::train::run;
 use serde_json::json;
 
-use super::common::{DeviceArg, SAMPLE_MODEL, UiArg, interruptible, report, usage};
+use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, UiArg, interruptible, report, usage};
 use super::pretrain::encoder::SettingArgs;
 
 /// Classes in the printed table; with more the report has them.
@@ -82,6 +82,8 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value = "auto")]
     ui: UiArg,
     #[command(flatten)]
+    truncated: TruncatedArg,
+    #[command(flatten)]
     device: DeviceArg,
 }
 
@@ -138,6 +140,7 @@ impl ProbeArgs {
 }
 
 pub fn run(args: ProbeArgs) -> Result<ExitCode> {
+    args.truncated.apply();
     if args.neighbours == 0 {
         usage(
             ErrorKind::InvalidValue,
@@ -155,7 +158,7 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     }
     let device = args.device.resolve()?;
     let sizes = args.changed(EncoderRunConfig::simclr(args.data.clone()));
-    let set = sizes.load_set(Path::new(DATASET))?;
+    let set = sizes.load_set(Path::new(DATASET), &|line| report()(line))?;
     let choice = EncoderChoice::from(&*args.encoder);
     let encoder = choice.load(sizes.image_size, &set, &device)?;
     let embedded = embed(&encoder, &set, &report())?;

@@ -16,3 +16,4 @@ pub mod shard_file;
 pub mod source;
 pub mod split;
 pub mod text;
+pub mod unreadable;

@@ -42,8 +42,12 @@ impl PictureSource {
         }
     }
 
-    /// Adds to a hash what tells this picture from another: its place, and its file's size and time of change.
+    /// Adds to a hash what tells this picture from another: its place, its file's size and time of change, and whether
+    /// it is taken though it is truncated.
     pub fn fingerprint(&self, hash: &mut Sha256) {
+        if picture::allows_truncated() {
+            hash.update("truncated");
+        }
         let path = match self {
             Self::File(path) => path,
             Self::Member {

@@ -11,11 +11,11 @@ use crate::captioner::{CaptionReader, ImageEncoder};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings;
-use crate::data::left_out::LeftOut;
 use crate::data::picture_source::PictureSource;
 use crate::data::scenes::{self, Kind};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
+use crate::data::unreadable;
 use crate::decode::Strategy;
 use crate::engine::WeightType;
 use crate::model_folder::ModelFolder;
@@ -86,7 +86,7 @@ pub struct CaptionedPart {
 /// Captions the part and writes `predictions-<part>.json` into `output`.
 ///
 /// # Errors
-/// When data or model cannot be read, or too many of the images cannot.
+/// When data or model cannot be read, or too many images cannot; others are named and left out.
 pub fn caption(
     split: &CaptionSplit,
     output: &Path,
@@ -123,21 +123,16 @@ pub fn caption(
             report(&format!("embedded {done}/{total} images"));
         }
     })?;
-    let mut left_out = LeftOut::default();
-    for error in &seen.unreadable {
-        left_out.note(|| error.to_string());
-    }
-    left_out.lines().for_each(|line| report(&line));
-    left_out.check(&split.data.display().to_string(), total, "check --images")?;
-    let (images, rows): (Vec<CaptionedImage>, Vec<Embedding>) = (images.into_iter())
-        .zip(seen.rows)
+    unreadable::check(&seen.unreadable, total, split.data.display(), report)?;
+    let readable = images.into_iter().zip(seen.rows);
+    let (images, rows): (Vec<CaptionedImage>, Vec<Embedding>) = readable
         .filter_map(|(image, row)| Some((image, row?)))
         .unzip();
+    let total = images.len();
     let weights = WeightType::default_for(split.device);
     let reader = CaptionReader::load(&folder, split.device, weights)?;
     let decode = reader.decode_config(split.strategy.clone());
-    let readable = images.len();
-    let mut results = Vec::with_capacity(readable);
+    let mut results = Vec::with_capacity(total);
     for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {
         let rows: Vec<Vec<f32>> = rows.iter().map(Embedding::read).collect::<Result<_>>()?;
         for (image, captions) in images.iter().zip(reader.caption(&rows, &decode)?) {
@@ -150,7 +145,7 @@ pub fn caption(
                 caption: best.caption,
             });
         }
-        report(&format!("captioned {}/{readable} images", results.len()));
+        report(&format!("captioned {}/{total} images", results.len()));
     }
     let path = output.join(format!("predictions-{}.json", split.part));
     write_results(&path, &results)?;

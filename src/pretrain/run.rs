@@ -10,6 +10,7 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use burn::train::{ExecutionStrategy, Interrupter};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -18,10 +19,13 @@ use super::contrastive::CLIP_MAX_FACTOR;
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
 use crate::clip::Preprocessing;
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
+use crate::data::picture_source::PictureSource;
 use crate::data::scenes;
 use crate::data::source;
+use crate::data::unreadable;
 use crate::files;
 use crate::model_folder::{self, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file};
+use crate::picture::PictureError;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::config::BestBy;
 use crate::train::dashboard::{Report, Ui};
@@ -189,7 +193,7 @@ impl PretrainData {
     }
 
     /// Pictures with captions, for training and for validation.
-    fn pairs(&self, report: &Report) -> Result<(Pairs, Pairs)> {
+    fn pairs(&self, report: &dyn Fn(&str)) -> Result<(Pairs, Pairs)> {
         match self {
             Self::Scenes { count } => {
                 let count = count / scenes::SIBLINGS;
@@ -202,15 +206,36 @@ impl PretrainData {
                 Ok((scenes(0, count - valid), scenes(count - valid, valid)))
             }
             Self::Files { captions, images } => {
-                let found = source::load_and_report(captions, images, &|line| report(line))?;
+                let found = source::load_and_report(captions, images, report)?;
                 let mut files: Vec<_> = (found.images.into_iter())
                     .filter_map(|image| Some((image.picture?, image.captions)))
                     .collect();
+                keep_readable(&mut files, captions, report)?;
                 let valid = files.split_off(files.len() - files.len() / VALIDATION);
                 Ok((Pairs::Files(Arc::new(files)), Pairs::Files(Arc::new(valid))))
             }
         }
     }
+}
+
+/// Takes out the images that cannot be read, each of which is opened for it and named.
+///
+/// # Errors
+/// When there are too many of them; see [`unreadable`].
+fn keep_readable(
+    files: &mut Vec<(PictureSource, Vec<String>)>,
+    data: &Path,
+    report: &dyn Fn(&str),
+) -> Result<()> {
+    let errors: Vec<Option<PictureError>> = files
+        .par_iter()
+        .map(|(source, _)| source.open().err())
+        .collect();
+    let unreadable: Vec<&PictureError> = errors.iter().flatten().collect();
+    unreadable::check(&unreadable, files.len(), data.display(), report)?;
+    let mut errors = errors.iter();
+    files.retain(|_| errors.next().is_some_and(Option::is_none));
+    Ok(())
 }
 
 /// Trains CLIP and puts it into the model folder.
@@ -237,7 +262,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         PretrainData::Scenes { .. } => config.batch_size.div_ceil(scenes::SIBLINGS),
         PretrainData::Files { .. } => config.batch_size,
     };
-    let (train, valid) = config.data.pairs(&context.report)?;
+    let (train, valid) = config.data.pairs(&|line| (context.report)(line))?;
     let loader = |pairs: Pairs, order| {
         let dataset = PairDataset {
             pairs,

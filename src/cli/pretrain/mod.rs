@@ -15,7 +15,7 @@ use clipcap::train::run;
 
 use encoder::EncoderArgs;
 
-use super::common::{RunArgs, interruptible, report};
+use super::common::{RunArgs, TruncatedArg, interruptible, report};
 
 /// Train CLIP, GPT-2 or another picture encoder from scratch
 #[derive(Args)]
@@ -73,6 +73,8 @@ struct TargetArgs {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     #[command(flatten)]
+    truncated: TruncatedArg,
+    #[command(flatten)]
     run: RunArgs,
 }
 
@@ -105,6 +107,7 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         Target::Resnet18(args) => return encoder::run(&args, EncoderRunConfig::resnet18),
         Target::Pca(args) => return encoder::run(&args, EncoderRunConfig::pca),
     };
+    args.truncated.apply();
     let config = args.apply(config);
     let device = args.run.device.resolve()?;
     let folder = run::create(Path::new(run::ARTIFACTS), kind, args.run.name.as_deref())?;
