@@ -5,6 +5,7 @@
 
 mod bmp;
 pub mod format;
+mod icon;
 mod jpeg;
 mod tiff;
 
@@ -187,10 +188,10 @@ fn decode_unguarded(bytes: &[u8], path: &Path) -> Result<RgbImage, PictureError>
     if format == ImageFormat::Jpeg && !allows_truncated() && !jpeg::is_whole(bytes) {
         return Err(PictureError::Truncated(name()));
     }
-    let bytes = match format {
-        ImageFormat::Bmp => bmp::windows_bitmap(bytes),
-        ImageFormat::Ico => bmp::icon(bytes),
-        _ => Cow::Borrowed(bytes),
+    let (bytes, format) = match format {
+        ImageFormat::Bmp => (bmp::windows_bitmap(bytes), format),
+        ImageFormat::Ico => icon::largest(bytes),
+        _ => (Cow::Borrowed(bytes), format),
     };
     let failed = |error: ImageError| match error {
         ImageError::Unsupported(_) => PictureError::Unsupported(name(), form(format)),

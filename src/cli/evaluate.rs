@@ -13,7 +13,7 @@ use clipcap::decode::Strategy;
 use clipcap::evaluate::clip_score;
 use clipcap::evaluate::compare::compare;
 use clipcap::evaluate::model::{CaptionSplit, Part, caption};
-use clipcap::evaluate::read::{Candidates, EvaluatedImage, References, join};
+use clipcap::evaluate::read::{Candidates, EvaluatedImage, Joined, References, join};
 use clipcap::evaluate::report::{self, ReportHead};
 use clipcap::evaluate::score::{Evaluation, ScoreOptions, score};
 use clipcap::evaluate::table::{self, Style};
@@ -22,27 +22,34 @@ use clipcap::metrics::bootstrap::Bootstrap;
 use clipcap::train::caption::DATASET;
 use serde::Serialize;
 
-use super::common::{DeviceArg, usage};
+use super::common::{DeviceArg, TruncatedArg, usage};
 
 /// Images listed by --compare.
 const MOVED: usize = 10;
 
-/// Score captions against what people said: a results file, or a model on a part of a data set
+/// Score captions against reference captions: a results file, or a model on a part of a data set
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     clipcap evaluate --candidates results.json --references captions_val2017.json\n  \
+    clipcap evaluate --candidates captions.jsonl --references captions_val2017.json   (what `infer` wrote)\n  \
     clipcap evaluate --model artifacts/train-1/best --split test --report report.html\n  \
     clipcap evaluate --compare old.json new.json --references captions_val2017.json\n\n\
+    Captions and references are joined by image id, or where the captions name files, as those of `infer` do, by the last\n\
+    part of the file's name and the references' file_name. More than a tenth of entries that cannot be used, or of images\n\
+    without a caption, is an error.\n\n\
     BLEU, ROUGE-L and CIDEr are pycocoevalcap's, to the last digits. METEOR needs its data (68 MB, LGPL), which does not come\n\
     with this program: give --meteor-data the folder pycocoevalcap/meteor of its Python package. SPICE is not here: it needs a\n\
     dependency parser with 400 MB of models.")]
 pub struct EvaluateArgs {
-    /// Captions to score: COCO results, JSON Lines or CSV with image_id and caption
+    /// Captions to score: COCO results, JSON Lines or a table with image_id (or image) and caption, or infer's output
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "compare"], requires = "references")]
     candidates: Option<PathBuf>,
-    /// What people said: COCO annotations, JSON Lines or CSV
+    /// Reference captions: COCO annotations, Karpathy's splits, JSON Lines or a table
     #[arg(long, value_name = "FILE")]
     references: Option<PathBuf>,
+    /// Score the images that have a caption when more than a tenth have none
+    #[arg(long, requires = "references")]
+    allow_missing: bool,
     /// Two files of captions of the same images, to be compared
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "model", requires = "references")]
     compare: Option<Vec<PathBuf>>,
@@ -102,6 +109,8 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    truncated: TruncatedArg,
+    #[command(flatten)]
     device: DeviceArg,
 }
 
@@ -151,7 +160,8 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     if let Some(files) = &args.compare {
         return run_compare(&args, &options, &files[0], &files[1]);
     }
-    let loaded = match (&args.candidates, &args.references, &args.model) {
+    args.truncated.apply();
+    let mut loaded = match (&args.candidates, &args.references, &args.model) {
         (Some(candidates), Some(references), _) => from_file(&args, candidates, references)?,
         (_, _, Some(model)) => from_model(&args, model)?,
         _ => usage(
@@ -174,10 +184,11 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
             };
             clip_score::score(
                 model,
-                &loaded.images,
+                &mut loaded.images,
                 pictures,
                 &args.device.resolve()?,
                 &progress,
+                &|line| eprintln!("{line}"),
             )?
         }
         None => Vec::new(),
@@ -202,12 +213,28 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Joins captions with references, and says what is not scored.
+fn joined(candidates: &Path, references: &References, allow_missing: bool) -> Result<Joined> {
+    let joined = join(&Candidates::load(candidates)?, references, allow_missing)?;
+    for remark in joined.remarks() {
+        eprintln!("{remark}");
+    }
+    Ok(joined)
+}
+
+/// Reads references, and says what of them cannot be used.
+fn read_references(path: &Path) -> Result<References> {
+    let references = References::load(path)?;
+    for line in references.left_out.lines() {
+        eprintln!("{line}");
+    }
+    Ok(references)
+}
+
 fn from_file(args: &EvaluateArgs, candidates: &Path, references: &Path) -> Result<Loaded> {
+    let read = read_references(references)?;
     Ok(Loaded {
-        images: join(
-            &Candidates::load(candidates)?,
-            &References::load(references)?,
-        )?,
+        images: joined(candidates, &read, args.allow_missing)?.images,
         subtitle: format!("{} against {}", candidates.display(), references.display()),
         pictures: args.images.clone(),
         metrics: None,
@@ -254,7 +281,7 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
     let part = caption(&split, &output, &|line| eprintln!("{line}"))?;
     eprintln!("captions: {}", part.path.display());
     Ok(Loaded {
-        images: join(&part.candidates, &part.references)?,
+        images: join(&part.candidates, &part.references, false)?.images,
         subtitle: format!(
             "{} on the {} part of {}",
             model.display(),
@@ -302,9 +329,9 @@ fn run_compare(
             "--compare needs --resamples of at least 1",
         );
     }
-    let references = References::load(references)?;
+    let references = read_references(references)?;
     let evaluate = |path: &Path| -> Result<Evaluation> {
-        let images = join(&Candidates::load(path)?, &references)?;
+        let images = joined(path, &references, args.allow_missing)?.images;
         // The differences get their own resamples.
         let mut options = options.clone();
         options.bootstrap.resamples = 0;

@@ -9,7 +9,7 @@ use clipcap::data::gap::Gap;
 use clipcap::train::caption::DATASET;
 use clipcap::train::dataset::embed_pairs;
 
-use super::common::{DeviceArg, SAMPLE_MODEL, report};
+use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, report};
 use super::out;
 
 /// Measure the gap between CLIP's embeddings of pictures and of their captions
@@ -33,6 +33,8 @@ pub struct GapArgs {
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     #[command(flatten)]
+    truncated: TruncatedArg,
+    #[command(flatten)]
     device: DeviceArg,
 }
 
@@ -45,6 +47,7 @@ enum Format {
 }
 
 pub fn run(args: GapArgs) -> Result<ExitCode> {
+    args.truncated.apply();
     let device = args.device.resolve()?;
     let data = args.data.as_deref().map(|data| (data, &args.images[..]));
     let (images, captions) =

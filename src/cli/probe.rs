@@ -19,7 +19,7 @@ use clipcap::train::run;
 use serde_json::json;
 
 use super::common::{
-    DeviceArg, SAMPLE_MODEL, STOPPED, UiArg, interruptible, report, run_name, usage,
+    DeviceArg, SAMPLE_MODEL, STOPPED, TruncatedArg, UiArg, interruptible, report, run_name, usage,
 };
 use super::out;
 use super::pretrain::encoder::SettingArgs;
@@ -87,6 +87,8 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value = "auto")]
     ui: UiArg,
     #[command(flatten)]
+    truncated: TruncatedArg,
+    #[command(flatten)]
     device: DeviceArg,
 }
 
@@ -148,6 +150,7 @@ impl ProbeArgs {
 }
 
 pub fn run(args: ProbeArgs) -> Result<ExitCode> {
+    args.truncated.apply();
     if args.neighbours == 0 {
         usage(
             ErrorKind::InvalidValue,
@@ -165,7 +168,7 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     }
     let device = args.device.resolve()?;
     let sizes = args.changed(EncoderRunConfig::simclr(args.data.clone()));
-    let set = sizes.load_set(Path::new(DATASET))?;
+    let set = sizes.load_set(Path::new(DATASET), &|line| report()(line))?;
     let choice = EncoderChoice::from(&*args.encoder);
     let encoder = choice.load(sizes.image_size, &set, &device)?;
     let embedded = embed(&encoder, &set, &report())?;

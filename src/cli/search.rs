@@ -29,6 +29,7 @@ pub struct SearchArgs {
 impl SearchArgs {
     /// The settings asked for.
     pub fn config(&self) -> Result<TrainConfig> {
+        self.base.truncated.apply();
         self.base.config()
     }
 

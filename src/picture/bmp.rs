@@ -1,4 +1,4 @@
-//! Bitmaps of OS/2 and cursors, put into the form that the decoder knows.
+//! Bitmaps of OS/2, put into the form that the decoder knows.
 
 use std::borrow::Cow;
 
@@ -28,12 +28,4 @@ pub fn windows_bitmap(bytes: &[u8]) -> Cow<'_, [u8]> {
     let moved = (u64::from(offset) + WINDOWS_HEADER as u64).saturating_sub(size as u64) as u32;
     file[10..14].copy_from_slice(&moved.to_le_bytes());
     Cow::Owned([&file, &header, rest].concat())
-}
-
-/// A cursor as an icon: it has a hot spot where an icon says how many colors it has.
-pub fn icon(bytes: &[u8]) -> Cow<'_, [u8]> {
-    match bytes {
-        [0, 0, 2, 0, rest @ ..] => Cow::Owned([&[0, 0, 1, 0], rest].concat()),
-        _ => Cow::Borrowed(bytes),
-    }
 }

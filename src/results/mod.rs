@@ -1,6 +1,7 @@
 //! Captions of many pictures on their way to a file: as lines, as a table, or one file a picture, and how an interrupted
 //! run is taken up again.
 
+mod coco;
 mod file;
 mod sidecar;
 
@@ -12,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::captioner::Caption;
 use crate::path_text;
 
+pub use coco::{CocoResults, CocoWanted};
 pub use file::ResultsFile;
 pub use sidecar::{Place, Sidecars};
 

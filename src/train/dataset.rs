@@ -72,10 +72,7 @@ impl Dataset {
 pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) -> Result<Dataset> {
     let report = &context.report;
     let (data, folders) = locate(&config.data, context.dataset)?;
-    let found = source::load(&data, &folders)?;
-    for line in &found.left_out.named {
-        report(&format!("left out: {line}"));
-    }
+    let found = source::load_and_report(&data, &folders, &|line| report(line))?;
     let embedder = Embedder::new(folder, context.dataset, context.devices.main(), report)?;
     let mut dataset = match config.learn_from {
         LearnFrom::Images => learn_from_images(config, &embedder, found.images, &data)?,
@@ -108,7 +105,8 @@ pub fn embed_pairs(
         None => TrainData::Sample,
     };
     let (data, folders) = locate(&data, dataset)?;
-    let mut images = source::load(&data, &folders)?.images;
+    let found = source::load_and_report(&data, &folders, &|line| report(line))?;
+    let mut images = found.images;
     images.truncate(gap::CENTER_IMAGES);
     let folder = ModelFolder::open(model)?;
     let embedder = Embedder::new(&folder, dataset, device, report)?;

@@ -2,19 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 
 use super::dashboard::Report;
 use crate::captioner::ImageEncoder;
 use crate::data::embedding_file::Embedding;
-use crate::data::embeddings::{self, Embeddings, Progress};
+use crate::data::embeddings::{self, Progress};
 use crate::data::picture_source::PictureSource;
 use crate::data::source::CaptionedImage;
+use crate::data::unreadable;
 use crate::model_folder::ModelFolder;
-
-/// Above this share of unreadable pictures a run does not begin.
-const MAX_UNREADABLE: f64 = 0.1;
 
 /// CLIP with a cache.
 pub(super) struct Embedder<'a> {
@@ -74,7 +72,8 @@ impl<'a> Embedder<'a> {
             &pictures,
             &progress,
         )?;
-        check_readable(&found, data, self.report)?;
+        let report = |line: &str| (self.report)(line);
+        unreadable::check(&found.unreadable, found.rows.len(), data.display(), &report)?;
         Ok(found.rows)
     }
 
@@ -124,25 +123,4 @@ fn pictures(images: &[&CaptionedImage]) -> Result<Vec<PictureSource>> {
             .context("is captions without pictures: give pictures too, or learn from the captions alone with --learn-from captions")
     };
     images.iter().map(picture).collect()
-}
-
-/// Names the first unreadable pictures.
-///
-/// # Errors
-/// When there are too many of them.
-fn check_readable(embedded: &Embeddings<Embedding>, data: &Path, report: &Report) -> Result<()> {
-    let (unreadable, total) = (&embedded.unreadable, embedded.rows.len());
-    for error in unreadable.iter().take(10) {
-        report(&format!("skipped {error}"));
-    }
-    if unreadable.len() as f64 > MAX_UNREADABLE * total as f64 {
-        bail!(
-            "{} of {total} images of {} cannot be read, more than {:.0}% (the first: {}): check --images",
-            unreadable.len(),
-            data.display(),
-            100.0 * MAX_UNREADABLE,
-            unreadable[0]
-        );
-    }
-    Ok(())
 }

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::Caption;
+use clipcap::evaluate::ids::ImageIds;
 use clipcap::inputs::{FileKinds, Input, OtherFiles};
-use clipcap::results::{self, Layout, Place, ResultsFile, Sidecars};
+use clipcap::results::{self, CocoResults, CocoWanted, Layout, Place, ResultsFile, Sidecars};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::loading::Failure;
@@ -24,6 +25,10 @@ pub struct OutputArgs {
     /// File for the captions instead of standard output, continued when it is there; with --format sidecar a folder
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
+    /// File that lists image ids and file names, such as COCO annotations, for --format coco [default: the number in
+    /// names such as COCO_val2014_000000391895.jpg]
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
     /// Begin --output anew, or caption images again that have a sidecar
     #[arg(long)]
     overwrite: bool,
@@ -39,6 +44,8 @@ enum Format {
     Csv,
     /// A .txt beside each image, or in the --output folder
     Sidecar,
+    /// COCO's results: one list of image_id and caption, the best caption of each image
+    Coco,
 }
 
 impl OutputArgs {
@@ -50,6 +57,9 @@ impl OutputArgs {
                 "--overwrite needs --output or --format sidecar",
             );
         }
+        if self.ids.is_some() && self.format != Format::Coco {
+            usage(ErrorKind::ArgumentConflict, "--ids needs --format coco");
+        }
     }
 
     fn layout(&self, similarity: bool) -> Option<Layout> {
@@ -57,7 +67,7 @@ impl OutputArgs {
             Format::Text => results::Format::Text,
             Format::Jsonl => results::Format::Jsonl,
             Format::Csv => results::Format::Csv,
-            Format::Sidecar => return None,
+            Format::Sidecar | Format::Coco => return None,
         };
         Some(Layout { format, similarity })
     }
@@ -68,6 +78,7 @@ pub enum Wanted {
     /// Those whose names, as the file has them, are not among these.
     AllBut(Layout, HashSet<String>),
     Sidecars(Sidecars),
+    Coco(CocoWanted),
 }
 
 /// What is to be done about one image.
@@ -86,6 +97,11 @@ impl Wanted {
             Self::AllBut(..) => Wish::Caption(None),
             Self::Sidecars(sidecars) => match sidecars.place(input) {
                 Place::Write(path) => Wish::Caption(Some(path)),
+                Place::Kept => Wish::Keep,
+                Place::Refused(reason) => Wish::Refuse(reason),
+            },
+            Self::Coco(wanted) => match wanted.place(input) {
+                Place::Write(_) => Wish::Caption(None),
                 Place::Kept => Wish::Keep,
                 Place::Refused(reason) => Wish::Refuse(reason),
             },
@@ -108,6 +124,7 @@ enum Sink {
     Stdout(Layout),
     File(Layout, ResultsFile),
     Sidecars,
+    Coco(CocoResults),
 }
 
 impl Output {
@@ -118,6 +135,14 @@ impl Output {
         similarity: bool,
     ) -> Result<(Self, Wanted)> {
         let (sink, wanted) = match (args.layout(similarity), &args.output) {
+            (None, path) if args.format == Format::Coco => {
+                if let (true, Some(path)) = (args.overwrite, path) {
+                    remove(path)?;
+                }
+                let ids = (args.ids.as_deref()).map_or(Ok(ImageIds::default()), ImageIds::load)?;
+                let (results, wanted) = CocoResults::open(path.clone(), ids)?;
+                (Sink::Coco(results), Wanted::Coco(wanted))
+            }
             (None, folder) => {
                 let sidecars = Sidecars::new(folder.clone(), args.overwrite);
                 (Sink::Sidecars, Wanted::Sidecars(sidecars))
@@ -153,7 +178,11 @@ impl Output {
         captions: &[Caption],
     ) -> Result<()> {
         self.captioned += 1;
-        match (&self.sink, target) {
+        match (&mut self.sink, target) {
+            (Sink::Coco(results), _) => match captions {
+                [best, ..] => results.push(image, &best.caption),
+                [] => Ok(()),
+            },
             (Sink::Stdout(layout) | Sink::File(layout, _), _) => {
                 self.lines += &layout.captions(&layout.name(image), captions)?;
                 Ok(())
@@ -173,7 +202,7 @@ impl Output {
             Sink::Stdout(layout) | Sink::File(layout, _) => {
                 layout.error(&layout.name(&failure.name), &failure.reason)?
             }
-            Sink::Sidecars => String::new(),
+            Sink::Sidecars | Sink::Coco(_) => String::new(),
         };
         let told = matches!(self.sink, Sink::Stdout(_)) && !line.is_empty();
         if !told {
@@ -198,7 +227,7 @@ impl Output {
                     .context("writing to standard output")
             }
             Sink::File(_, file) => file.append(&lines),
-            Sink::Sidecars => Ok(()),
+            Sink::Sidecars | Sink::Coco(_) => Ok(()),
         }
     }
 
@@ -225,8 +254,11 @@ impl Output {
     /// Says on standard error what was passed over, and chooses the exit code. `inputs`: how many there were.
     ///
     /// # Errors
-    /// When an input had no answer.
-    pub fn finish(self, inputs: usize, others: &OtherFiles) -> Result<ExitCode> {
+    /// When an input had no answer, or the last of the output cannot be written.
+    pub fn finish(mut self, inputs: usize, others: &OtherFiles) -> Result<ExitCode> {
+        if let Sink::Coco(results) = &mut self.sink {
+            results.finish(&mut io::stdout().lock())?;
+        }
         let answers = self.captioned + self.kept + self.failed;
         ensure!(
             answers == inputs,

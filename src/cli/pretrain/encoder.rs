@@ -17,7 +17,7 @@ use clipcap::train::caption::DATASET;
 use clipcap::train::lars::LarsConfig;
 use clipcap::train::run;
 
-use crate::cli::common::{DeviceArg, UiArg, interruptible, report, run_name};
+use crate::cli::common::{DeviceArg, TruncatedArg, UiArg, interruptible, report, run_name};
 
 #[derive(Args)]
 pub struct EncoderArgs {
@@ -38,6 +38,8 @@ pub struct EncoderArgs {
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     ui: UiArg,
+    #[command(flatten)]
+    truncated: TruncatedArg,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -207,6 +209,7 @@ impl EncoderArgs {
 }
 
 pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Result<ExitCode> {
+    args.truncated.apply();
     let device = args.device.resolve()?;
     let (folder, config) = args.begin(base)?;
     let context = PretrainContext {

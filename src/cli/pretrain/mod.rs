@@ -15,7 +15,7 @@ use clipcap::train::run;
 
 use encoder::EncoderArgs;
 
-use super::common::{RunArgs, STOPPED, interruptible, report};
+use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report};
 use super::out;
 
 /// Train CLIP, GPT-2 or another picture encoder from scratch
@@ -78,6 +78,8 @@ struct TargetArgs {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     #[command(flatten)]
+    truncated: TruncatedArg,
+    #[command(flatten)]
     run: RunArgs,
 }
 
@@ -110,6 +112,7 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         Target::Resnet18(args) => return encoder::run(&args, EncoderRunConfig::resnet18),
         Target::Pca(args) => return encoder::run(&args, EncoderRunConfig::pca),
     };
+    args.truncated.apply();
     let config = args.apply(config);
     let device = args.run.device.resolve()?;
     let folder = run::create(Path::new(run::ARTIFACTS), kind, args.run.name.as_deref())?;

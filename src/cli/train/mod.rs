@@ -17,7 +17,7 @@ use clipcap::train::run;
 
 use settings::SettingArgs;
 
-use super::common::{RunArgs, SAMPLE_MODEL, STOPPED, interruptible, report};
+use super::common::{RunArgs, SAMPLE_MODEL, STOPPED, TruncatedArg, interruptible, report};
 use super::out;
 
 /// Captions shown at the end.
@@ -78,6 +78,8 @@ pub struct BaseArgs {
     split: Option<Split>,
     #[command(flatten)]
     settings: SettingArgs,
+    #[command(flatten)]
+    pub truncated: TruncatedArg,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -163,6 +165,7 @@ impl TrainArgs {
 }
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    args.base.truncated.apply();
     let devices = args.run.device.or_several(&args.devices)?;
     let (folder, config) = args.begin()?;
     let context = TrainContext {

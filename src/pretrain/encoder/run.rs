@@ -54,7 +54,7 @@ pub fn pretrain_encoder(config: &EncoderRunConfig, run: &EncoderRun) -> Result<P
     let _lock = run::lock(run.context.folder)?;
     let path = run.context.folder.join("config.json");
     files::write_json(&path, config)?;
-    let set = config.load_set(run.dataset)?;
+    let set = config.load_set(run.dataset, &|line| (run.context.report)(line))?;
     run.context.device.seed(config.seed);
     match &config.method {
         Method::Simclr { .. } => save(config, run, simclr(config, run, &set)?),
