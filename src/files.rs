@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::suggest;
 
-pub use lock::{Lock, Tried, is_at};
+pub use lock::{Lock, LockBeside, Tried, is_at};
 
 /// The folder a path stands in; `.` for a bare name.
 fn parent(path: &Path) -> PathBuf {

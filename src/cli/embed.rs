@@ -1,6 +1,6 @@
 //! `clipcap embed`
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use clipcap::path_text;
 use serde_json::json;
 
 use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, open_crops};
+use super::out;
 
 /// Images embedded together.
 const BATCH: usize = 32;
@@ -36,6 +37,7 @@ pub struct EmbedArgs {
     /// Model folder
     #[arg(long, value_name = "DIR", default_value = SAMPLE_MODEL)]
     model: PathBuf,
+    /// How embeddings are written
     #[arg(long, value_enum, default_value = "jsonl")]
     format: Format,
     #[command(flatten)]
@@ -94,7 +96,7 @@ impl Answers {
         let crops: Vec<_> = opened.iter().flatten().cloned().collect();
         let mut embeddings = encoder.embed(&crops)?.into_iter();
         let mut opened = opened.into_iter();
-        let mut out = io::stdout().lock();
+        let mut lines = String::new();
         for input in batch {
             let (path, error) = match input {
                 Ok(input) => {
@@ -118,28 +120,28 @@ impl Answers {
                     json!({"image": image, "error": error})
                 }
             };
-            writeln!(out, "{line}").context("writing to standard output")?;
+            lines += &format!("{line}\n");
             self.given += 1;
         }
-        Ok(())
+        out::text(&lines)
     }
 
     /// Says on standard error what had no embedding, and chooses the exit code.
     fn finish(self, others: &OtherFiles) -> ExitCode {
         if others.count() > 0 {
-            eprintln!("{others}");
+            out::note(others);
         }
         if self.failed == 0 {
             return ExitCode::SUCCESS;
         }
-        eprint!(
-            "{} of {} images could not be embedded",
-            self.failed, self.given
-        );
-        match self.refused.count() {
-            0 => eprintln!(),
-            _ => eprintln!(", among them {}", self.refused),
-        }
+        let among = match self.refused.count() {
+            0 => String::new(),
+            _ => format!(", among them {}", self.refused),
+        };
+        let (failed, given) = (self.failed, self.given);
+        out::note(format_args!(
+            "{failed} of {given} images could not be embedded{among}"
+        ));
         ExitCode::FAILURE
     }
 }

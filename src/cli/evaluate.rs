@@ -1,10 +1,9 @@
 //! `clipcap evaluate`
 
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::data::scenes;
@@ -23,6 +22,7 @@ use clipcap::train::caption::DATASET;
 use serde::Serialize;
 
 use super::common::{DeviceArg, TruncatedArg, usage};
+use super::out;
 
 /// Images listed by --compare.
 const MOVED: usize = 10;
@@ -103,6 +103,7 @@ pub struct EvaluateArgs {
     /// Score that --compare orders images by
     #[arg(long, value_name = "SCORE", default_value = "CIDEr")]
     by: String,
+    /// How scores are printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Write a page to look at: HTML, with everything in it
@@ -116,7 +117,9 @@ pub struct EvaluateArgs {
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 enum Format {
+    /// A table for a person
     Text,
+    /// The same in Markdown
     Markdown,
     /// Overall, and image by image
     Json,
@@ -179,7 +182,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
             };
             let progress = |done: usize| {
                 if done.is_multiple_of(1024) {
-                    eprintln!("CLIPScore: {done} pictures");
+                    out::note(format_args!("CLIPScore: {done} pictures"));
                 }
             };
             clip_score::score(
@@ -188,7 +191,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
                 pictures,
                 &args.device.resolve()?,
                 &progress,
-                &|line| eprintln!("{line}"),
+                &|line| out::note(line),
             )?
         }
         None => Vec::new(),
@@ -197,7 +200,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     evaluation.main_object_accuracy = loaded.main_object_accuracy;
     if let Some(path) = &loaded.metrics {
         files::write_json(path, &evaluation)?;
-        eprintln!("scores: {}", path.display());
+        out::note(format_args!("scores: {}", path.display()));
     }
     if let Some(path) = &args.report {
         let head = ReportHead {
@@ -207,7 +210,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
             seed: args.seed,
         };
         report::write(path, &evaluation, &head)?;
-        eprintln!("report: {}", path.display());
+        out::note(format_args!("report: {}", path.display()));
     }
     print(&args, &evaluation)?;
     Ok(ExitCode::SUCCESS)
@@ -217,7 +220,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
 fn joined(candidates: &Path, references: &References, allow_missing: bool) -> Result<Joined> {
     let joined = join(&Candidates::load(candidates)?, references, allow_missing)?;
     for remark in joined.remarks() {
-        eprintln!("{remark}");
+        out::note(remark);
     }
     Ok(joined)
 }
@@ -226,7 +229,7 @@ fn joined(candidates: &Path, references: &References, allow_missing: bool) -> Re
 fn read_references(path: &Path) -> Result<References> {
     let references = References::load(path)?;
     for line in references.left_out.lines() {
-        eprintln!("{line}");
+        out::note(line);
     }
     Ok(references)
 }
@@ -278,8 +281,8 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         dataset,
         device: &args.device.resolve()?,
     };
-    let part = caption(&split, &output, &|line| eprintln!("{line}"))?;
-    eprintln!("captions: {}", part.path.display());
+    let part = caption(&split, &output, &|line| out::note(line))?;
+    out::note(format_args!("captions: {}", part.path.display()));
     Ok(Loaded {
         images: join(&part.candidates, &part.references, false)?.images,
         subtitle: format!(
@@ -297,18 +300,14 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
 fn print(args: &EvaluateArgs, evaluation: &Evaluation) -> Result<()> {
     match args.format {
         Format::Json => print_json(evaluation)?,
-        Format::Text => print!("{}", table::scores(evaluation, Style::Text)),
-        Format::Markdown => print!("{}", table::scores(evaluation, Style::Markdown)),
+        Format::Text => out::text(&table::scores(evaluation, Style::Text))?,
+        Format::Markdown => out::text(&table::scores(evaluation, Style::Markdown))?,
     }
     Ok(())
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    serde_json::to_writer(&mut out, value)?;
-    writeln!(out)
-        .and_then(|()| out.flush())
-        .context("writing to standard output")
+    out::line(serde_json::to_string(value)?)
 }
 
 fn run_compare(
@@ -346,8 +345,8 @@ fn run_compare(
     )?;
     match args.format {
         Format::Json => print_json(&found)?,
-        Format::Text => print!("{}", table::comparison(&found, Style::Text)),
-        Format::Markdown => print!("{}", table::comparison(&found, Style::Markdown)),
+        Format::Text => out::text(&table::comparison(&found, Style::Text))?,
+        Format::Markdown => out::text(&table::comparison(&found, Style::Markdown))?,
     }
     Ok(ExitCode::SUCCESS)
 }

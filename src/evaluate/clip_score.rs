@@ -37,6 +37,7 @@ pub fn score(
     report: &dyn Fn(&str),
 ) -> Result<Vec<Scores>> {
     let folder = ModelFolder::open(model)?;
+    folder.check_texts()?;
     let sources = (images.iter())
         .map(|image| {
             let name = image.file_name.as_ref().with_context(|| {

@@ -1,8 +1,9 @@
 //! Locks between processes. The system takes them off a process that ends, however it ends, so none is ever left behind.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -114,6 +115,46 @@ impl Lock {
     }
 }
 
+/// A lock for a file that is replaced whole each time: it is on another one beside it, which is removed with the lock.
+#[derive(Debug)]
+pub struct LockBeside {
+    /// Let go after the file is removed.
+    _lock: Lock,
+    path: PathBuf,
+}
+
+impl LockBeside {
+    /// Asks once for the lock that belongs to a file.
+    ///
+    /// # Errors
+    /// When another process has it, or the file beside cannot be made; the message says which.
+    pub fn take(file: &Path) -> Result<Self> {
+        let mut name = OsString::from(".");
+        name.push(file.file_name().unwrap_or_default());
+        name.push(".lock");
+        let path = file.with_file_name(name);
+        loop {
+            let cannot_write = || format!("cannot write {}: check its folder", file.display());
+            match Lock::try_take(&path).with_context(cannot_write)? {
+                Tried::Held(lock) if !lock.is_effective || is_at(lock.file(), &path) => {
+                    return Ok(Self { _lock: lock, path });
+                }
+                Tried::Held(_) => {} // it was removed just now
+                Tried::Taken(who) => bail!(
+                    "{}: {who} is writing to it: wait for it, or name another file",
+                    file.display()
+                ),
+            }
+        }
+    }
+}
+
+impl Drop for LockBeside {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 #[cfg(unix)]
 fn open_folder(path: &Path) -> io::Result<Option<File>> {
     File::open(path).map(Some)
@@ -214,6 +255,20 @@ mod tests {
             drop(lock);
             assert!(matches!(Lock::try_take(&path).unwrap(), Tried::Held(_)));
         }
+    }
+
+    #[test]
+    fn a_lock_beside_a_file_goes_with_whoever_had_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("results.json");
+        let first = LockBeside::take(&file).unwrap();
+        if first._lock.is_effective {
+            let error = LockBeside::take(&file).unwrap_err().to_string();
+            assert!(error.contains("results.json: another run"), "{error}");
+        }
+        drop(first);
+        drop(LockBeside::take(&file).unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

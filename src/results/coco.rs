@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::Place;
 use crate::data::coco::{CaptionResult, ImageId, write_results};
 use crate::evaluate::ids::ImageIds;
+use crate::files::LockBeside;
 use crate::inputs::Input;
 use crate::path_text;
 
@@ -20,6 +21,8 @@ const SAVE_EVERY: usize = 1000;
 #[derive(Debug)]
 pub struct CocoResults {
     path: Option<PathBuf>,
+    /// Keeps other processes from writing to it.
+    _lock: Option<LockBeside>,
     ids: Arc<ImageIds>,
     results: Vec<CaptionResult>,
     unsaved: usize,
@@ -35,14 +38,23 @@ pub struct CocoWanted {
 }
 
 impl CocoResults {
-    /// Begins a list, or goes on with the one that is in `path`; tells also which images it lacks.
+    /// Begins a list, or goes on with the one that is in `path` unless it is to be overwritten; tells also which images it lacks.
     ///
     /// # Errors
-    /// When the file cannot be read, or is of another format.
-    pub fn open(path: Option<PathBuf>, ids: ImageIds) -> Result<(Self, CocoWanted)> {
+    /// When the file cannot be read, is of another format, or is being written by another process.
+    pub fn open(
+        path: Option<PathBuf>,
+        ids: ImageIds,
+        overwrite: bool,
+    ) -> Result<(Self, CocoWanted)> {
+        // Pipes and devices are for everybody.
+        let file = path
+            .as_deref()
+            .filter(|path| path.is_file() || !path.exists());
+        let lock = file.map(LockBeside::take).transpose()?;
         let results = match &path {
-            Some(path) => read_back(path)?,
-            None => Vec::new(),
+            Some(path) if !overwrite => read_back(path)?,
+            _ => Vec::new(),
         };
         let ids = Arc::new(ids);
         let wanted = CocoWanted {
@@ -55,6 +67,7 @@ impl CocoResults {
         };
         let results = Self {
             path,
+            _lock: lock,
             ids,
             results,
             unsaved: 0,

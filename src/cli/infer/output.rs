@@ -1,7 +1,7 @@
 //! Where captions go, and how far along they are.
 
 use std::collections::HashSet;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,10 +16,12 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::loading::Failure;
 use crate::cli::common::usage;
+use crate::cli::out;
 
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
+    /// How captions are written
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// File for the captions instead of standard output, continued when it is there; with --format sidecar a folder
@@ -136,11 +138,8 @@ impl Output {
     ) -> Result<(Self, Wanted)> {
         let (sink, wanted) = match (args.layout(similarity), &args.output) {
             (None, path) if args.format == Format::Coco => {
-                if let (true, Some(path)) = (args.overwrite, path) {
-                    remove(path)?;
-                }
                 let ids = (args.ids.as_deref()).map_or(Ok(ImageIds::default()), ImageIds::load)?;
-                let (results, wanted) = CocoResults::open(path.clone(), ids)?;
+                let (results, wanted) = CocoResults::open(path.clone(), ids, args.overwrite)?;
                 (Sink::Coco(results), Wanted::Coco(wanted))
             }
             (None, folder) => {
@@ -206,7 +205,7 @@ impl Output {
         };
         let told = matches!(self.sink, Sink::Stdout(_)) && !line.is_empty();
         if !told {
-            bar.suspend(|| eprintln!("error: {}", failure.reason));
+            bar.suspend(|| out::error(&failure.reason));
         }
         self.lines += &line;
         Ok(())
@@ -220,12 +219,7 @@ impl Output {
             return Ok(());
         }
         match &mut self.sink {
-            Sink::Stdout(_) => {
-                let mut out = io::stdout().lock();
-                out.write_all(lines.as_bytes())
-                    .and_then(|()| out.flush())
-                    .context("writing to standard output")
-            }
+            Sink::Stdout(_) => out::text(&lines),
             Sink::File(_, file) => file.append(&lines),
             Sink::Sidecars | Sink::Coco(_) => Ok(()),
         }
@@ -235,7 +229,7 @@ impl Output {
     pub fn progress(&self, count: Option<usize>, batch_size: usize) -> ProgressBar {
         let captions_on_screen = matches!(self.sink, Sink::Stdout(_)) && io::stdout().is_terminal();
         let few = count.is_some_and(|count| count <= batch_size);
-        if captions_on_screen || few || !io::stderr().is_terminal() {
+        if captions_on_screen || few || !out::shows_bars() {
             return ProgressBar::hidden();
         }
         let (bar, template) = match count {
@@ -257,7 +251,7 @@ impl Output {
     /// When an input had no answer, or the last of the output cannot be written.
     pub fn finish(mut self, inputs: usize, others: &OtherFiles) -> Result<ExitCode> {
         if let Sink::Coco(results) = &mut self.sink {
-            results.finish(&mut io::stdout().lock())?;
+            results.finish(&mut out::Stdout)?;
         }
         let answers = self.captioned + self.kept + self.failed;
         ensure!(
@@ -265,22 +259,25 @@ impl Output {
             "{inputs} inputs had {answers} answers: run again, with --output to go on"
         );
         if self.kept > 0 {
-            eprintln!(
+            out::note(format_args!(
                 "{} images had their captions and were left alone (--overwrite captions them again)",
                 self.kept
-            );
+            ));
         }
         if others.count() > 0 {
-            eprintln!("{others}");
+            out::note(others);
         }
         if self.failed == 0 {
             return Ok(ExitCode::SUCCESS);
         }
-        eprint!("{} of {inputs} images could not be captioned", self.failed);
-        match self.refused.count() {
-            0 => eprintln!(),
-            _ => eprintln!(", among them {}", self.refused),
-        }
+        let among = match self.refused.count() {
+            0 => String::new(),
+            _ => format!(", among them {}", self.refused),
+        };
+        out::note(format_args!(
+            "{} of {inputs} images could not be captioned{among}",
+            self.failed
+        ));
         Ok(ExitCode::FAILURE)
     }
 }
