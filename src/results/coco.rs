@@ -170,7 +170,7 @@ mod tests {
     fn a_list_is_written_whole_and_gone_on_with() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.json");
-        let open = || CocoResults::open(Some(path.clone()), ImageIds::default()).unwrap();
+        let open = || CocoResults::open(Some(path.clone()), ImageIds::default(), false).unwrap();
         let (mut results, mut wanted) = open();
         assert!(matches!(
             wanted.place(&input("a/0012.jpg")),
@@ -178,12 +178,14 @@ mod tests {
         ));
         results.push(Path::new("a/0012.jpg"), "A \"dog\".").unwrap();
         results.finish(&mut Vec::new()).unwrap();
+        drop(results);
 
         let (mut results, mut wanted) = open();
         assert_eq!(wanted.place(&input("12.jpg")), Place::Kept);
         assert!(matches!(wanted.place(&input("13.jpg")), Place::Write(_)));
         results.push(Path::new("13.jpg"), "Two.").unwrap();
         results.finish(&mut Vec::new()).unwrap();
+        drop(results);
         let text = std::fs::read_to_string(&path).unwrap();
         let found: serde_json::Value = serde_json::from_str(&text).unwrap();
         let expected = serde_json::json!([
@@ -192,13 +194,14 @@ mod tests {
         assert_eq!(found, expected);
 
         std::fs::write(&path, "{\"image\": 1}\n").unwrap();
-        let error = CocoResults::open(Some(path.clone()), ImageIds::default()).unwrap_err();
+        let error = CocoResults::open(Some(path.clone()), ImageIds::default(), false).unwrap_err();
         assert!(error.to_string().contains("--overwrite"), "{error}");
     }
 
     #[test]
     fn without_a_file_the_list_goes_out_at_the_end() {
-        let (mut results, mut wanted) = CocoResults::open(None, ImageIds::default()).unwrap();
+        let (mut results, mut wanted) =
+            CocoResults::open(None, ImageIds::default(), false).unwrap();
         results
             .push(Path::new("COCO_val2014_000000000007.jpg"), "A dog.")
             .unwrap();

@@ -103,7 +103,7 @@ pub fn load(data: &Path, folders: &[PathBuf]) -> Result<CaptionData> {
     collector.finish(format)
 }
 
-/// Reads a data set as [`load`] does, and tells of each entry that was left out, or of the first of many.
+/// Reads a data set as [`load`] does, and tells what it was read as, and of each entry that was left out, or of the first of many.
 ///
 /// # Errors
 /// As [`load`].
@@ -113,6 +113,7 @@ pub fn load_and_report(
     report: &dyn Fn(&str),
 ) -> Result<CaptionData> {
     let found = load(data, folders)?;
+    report(&format!("{}: read as {}", data.display(), found.format));
     found.left_out.lines().for_each(|line| report(&line));
     Ok(found)
 }
