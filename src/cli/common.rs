@@ -92,7 +92,7 @@ impl From<UiArg> for Ui {
 
 /// Progress lines go to standard error: standard output is for results.
 pub fn report() -> Report {
-    Arc::new(|line| out::note(line))
+    Arc::new(|line| out::note(format_args!("{line}")))
 }
 
 /// A run's name as an argument.

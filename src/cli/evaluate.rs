@@ -191,7 +191,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
                 pictures,
                 &args.device.resolve()?,
                 &progress,
-                &|line| out::note(line),
+                &|line| out::note(format_args!("{line}")),
             )?
         }
         None => Vec::new(),
@@ -281,7 +281,7 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         dataset,
         device: &args.device.resolve()?,
     };
-    let part = caption(&split, &output, &|line| out::note(line))?;
+    let part = caption(&split, &output, &|line| out::note(format_args!("{line}")))?;
     out::note(format_args!("captions: {}", part.path.display()));
     Ok(Loaded {
         images: join(&part.candidates, &part.references, false)?.images,

@@ -22,8 +22,9 @@ mod tune;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
+use clipcap::guard::guarded;
 
 /// Captions pictures with CLIP, a mapper and GPT-2.
 #[derive(Parser)]
@@ -54,7 +55,12 @@ enum Command {
 pub fn run() -> ExitCode {
     out::start();
     let result = match Cli::try_parse() {
-        Ok(cli) => dispatch(cli.command),
+        Ok(cli) => guarded(|| dispatch(cli.command)).unwrap_or_else(|panic| {
+            let place = panic.message;
+            Err(anyhow!(
+                "the program is at fault: {place}; please report this line"
+            ))
+        }),
         Err(error) => show_usage(&error),
     };
     match result {

@@ -24,7 +24,7 @@ pub enum Tried {
 
 /// A lock on a file or folder, for as long as the value lives.
 ///
-/// Where the file system has no locks, nobody is kept out: what is written must be safe without, if less saving.
+/// On Windows, and where the file system has no locks, nobody is kept out: what is written must be safe without, if less saving.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -40,8 +40,9 @@ impl Lock {
     pub fn try_on(file: File) -> io::Result<Tried> {
         let held = |file, is_effective| Ok(Tried::Held(Self { file, is_effective }));
         let kind = file.metadata()?.file_type();
-        if !(kind.is_file() || kind.is_dir()) {
-            return held(file, false); // pipes and devices are for everybody
+        // Pipes and devices are for everybody. Windows would keep this process too from reading what it has locked.
+        if cfg!(windows) || !(kind.is_file() || kind.is_dir()) {
+            return held(file, false);
         }
         match file.try_lock() {
             Ok(()) => held(file, true),

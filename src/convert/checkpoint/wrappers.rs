@@ -61,7 +61,7 @@ fn split(full: &str) -> (String, Option<String>) {
     let kept = |&(place, part): &(usize, &str)| place == last || !WITHIN.contains(&part);
     let (kept, dropped): (Vec<_>, Vec<_>) = (before..)
         .zip(parts[before..].iter().copied())
-        .partition(|entry| kept(entry));
+        .partition(kept);
     let join = |parts: &[&str]| parts.join(".");
     let name = join(&kept.iter().map(|(_, part)| *part).collect::<Vec<_>>());
     let mut wrapper = parts[..before].to_vec();
