@@ -1,4 +1,6 @@
-//! Files that are there whole or not at all.
+//! Files that are there whole or not at all, and locks between processes.
+
+mod lock;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -8,6 +10,10 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+
+use crate::suggest;
+
+pub use lock::{Lock, LockBeside, Tried, is_at};
 
 /// The folder a path stands in; `.` for a bare name.
 fn parent(path: &Path) -> PathBuf {
@@ -87,13 +93,33 @@ pub fn write_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Re
         .with_context(failed)?;
     let filled = fill(temporary.path())?;
     allow_entering(temporary.path()).with_context(failed)?;
-    // An empty folder may be there; a full one makes the renaming fail.
-    match fs::remove_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(failed)?,
-        _ => {}
+    // An empty folder may be there. Another process may have filled it since it was looked at.
+    let _ = fs::remove_dir(path);
+    if let Err(error) = fs::rename(temporary.path(), path) {
+        check_free(path)?;
+        return Err(error).with_context(failed);
     }
-    fs::rename(temporary.path(), path).with_context(failed)?;
     let _ = temporary.keep(); // it has another name now
+    Ok(filled)
+}
+
+/// Fills a folder beside `path` and puts it in the place of the one that is there, if there is one.
+pub fn replace_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    if !path.exists() {
+        return write_folder(path, fill);
+    }
+    let cannot_replace = || format!("cannot replace {}: check its permissions", path.display());
+    let beside = tempfile::Builder::new()
+        .prefix(".")
+        .suffix(".partial")
+        .tempdir_in(parent(path))
+        .with_context(cannot_replace)?;
+    let (new, old) = (beside.path().join("new"), beside.path().join("old"));
+    let filled = write_folder(&new, fill)?;
+    fs::rename(path, &old).with_context(cannot_replace)?;
+    fs::rename(&new, path)
+        .inspect_err(|_| drop(fs::rename(&old, path)))
+        .with_context(cannot_replace)?;
     Ok(filled)
 }
 
@@ -131,7 +157,25 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
+    parse_json(&text).with_context(|| format!("{} is not as expected", path.display()))
+}
+
+/// Reads JSON; the error says what else the text is, or which key was meant, where that can be told.
+pub fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        let begin = text.trim_start_matches('\u{feff}').trim_start();
+        anyhow::anyhow!(match begin {
+            "" => "it is empty: what made or fetched it failed".to_string(),
+            page if page.starts_with('<') => {
+                "it is a web page, not JSON: fetch the file itself".to_string()
+            }
+            pointer if pointer.starts_with("version https://git-lfs") => {
+                "it is a Git LFS pointer, not the file itself: get it with `git lfs pull`"
+                    .to_string()
+            }
+            _ => suggest::explain(&error),
+        })
+    })
 }
 
 /// Gives `target` the bytes of `source` without copying them where the file system can.
@@ -201,6 +245,25 @@ mod tests {
         assert!(path.join("a.json").is_file());
         let error = write_folder(&path, fill).unwrap_err();
         assert!(error.to_string().contains("is there already"), "{error:#}");
+    }
+
+    #[test]
+    fn a_folder_is_replaced_when_the_new_one_is_whole_and_not_before() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("best");
+        let write = |text: &'static str| {
+            move |folder: &Path| -> Result<()> {
+                fs::write(folder.join("a"), text)?;
+                ensure!(text != "bad", "no more");
+                Ok(())
+            }
+        };
+        replace_folder(&path, write("first")).unwrap();
+        assert!(replace_folder(&path, write("bad")).is_err());
+        assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "first");
+        replace_folder(&path, write("second")).unwrap();
+        assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "second");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
     }
 
     #[test]

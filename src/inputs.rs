@@ -1,37 +1,109 @@
-//! The pictures that a list of names stands for: files, folders, patterns, and `-` for more names on standard input.
+//! The images that a list of names stands for: files, folders, patterns, addresses, and `-` for more names, or for an
+//! image, on standard input.
 //!
 //! Names are expanded as they are asked for, so that a list of any length, or one that is still being written, costs no
 //! memory.
 
+mod download;
+mod list;
+mod other;
+mod pattern;
+mod walk;
+
 use std::io::BufRead;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use walkdir::{DirEntry, WalkDir};
+use image::RgbImage;
 
-use crate::picture::is_picture_name;
+use crate::path_text::one_line;
+use crate::picture::format::READ;
+use crate::picture::{self, PictureError};
 
-/// What makes a name that is no file a pattern.
-const WILDCARDS: [char; 3] = ['*', '?', '['];
+pub use other::{FileKinds, OtherFiles};
+pub use walk::{Files, files, is_hidden, is_image};
 
-/// A file to open as a picture.
+/// What names an image on standard input, or a list of names there.
+pub const STDIN: &str = "-";
+
+/// Something to open as an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
+    /// What it is called: the path of a file, an address, or `-`.
     pub path: PathBuf,
     /// The folder that was named, when the file was found in one: what `path` is relative to in a copy of it.
     pub root: Option<PathBuf>,
+    /// Where its bytes are.
+    pub content: Content,
 }
 
-/// A name that leads to no picture. Each message is one line that begins with the name.
+/// Where an image's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// In the file of its path.
+    File,
+    /// Here: they came on standard input.
+    Bytes(Arc<Vec<u8>>),
+    /// At this http or https address.
+    Url(String),
+}
+
+/// How names are expanded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expansion {
+    /// Whether folders stand for what is in their subfolders too.
+    pub recursive: bool,
+    /// Whether http and https addresses are taken: without it they are errors.
+    pub allow_urls: bool,
+}
+
+/// A name that leads to no image. Each message is one line that begins with the name.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    #[error("{}: has no pictures (JPEG, PNG, WebP, GIF, BMP or TIFF){}", path.display(), if *recursive { "" } else { "; --recursive looks into its subfolders" })]
+    #[error("{}: has no images ({READ}){}", one_line(path), if *recursive { "" } else { "; --recursive looks into its subfolders" })]
     EmptyFolder { path: PathBuf, recursive: bool },
-    #[error("{}: cannot be read: {reason}", path.display())]
+    #[error("{}: cannot be read: {reason}", one_line(path))]
     Unreadable { path: PathBuf, reason: String },
-    #[error("{}: no file is called so, nor matches it as a pattern", path.display())]
+    #[error("{}: is {kind}, which is not opened: only files are", one_line(path))]
+    Special { path: PathBuf, kind: &'static str },
+    #[error("{}: is a link that leads to no file", one_line(path))]
+    BrokenLink { path: PathBuf },
+    #[error(
+        "{}: no file is called so, nor matches it as a pattern",
+        one_line(path)
+    )]
     NoMatch { path: PathBuf },
-    #[error("{}: is no pattern: {reason}", path.display())]
+    #[error("{}: is no pattern: {reason}", one_line(path))]
     BadPattern { path: PathBuf, reason: String },
+    #[error("{}: is an address: --allow-urls downloads it", one_line(path))]
+    Url { path: PathBuf },
+}
+
+impl Input {
+    /// A file.
+    pub fn file(path: PathBuf, root: Option<PathBuf>) -> Self {
+        Self {
+            path,
+            root,
+            content: Content::File,
+        }
+    }
+
+    /// Opens the image as RGB. An address is downloaded.
+    ///
+    /// # Errors
+    /// When it cannot be read or decoded; the message names it.
+    pub fn open(&self) -> Result<RgbImage, PictureError> {
+        match &self.content {
+            Content::File => picture::open(&self.path),
+            Content::Bytes(bytes) => picture::decode(bytes, &self.path),
+            Content::Url(url) => {
+                let bytes = download::download(url)
+                    .map_err(|error| PictureError::Io(self.path.clone(), error))?;
+                picture::decode(&bytes, &self.path)
+            }
+        }
+    }
 }
 
 impl InputError {
@@ -40,34 +112,64 @@ impl InputError {
         match self {
             Self::EmptyFolder { path, .. }
             | Self::Unreadable { path, .. }
+            | Self::Special { path, .. }
+            | Self::BrokenLink { path }
             | Self::NoMatch { path }
-            | Self::BadPattern { path, .. } => path,
+            | Self::BadPattern { path, .. }
+            | Self::Url { path } => path,
         }
     }
 }
 
 type Found = Box<dyn Iterator<Item = Result<Input, InputError>> + Send>;
 
-/// The pictures that `named` stands for, in order. A folder stands for the pictures in it by name, hidden ones left out,
-/// and with `recursive` for those in its subfolders too. A name with `*`, `?`, `[...]` or `**` that is no file stands for
-/// the files that match it. `-` stands for the names that `list` has, one a line, patterns not among them.
-pub fn expand(
+/// The images that `named` stands for, in order. A folder stands for the images in it ([`images`]), and with `recursive`
+/// for those in its subfolders too. A name with `*`, `?`, `[...]` or `**` that is no file stands for the files that match
+/// it. `-` stands for the names that `stdin` has, one a line, patterns not among them, or for the image that it holds.
+/// `others` counts the files in folders that are not images.
+pub fn expand<R: BufRead + Send + 'static>(
     named: Vec<PathBuf>,
-    recursive: bool,
-    list: impl BufRead + Send + 'static,
-) -> impl Iterator<Item = Result<Input, InputError>> + Send {
-    let mut list = Some(list);
+    expansion: Expansion,
+    stdin: R,
+    others: &OtherFiles,
+) -> impl Iterator<Item = Result<Input, InputError>> + Send + use<R> {
+    let mut stdin = Some(stdin);
+    let names = Names {
+        expansion,
+        others: others.clone(),
+    };
     named.into_iter().flat_map(move |name| {
-        if name == Path::new("-") {
-            match list.take() {
-                Some(list) => Box::new(listed(list, recursive)),
+        if name == Path::new(STDIN) {
+            match stdin.take() {
+                Some(stdin) => list::read(stdin, names.clone()),
                 None => nothing(),
             }
-        } else if is_pattern(&name) {
+        } else if !is_url(&name) && pattern::is_pattern(&name) {
             matching(&name)
         } else {
-            named_file_or_folder(name, recursive)
+            names.expand(name)
         }
+    })
+}
+
+/// The images in a folder, by name, those of its own before those of its subfolders; see [`files`] for what is in it.
+/// A file is an image by its ending, whether or not it can be opened, or else by its first bytes.
+pub fn images(
+    folder: &Path,
+    recursive: bool,
+    others: &OtherFiles,
+) -> impl Iterator<Item = Result<PathBuf, InputError>> + Send + use<> {
+    let others = others.clone();
+    files(folder, recursive).filter_map(move |file| match file {
+        Ok(path) => match is_image(&path) {
+            Ok(true) => Some(Ok(path)),
+            Ok(false) => {
+                others.note(&path);
+                None
+            }
+            Err(error) => Some(Err(error)),
+        },
+        error => Some(error),
     })
 }
 
@@ -79,107 +181,60 @@ fn one(result: Result<Input, InputError>) -> Found {
     Box::new(std::iter::once(result))
 }
 
-fn file(path: PathBuf) -> Found {
-    one(Ok(Input { path, root: None }))
-}
-
-fn named_file_or_folder(name: PathBuf, recursive: bool) -> Found {
-    if name.is_dir() {
-        folder(name, recursive)
-    } else {
-        file(name)
-    }
-}
-
-/// The names in a list, one a line.
-fn listed(
-    list: impl BufRead + Send + 'static,
-    recursive: bool,
-) -> impl Iterator<Item = Result<Input, InputError>> + Send {
-    list.split(b'\n').flat_map(move |line| match line {
-        Ok(line) => {
-            let name = line.strip_suffix(b"\r").unwrap_or(&line);
-            if name.is_empty() {
-                nothing()
-            } else {
-                named_file_or_folder(path_from_bytes(name), recursive)
-            }
-        }
-        Err(error) => one(Err(InputError::Unreadable {
-            path: PathBuf::from("-"),
-            reason: error.to_string(),
-        })),
+fn is_url(name: &Path) -> bool {
+    let bytes = name.as_os_str().as_encoded_bytes();
+    ["http://", "https://"].iter().any(|scheme| {
+        let start = bytes.get(..scheme.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
     })
 }
 
-#[cfg(unix)]
-fn path_from_bytes(bytes: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+/// What names that are no patterns stand for.
+#[derive(Clone)]
+struct Names {
+    expansion: Expansion,
+    others: OtherFiles,
 }
 
-#[cfg(not(unix))]
-fn path_from_bytes(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(String::from_utf8_lossy(bytes).into_owned())
-}
-
-/// The pictures in a folder by name, those of its own before those of its subfolders.
-fn folder(root: PathBuf, recursive: bool) -> Found {
-    let walk = WalkDir::new(&root)
-        .min_depth(1)
-        .max_depth(if recursive { usize::MAX } else { 1 })
-        .follow_links(true)
-        .sort_by(|a, b| {
-            let key = |entry: &DirEntry| (entry.file_type().is_dir(), entry.file_name().to_owned());
-            key(a).cmp(&key(b))
-        });
-    let within = root.clone();
-    let mut pictures = walk
-        .into_iter()
-        .filter_entry(|entry| !is_hidden(entry))
-        .filter_map(move |entry| match entry {
-            Ok(entry) if entry.file_type().is_dir() || !is_picture_name(entry.path()) => None,
-            Ok(entry) => Some(Ok(Input {
-                path: entry.into_path(),
-                root: Some(within.clone()),
-            })),
-            // A link to a folder that it lies in: what is there was seen.
-            Err(error) if error.loop_ancestor().is_some() => None,
-            Err(error) => Some(Err(InputError::Unreadable {
-                path: error.path().unwrap_or(&within).to_path_buf(),
-                reason: error
-                    .io_error()
-                    .map_or_else(|| "unknown".into(), ToString::to_string),
-            })),
-        })
-        .peekable();
-    if pictures.peek().is_none() {
-        return one(Err(InputError::EmptyFolder {
-            path: root,
-            recursive,
-        }));
+impl Names {
+    fn expand(&self, name: PathBuf) -> Found {
+        if is_url(&name) {
+            one(self.address(name))
+        } else if name.is_dir() {
+            self.folder(name)
+        } else {
+            one(Ok(Input::file(name, None)))
+        }
     }
-    Box::new(pictures)
-}
 
-fn is_hidden(entry: &DirEntry) -> bool {
-    entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".")
-}
+    fn address(&self, path: PathBuf) -> Result<Input, InputError> {
+        match path.to_str() {
+            Some(url) if self.expansion.allow_urls => Ok(Input {
+                content: Content::Url(url.to_string()),
+                path,
+                root: None,
+            }),
+            _ => Err(InputError::Url { path }),
+        }
+    }
 
-fn is_pattern(name: &Path) -> bool {
-    let text = name.to_string_lossy();
-    text.contains(WILDCARDS) && !name.exists()
+    fn folder(&self, root: PathBuf) -> Found {
+        let recursive = self.expansion.recursive;
+        let mut images = images(&root, recursive, &self.others).peekable();
+        if images.peek().is_none() {
+            return one(Err(InputError::EmptyFolder {
+                path: root,
+                recursive,
+            }));
+        }
+        Box::new(images.map(move |image| Ok(Input::file(image?, Some(root.clone())))))
+    }
 }
 
 /// The files, not folders, that match a pattern, by name.
 fn matching(name: &Path) -> Found {
-    let pattern = name.to_string_lossy();
-    let options = glob::MatchOptions {
-        require_literal_leading_dot: true,
-        ..Default::default()
-    };
-    let matches = match glob::glob_with(&pattern, options) {
-        Ok(matches) => matches,
+    let mut files = match pattern::matching(name) {
+        Ok(files) => files.peekable(),
         Err(error) => {
             return one(Err(InputError::BadPattern {
                 path: name.to_path_buf(),
@@ -187,39 +242,13 @@ fn matching(name: &Path) -> Found {
             }));
         }
     };
-    let root = literal_folder(name);
-    let mut files = matches
-        .filter_map(move |entry| match entry {
-            Ok(path) if path.is_dir() => None,
-            Ok(path) => Some(Ok(Input {
-                path,
-                root: Some(root.clone()),
-            })),
-            Err(error) => Some(Err(InputError::Unreadable {
-                path: error.path().to_path_buf(),
-                reason: error.error().to_string(),
-            })),
-        })
-        .peekable();
     if files.peek().is_none() {
         return one(Err(InputError::NoMatch {
             path: name.to_path_buf(),
         }));
     }
-    Box::new(files)
-}
-
-/// The part of a pattern before the first name that has a wildcard.
-fn literal_folder(pattern: &Path) -> PathBuf {
-    let has_wildcard = |component: &Component| {
-        let text = component.as_os_str().to_string_lossy();
-        text.contains(WILDCARDS)
-    };
-    pattern
-        .components()
-        .skip_while(|component| *component == Component::CurDir)
-        .take_while(|component| !has_wildcard(component))
-        .collect()
+    let root = pattern::literal_folder(name);
+    Box::new(files.map(move |file| Ok(Input::file(file?, Some(root.clone())))))
 }
 
 #[cfg(test)]

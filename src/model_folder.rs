@@ -12,22 +12,23 @@
 //! ```
 
 mod check;
+mod weights;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::store::ModuleRecord;
-use burn::tensor::{DType, Device, Tensor};
-use burn_pack::Reader;
+use burn::module::Module;
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipConfig, Preprocessing};
 use crate::encoders::{Encoder, Loader, PictureEncoderConfig};
-use crate::files;
+use crate::files::{self, Lock};
 use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::mapper::{Mapper, MapperConfig};
 use crate::tokenizer::{Tokenizer, TokenizerKind};
+
+pub use weights::{load_part, read_now, save_part};
 
 /// What `config.json` holds: each part that the folder has. A captioner needs all three; CLIP and GPT-2 alone are
 /// enough to train a mapper with.
@@ -243,13 +244,37 @@ impl ModelFolder {
     /// When the folder has none. A CLIP may come without: it can embed pictures, but no sentences.
     pub fn load_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
         let file = self.path.join(tokenizer_file(kind));
-        if kind == TokenizerKind::Clip && !file.is_file() {
+        if kind == TokenizerKind::Clip {
+            self.check_texts()?;
+        }
+        Ok(Tokenizer::from_file(&file, kind)?)
+    }
+
+    /// Whether texts can be embedded.
+    ///
+    /// # Errors
+    /// When CLIP, its text tower or its vocabulary is not there; the message says what is missing and what to do.
+    pub fn check_texts(&self) -> Result<()> {
+        if self.config.encoder.is_some() {
             bail!(
-                "{} is missing, so sentences cannot be embedded: the CLIP came without its vocabulary; copy a CLIP's tokenizer.json there",
+                "{} embeds images with an encoder that is not CLIP: texts cannot be embedded",
+                self.path.display()
+            );
+        }
+        if self.encoder_config()?.sizes.text.is_none() {
+            bail!(
+                "{} has CLIP's vision tower alone: captioning works, but reranking, CLIPScore, the modality gap and learning from captions embed texts too; convert the whole CLIP, with its text tower",
+                self.path.display()
+            );
+        }
+        let file = self.path.join(tokenizer_file(TokenizerKind::Clip));
+        if !file.is_file() {
+            bail!(
+                "{} is missing, so texts cannot be embedded: the CLIP came without its vocabulary; copy a CLIP's tokenizer.json there",
                 file.display()
             );
         }
-        Ok(Tokenizer::from_file(&file, kind)?)
+        Ok(())
     }
 
     /// Takes over a part and its tokenizer from another folder.
@@ -282,8 +307,9 @@ impl Loader for &ModelFolder {
     }
 }
 
-/// Changes a folder's `config.json`, or begins one.
+/// Changes a folder's `config.json`, or begins one; one process at a time.
 pub fn update_config(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Result<()> {
+    let _lock = Lock::wait(folder, &|_| ())?;
     let path = folder.join("config.json");
     let mut config = if path.is_file() {
         files::read_json(&path)?
@@ -294,8 +320,9 @@ pub fn update_config(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Re
     files::write_json(&path, &config)
 }
 
-/// Sets one part's entry in a folder's `source.json`, or begins one.
+/// Sets one part's entry in a folder's `source.json`, or begins one; one process at a time.
 pub fn update_source(folder: &Path, part: &str, entry: serde_json::Value) -> Result<()> {
+    let _lock = Lock::wait(folder, &|_| ())?;
     let path = folder.join("source.json");
     let mut source: serde_json::Map<String, serde_json::Value> = if path.is_file() {
         files::read_json(&path)?
@@ -312,92 +339,4 @@ pub fn tokenizer_file(kind: TokenizerKind) -> &'static str {
         TokenizerKind::Clip => "clip-tokenizer.json",
         TokenizerKind::Gpt2 => "gpt2-tokenizer.json",
     }
-}
-
-/// Fills a module from one file of a folder: nothing missing, nothing left over, every shape equal.
-pub fn load_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<M> {
-    let path = folder.join(part.file_name());
-    if !path.is_file() {
-        bail!(
-            "{} is missing: the model folder is incomplete",
-            path.display()
-        );
-    }
-    let unreadable = |error: &dyn std::fmt::Display| {
-        anyhow::anyhow!(
-            "{} cannot be read: {}",
-            path.display(),
-            one_line(&error.to_string())
-        )
-    };
-    let tensors = (Reader::from_file_exact(&path).and_then(Reader::into_tensors))
-        .map_err(|error| unreadable(&error))?;
-    // burn would stop the program at them.
-    if let Some(tensor) = tensors.iter().find(|tensor| !is_weight(tensor.dtype)) {
-        bail!(
-            "{} cannot be read: `{}` is of type {:?}, and weights are floats",
-            path.display(),
-            tensor.name,
-            tensor.dtype
-        );
-    }
-    let record = ModuleRecord::load(&path).map_err(|error| unreadable(&error))?;
-    let module = module.try_load_record(record).map_err(|error| {
-        anyhow::anyhow!(
-            "{} does not fit config.json beside it: {}",
-            path.display(),
-            one_line(&error.to_string())
-        )
-    })?;
-    Ok(module.map(&mut ToDeviceType))
-}
-
-/// What weights are stored as.
-fn is_weight(dtype: DType) -> bool {
-    matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
-}
-
-/// Casts what is stored in halves to the device's own type. Asking the record to do it would have every fresh weight drawn
-/// first, only to see its type.
-struct ToDeviceType;
-
-impl ModuleMapper for ToDeviceType {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let dtype = Tensor::<1>::empty([1], &param.lazy_device()).dtype();
-        param.map(|tensor| match tensor.dtype() == dtype {
-            true => tensor,
-            false => tensor.cast(dtype),
-        })
-    }
-}
-
-/// Brings a loaded module's weights into memory. On the CPU they would otherwise be read from the file one by one, each when
-/// it is first used.
-pub fn read_now(module: &impl Module) {
-    module.visit(&mut ReadNow);
-}
-
-struct ReadNow;
-
-impl ModuleVisitor for ReadNow {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        // One value is asked for, and all are read.
-        let first = param.val().flatten::<1>(0, D - 1).narrow(0, 0, 1);
-        drop(first.into_data());
-    }
-}
-
-/// Writes a module's weights into a folder.
-pub fn save_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<()> {
-    let path = folder.join(part.file_name());
-    module.into_record().save(&path).map_err(|error| {
-        anyhow::anyhow!(
-            "cannot write {}: {error}: check permissions and free space",
-            path.display()
-        )
-    })
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

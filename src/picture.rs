@@ -3,100 +3,318 @@
 //! The result equals Pillow's `Image.open(path).convert("RGB")`, with one difference on purpose: a picture that carries
 //! an EXIF orientation is turned the way it is meant to be seen, as every viewer does, where Pillow leaves it lying.
 
-use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+mod bmp;
+pub mod format;
+mod icon;
+mod jpeg;
+mod tiff;
+
+use std::borrow::Cow;
+use std::fs::{File, FileType};
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult,
+    Limits, RgbImage,
+};
+
+use self::format::{READ, SNIFF_BYTES, Sniffed};
+use crate::guard::guarded;
+use crate::path_text::one_line;
 
 /// Pixels in the largest picture that is opened: twice Pillow's warning threshold, where it too refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;
+/// Bytes of the largest file that is opened: room for the largest picture, uncompressed.
+pub const MAX_BYTES: u64 = 2 << 30;
+
+/// Whether what is there of a truncated image is taken.
+static ALLOW_TRUNCATED: AtomicBool = AtomicBool::new(false);
 
 /// What is wrong with a picture file. Each message is one line that names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
-    #[error("{0}: no such file")]
+    #[error("{}: no such file", one_line(.0))]
     Missing(PathBuf),
-    #[error("{0}: is a folder, not a picture")]
+    #[error("{}: is a folder, not an image", one_line(.0))]
     Folder(PathBuf),
-    #[error("{0}: the file is empty")]
+    #[error("{}: is {kind}, which is not opened: only files are", one_line(.0), kind = .1)]
+    Special(PathBuf, &'static str),
+    #[error("{}: the file is empty", one_line(.0))]
     Empty(PathBuf),
-    #[error("{0}: cannot be read: {1}")]
+    #[error("{}: cannot be read: {error}", one_line(.0), error = .1)]
     Io(PathBuf, std::io::Error),
-    #[error("{0}: is not a picture (JPEG, PNG, WebP, GIF, BMP and TIFF are read)")]
-    NotAPicture(PathBuf),
-    #[error("{0}: {1} is not read: convert it to JPEG or PNG first")]
+    #[error("{}: is not an image{} ({READ})", one_line(.0), but(.1))]
+    NotAPicture(PathBuf, Option<&'static str>),
+    #[error("{}: {format} is not read: convert it to JPEG or PNG first", one_line(.0), format = .1)]
     Unsupported(PathBuf, &'static str),
-    #[error("{0}: {1} x {2} pixels is too large (at most {MAX_PIXELS} pixels): shrink it first")]
+    #[error("{}: {width} x {height} pixels is too large (at most {MAX_PIXELS} pixels): shrink it first", one_line(.0), width = .1, height = .2)]
     TooLarge(PathBuf, u32, u32),
-    #[error("{0}: is damaged: {1}")]
+    #[error("{}: {bytes} bytes are too many for an image (at most {MAX_BYTES} bytes)", one_line(.0), bytes = .1)]
+    LongFile(PathBuf, u64),
+    #[error("{}: is damaged: it is cut short; --allow-truncated takes what is there", one_line(.0))]
+    Truncated(PathBuf),
+    #[error("{}: is damaged: {what}", one_line(.0), what = .1)]
     Damaged(PathBuf, String),
 }
 
-/// Endings of the files that are taken for pictures.
-const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+/// What a file is instead of an image.
+fn but(kind: &Option<&'static str>) -> String {
+    kind.map_or_else(String::new, |kind| format!(" but {kind}"))
+}
 
-/// Whether a file is a picture by its name; only opening it tells whether it is one.
+impl PictureError {
+    /// The format of an image that is refused for it.
+    pub fn unread_format(&self) -> Option<&'static str> {
+        match self {
+            Self::Unsupported(_, format) => Some(format),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a file is meant to be an image by the ending of its name; see [`crate::inputs::is_image`].
 pub fn is_picture_name(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| ENDINGS.contains(&ending.to_lowercase().as_str()))
+    format::has_image_ending(path)
+}
+
+/// Takes truncated images from now on, or refuses them, in the whole process, as Pillow's `LOAD_TRUNCATED_IMAGES` does. In
+/// the beginning they are refused. What is missing is black, or gray in a JPEG.
+pub fn allow_truncated(allow: bool) {
+    ALLOW_TRUNCATED.store(allow, Ordering::Relaxed);
+}
+
+/// Whether truncated images are taken; see [`allow_truncated`].
+pub fn allows_truncated() -> bool {
+    ALLOW_TRUNCATED.load(Ordering::Relaxed)
 }
 
 /// Opens a picture file as RGB. The content decides what it is, not the name.
+///
+/// # Errors
+/// When it is no regular file, or not an image that can be decoded.
 pub fn open(path: &Path) -> Result<RgbImage, PictureError> {
+    decode(&read(path)?, path)
+}
+
+/// The bytes of a file that begins like an image.
+fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
+    let name = || path.to_path_buf();
     let io = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => PictureError::Missing(path.to_path_buf()),
-        _ => PictureError::Io(path.to_path_buf(), error),
+        std::io::ErrorKind::NotFound => PictureError::Missing(name()),
+        _ => PictureError::Io(name(), error),
     };
     let metadata = std::fs::metadata(path).map_err(io)?;
     if metadata.is_dir() {
-        return Err(PictureError::Folder(path.to_path_buf()));
+        return Err(PictureError::Folder(name()));
     }
+    if !metadata.is_file() && !is_from_shell(path, metadata.file_type()) {
+        return Err(PictureError::Special(name(), special(metadata.file_type())));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(PictureError::LongFile(name(), metadata.len()));
+    }
+    let mut file = File::open(path).map_err(io)?;
     let mut bytes = Vec::new();
-    BufReader::new(File::open(path).map_err(io)?)
+    (&mut file)
+        .take(SNIFF_BYTES as u64)
         .read_to_end(&mut bytes)
         .map_err(io)?;
-    decode(&bytes, path)
+    // Nothing more of a file that is something else.
+    if !bytes.is_empty() {
+        known_format(&bytes, path)?;
+        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
+    }
+    Ok(bytes)
+}
+
+/// Whether this is a pipe that the shell made for this program, `<(command)`: unlike another pipe it has a writer.
+fn is_from_shell(path: &Path, file_type: FileType) -> bool {
+    let places = ["/dev/fd", "/proc/self/fd", "/dev/stdin"];
+    special(file_type) == PIPE && places.iter().any(|place| path.starts_with(place))
+}
+
+const PIPE: &str = "a named pipe";
+
+/// What a file is that is neither regular nor a folder.
+pub(crate) fn special(file_type: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if file_type.is_fifo() {
+            return PIPE;
+        } else if file_type.is_socket() {
+            return "a socket";
+        } else if file_type.is_char_device() || file_type.is_block_device() {
+            return "a device";
+        }
+    }
+    let _ = file_type;
+    "a special file"
 }
 
 /// Decodes a picture that is in memory; `name` is what errors call it.
+///
+/// # Errors
+/// When it is not an image that can be decoded: a decoder's panic is such an error too.
 pub fn decode(bytes: &[u8], name: &Path) -> Result<RgbImage, PictureError> {
-    let name = || name.to_path_buf();
+    guarded(|| decode_unguarded(bytes, name)).unwrap_or_else(|panicked| {
+        Err(PictureError::Damaged(
+            name.to_path_buf(),
+            panicked.to_string(),
+        ))
+    })
+}
+
+fn known_format(bytes: &[u8], name: &Path) -> Result<ImageFormat, PictureError> {
+    match format::sniff(bytes) {
+        Some(Sniffed::Read(format)) => Ok(format),
+        Some(Sniffed::Unread(format)) => Err(PictureError::Unsupported(name.to_path_buf(), format)),
+        None => format::by_ending(name).ok_or_else(|| {
+            let kind = format::other_kind(bytes);
+            PictureError::NotAPicture(name.to_path_buf(), kind)
+        }),
+    }
+}
+
+fn decode_unguarded(bytes: &[u8], path: &Path) -> Result<RgbImage, PictureError> {
+    let name = || path.to_path_buf();
     if bytes.is_empty() {
         return Err(PictureError::Empty(name()));
     }
-    if let Some(format) = unsupported(bytes) {
-        return Err(PictureError::Unsupported(name(), format));
+    let format = known_format(bytes, path)?;
+    if format == ImageFormat::Jpeg && !allows_truncated() && !jpeg::is_whole(bytes) {
+        return Err(PictureError::Truncated(name()));
     }
-    let damaged = |error: ImageError| PictureError::Damaged(name(), one_line(&error.to_string()));
-    let reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| PictureError::Io(name(), error))?;
-    if reader.format().is_none() {
-        return Err(PictureError::NotAPicture(name()));
-    }
-    let form = reader.format().map_or("this form", form);
-    let failed = |error: ImageError| match error {
-        ImageError::Unsupported(_) => PictureError::Unsupported(name(), form),
-        other => damaged(other),
+    let (bytes, format) = match format {
+        ImageFormat::Bmp => (bmp::windows_bitmap(bytes), format),
+        ImageFormat::Ico => icon::largest(bytes),
+        _ => (Cow::Borrowed(bytes), format),
     };
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(PictureError::TooLarge(name(), width, height));
-    }
-    if width == 0 || height == 0 {
-        return Err(PictureError::Damaged(
-            name(),
-            format!("it is {width} x {height} pixels"),
-        ));
-    }
-    decoder.set_limits(limits()).map_err(damaged)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    let failed = |error: ImageError| match error {
+        ImageError::Unsupported(_) => PictureError::Unsupported(name(), form(format)),
+        error if is_cut_short(&error) => PictureError::Truncated(name()),
+        error => PictureError::Damaged(name(), one_line_text(&error.to_string())),
+    };
+    let found = match with_image(&bytes, format, path) {
+        Err(Failed::Image(ImageError::Unsupported(_))) if format == ImageFormat::Tiff => {
+            let other = tiff::decode(&bytes, MAX_PIXELS * 8);
+            let other = other.map_err(|error| Failed::Image(tiff_error(error)));
+            other.and_then(|found| {
+                let (image, orientation) =
+                    found.ok_or_else(|| Failed::Image(unsupported_tiff()))?;
+                Ok((DynamicImage::ImageRgb8(image), orientation))
+            })
+        }
+        found => found,
+    };
+    let (mut image, orientation) = found.map_err(|error| match error {
+        Failed::Image(error) => failed(error),
+        Failed::Picture(error) => error,
+    })?;
     image.apply_orientation(orientation);
     Ok(to_rgb(image))
+}
+
+/// What was wrong, as the decoder or as this module says it.
+enum Failed {
+    Image(ImageError),
+    Picture(PictureError),
+}
+
+impl From<ImageError> for Failed {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+/// Decodes with the `image` crate.
+fn with_image(
+    bytes: &[u8],
+    format: ImageFormat,
+    path: &Path,
+) -> Result<(DynamicImage, Orientation), Failed> {
+    let name = || path.to_path_buf();
+    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        let error = PictureError::TooLarge(name(), width, height);
+        return Err(Failed::Picture(error));
+    }
+    if width == 0 || height == 0 {
+        let what = format!("it is {width} x {height} pixels");
+        return Err(Failed::Picture(PictureError::Damaged(name(), what)));
+    }
+    decoder.set_limits(limits())?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let image = match allows_truncated() {
+        true => DynamicImage::from_decoder(Lenient(decoder))?,
+        false => DynamicImage::from_decoder(decoder)?,
+    };
+    Ok((image, orientation))
+}
+
+/// A decoder that gives what it could read of a truncated image, if that is anything.
+struct Lenient<D>(D);
+
+impl<D: ImageDecoder> ImageDecoder for Lenient<D> {
+    fn dimensions(&self) -> (u32, u32) {
+        self.0.dimensions()
+    }
+
+    fn color_type(&self) -> ColorType {
+        self.0.color_type()
+    }
+
+    fn read_image(self, pixels: &mut [u8]) -> ImageResult<()> {
+        match self.0.read_image(pixels) {
+            Err(error) if is_cut_short(&error) && pixels.iter().any(|&value| value != 0) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn read_image_boxed(self: Box<Self>, pixels: &mut [u8]) -> ImageResult<()> {
+        (*self).read_image(pixels)
+    }
+}
+
+/// Whether a decoder came to the end of the bytes before it came to the end of the image.
+fn is_cut_short(error: &ImageError) -> bool {
+    match error {
+        ImageError::IoError(error) => error.kind() == std::io::ErrorKind::UnexpectedEof,
+        error => {
+            let text = error.to_string().to_lowercase();
+            [
+                "unexpected end",
+                "unexpected eof",
+                "failed to fill whole buffer",
+            ]
+            .iter()
+            .any(|what| text.contains(what))
+        }
+    }
+}
+
+fn unsupported_tiff() -> ImageError {
+    use image::error::{UnsupportedError, UnsupportedErrorKind};
+    let kind = UnsupportedErrorKind::GenericFeature(form(ImageFormat::Tiff).to_string());
+    ImageError::Unsupported(UnsupportedError::from_format_and_kind(
+        ImageFormat::Tiff.into(),
+        kind,
+    ))
+}
+
+fn tiff_error(error: ::tiff::TiffError) -> ImageError {
+    match error {
+        ::tiff::TiffError::IoError(error) => ImageError::IoError(error),
+        ::tiff::TiffError::UnsupportedError(_) => unsupported_tiff(),
+        error => ImageError::Decoding(image::error::DecodingError::new(
+            ImageFormat::Tiff.into(),
+            error,
+        )),
+    }
 }
 
 /// Room for the largest picture at 16 bits and four channels.
@@ -134,52 +352,21 @@ fn to_rgb(image: DynamicImage) -> RgbImage {
 /// What a picture of a format that is read, but not in all its forms, is called when it is refused.
 fn form(format: ImageFormat) -> &'static str {
     match format {
-        ImageFormat::Tiff => "this form of TIFF (palette, or a rare compression)",
+        ImageFormat::Tiff => "this form of TIFF (a rare compression or kind of color)",
         ImageFormat::Jpeg => "this form of JPEG (lossless, arithmetic or 12 bits)",
         ImageFormat::Bmp => "this form of BMP",
+        ImageFormat::Png => "this form of PNG",
+        ImageFormat::Gif => "this form of GIF",
+        ImageFormat::WebP => "this form of WebP",
+        ImageFormat::Ico => "this form of ICO",
+        ImageFormat::Pnm => "this form of PNM",
+        ImageFormat::Tga => "this form of TGA",
+        ImageFormat::Dds => "this form of DDS",
+        ImageFormat::Qoi => "this form of QOI",
         _ => "this form of the format",
     }
 }
 
-/// Formats that are recognised in order to be refused by name.
-fn unsupported(bytes: &[u8]) -> Option<&'static str> {
-    const SIGNATURES: [(&[u8], &str); 6] = [
-        (b"\0\0\0\x0cJXL ", "JPEG XL"),
-        (b"\xff\x0a", "JPEG XL"),
-        (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-        (b"%PDF", "PDF"),
-        (b"8BPS", "Photoshop"),
-        (b"<svg", "SVG"),
-    ];
-    if bytes.get(4..8) == Some(b"ftyp") {
-        return Some(container(bytes));
-    }
-    let found = SIGNATURES
-        .iter()
-        .find(|(signature, _)| bytes.starts_with(signature));
-    found.map(|(_, name)| *name)
-}
-
-/// What an ISO container holds, by the brands in its first box: the main one and, from byte 16 on, those it is compatible
-/// with.
-fn container(bytes: &[u8]) -> &'static str {
-    let size = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
-    let first_box = &bytes[8..size.clamp(8, bytes.len())];
-    let has = |brands: &[&[u8; 4]]| {
-        let (brands_there, _) = first_box.as_chunks::<4>();
-        brands_there.iter().any(|brand| brands.contains(&brand))
-    };
-    if has(&[b"avif", b"avis"]) {
-        "AVIF"
-    } else if has(&[
-        b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1",
-    ]) {
-        "HEIC"
-    } else {
-        "a video or HEIF container"
-    }
-}
-
-fn one_line(text: &str) -> String {
+fn one_line_text(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

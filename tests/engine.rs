@@ -66,7 +66,7 @@ fn pictures_are_embedded_as_by_the_module() {
                 layer_norm_eps: 1e-5,
             }
             .into(),
-            text: ClipTextConfig::vit_b_32(),
+            text: Some(ClipTextConfig::vit_b_32()),
             projection_dim: 7,
         };
         let mut clip = config.init(&Device::flex());

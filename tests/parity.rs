@@ -49,7 +49,7 @@ fn clip_a() -> Clip {
             layer_norm_eps: 1e-5,
         }
         .into(),
-        text: ClipTextConfig {
+        text: Some(ClipTextConfig {
             vocab_size: 99,
             hidden_size: 24,
             intermediate_size: 48,
@@ -58,7 +58,7 @@ fn clip_a() -> Clip {
             max_position_embeddings: 16,
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
-        },
+        }),
         projection_dim: 20,
     };
     load_weights(config.init(&device()), "clip_a", &CLIP_RENAMES)
@@ -77,7 +77,7 @@ fn clip_b() -> Clip {
             layer_norm_eps: 1e-5,
         }
         .into(),
-        text: ClipTextConfig {
+        text: Some(ClipTextConfig {
             vocab_size: 99,
             hidden_size: 16,
             intermediate_size: 40,
@@ -86,7 +86,7 @@ fn clip_b() -> Clip {
             max_position_embeddings: 16,
             hidden_act: Activation::Gelu,
             layer_norm_eps: 1e-5,
-        },
+        }),
         projection_dim: 20,
     };
     load_weights(config.init(&device()), "clip_b", &CLIP_RENAMES)
@@ -147,7 +147,7 @@ fn check_clip(clip: &Clip, name: &str) {
     let loss = contrastive_loss(
         image.clone(),
         text.clone(),
-        clip.logit_scale.val(),
+        clip.log_temperature(),
         CLIP_MAX_FACTOR,
     );
     assert_close(

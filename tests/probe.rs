@@ -94,7 +94,7 @@ fn cifar10_files_of_random_content_are_trained_on_and_probed_by_every_encoder() 
         "probe --encoder model/simclr --data dataset/cifar-10-batches-bin --report page.html";
     let text = succeeds(&place, args);
     assert!(
-        text.contains("40 test pictures right") && text.contains("automobile"),
+        text.contains("40 test images right") && text.contains("automobile"),
         "{text}"
     );
     let page = fs::read_to_string(place.path("page.html")).unwrap();
@@ -185,7 +185,7 @@ fn an_encoder_learnt_from_pictures_alone_feeds_the_mapper() {
     .concat();
     let output = place.run(&rerank);
     assert!(
-        stderr(&output).contains("sentences cannot be embedded"),
+        stderr(&output).contains("texts cannot be embedded"),
         "{}",
         stderr(&output)
     );
@@ -434,4 +434,16 @@ fn a_data_set_is_fetched_past_a_lost_connection_checked_and_unpacked_once() {
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
     archives::fetch(&mine, place.path(), &watch).unwrap();
     assert_eq!(requests.load(Ordering::SeqCst), 3);
+
+    // Two at once: one fetches, and the other uses what came.
+    let other = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let watch = Quiet(Mutex::new(Vec::new()));
+            let (mine, other) = (&mine, other.path());
+            scope.spawn(move || archives::fetch(mine, other, &watch).unwrap());
+        }
+    });
+    assert_eq!(requests.load(Ordering::SeqCst), 4);
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 1);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -145,16 +145,12 @@ impl ImageEncoder {
     /// cut.
     ///
     /// # Errors
-    /// When the model folder has no CLIP, or no vocabulary for it.
+    /// When the model folder has no CLIP, no text tower, or no vocabulary for it.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-        let Tower::Clip(_) = &self.tower else {
-            return Err(self.no_clip());
-        };
-        let longest = self
-            .folder
-            .encoder_config()?
-            .sizes
-            .text
+        self.check_texts()?;
+        let text = self.folder.encoder_config()?.sizes.text.as_ref();
+        let longest = text
+            .context("CLIP has no text tower")?
             .max_position_embeddings;
         let tokenizer = self.tokenizer()?;
         let mut embeddings = Vec::with_capacity(texts.len());
@@ -178,7 +174,7 @@ impl ImageEncoder {
             .collect();
         let tokens = TensorData::new(tokens, [rows_of_ids.len(), t]);
         let Tower::Clip(clip) = &self.tower else {
-            return Err(self.no_clip());
+            bail!("the image encoder is not CLIP");
         };
         rows(clip.encode_text(
             Tensor::from_data(tokens, &self.device), // [B, T]
@@ -186,11 +182,12 @@ impl ImageEncoder {
         ))
     }
 
-    fn no_clip(&self) -> anyhow::Error {
-        anyhow!(
-            "{} embeds pictures with an encoder that is not CLIP: sentences cannot be embedded",
-            self.folder.path.display()
-        )
+    /// Whether texts can be embedded too; see [`ModelFolder::check_texts`].
+    ///
+    /// # Errors
+    /// When they cannot; the message says what the model folder lacks.
+    pub fn check_texts(&self) -> Result<()> {
+        self.folder.check_texts()
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {

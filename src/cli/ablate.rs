@@ -8,6 +8,7 @@ use clap::Args;
 use clipcap::files;
 use clipcap::train::ablate::{Ablation, ablate, table};
 
+use super::out;
 use super::search::SearchArgs;
 
 /// Train named settings one by one and compare them in a table
@@ -39,6 +40,6 @@ pub fn run(args: AblateArgs) -> Result<ExitCode> {
     let outcomes = (args.search).within("ablate", "ablation.json", &size, |context| {
         ablate(&ablation, context)
     })?;
-    print!("{}", table(&outcomes));
+    out::text(&table(&outcomes))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,20 +1,24 @@
 //! What several commands share.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use burn::train::Interrupter;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use clipcap::clip::Preprocessing;
 use clipcap::device::{DeviceChoice, Devices};
+use clipcap::guard::guarded;
+use clipcap::inputs::Input;
 use clipcap::kernels::memory::keep_freed_memory;
 use clipcap::picture::{self, PictureError};
 use clipcap::train::dashboard::{Report, Ui};
+use clipcap::train::run;
 use image::RgbImage;
 use rayon::prelude::*;
+
+use super::out;
+pub use super::signals::{STOPPED, interruptible};
 
 /// The model that comes with the source.
 pub const SAMPLE_MODEL: &str = "model/sample";
@@ -50,7 +54,7 @@ impl DeviceArg {
 #[derive(Args)]
 pub struct RunArgs {
     /// Name of the run's folder in artifacts/ [default: the command with the first free number, as in train-1]
-    #[arg(long = "run", value_name = "NAME")]
+    #[arg(long = "run", value_name = "NAME", value_parser = run_name)]
     pub name: Option<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
@@ -88,20 +92,15 @@ impl From<UiArg> for Ui {
 
 /// Progress lines go to standard error: standard output is for results.
 pub fn report() -> Report {
-    Arc::new(|line| eprintln!("{line}"))
+    Arc::new(|line| out::note(format_args!("{line}")))
 }
 
-/// Ctrl-C ends a run after the step under way, with what it has learnt kept; a second one ends it at once.
-pub fn interruptible() -> Result<Interrupter> {
-    let interrupter = Interrupter::new();
-    let handle = interrupter.clone();
-    ctrlc::set_handler(move || {
-        if handle.should_stop() {
-            std::process::exit(130);
-        }
-        handle.stop(Some("Ctrl-C"));
-    })?;
-    Ok(interrupter)
+/// A run's name as an argument.
+pub fn run_name(name: &str) -> std::result::Result<String, String> {
+    match run::check_name(name) {
+        Ok(()) => Ok(name.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Ends the program as clap does for a wrong argument: message and usage on standard error, exit code 2.
@@ -109,13 +108,32 @@ pub fn usage(kind: ErrorKind, message: &str) -> ! {
     super::Cli::command().error(kind, message).exit()
 }
 
-/// Opens pictures and cuts out what CLIP looks at, on all cores, in order. Whole pictures are in memory only one a core.
+/// Takes truncated images too.
+#[derive(Args)]
+pub struct TruncatedArg {
+    /// Take truncated images as they are, with the missing part black or gray; without it they are refused
+    #[arg(long)]
+    allow_truncated: bool,
+}
+
+impl TruncatedArg {
+    /// Makes it so for the whole program.
+    pub fn apply(&self) {
+        picture::allow_truncated(self.allow_truncated);
+    }
+}
+
+/// Opens images and cuts out what CLIP looks at, on all cores, in order: as many results as inputs. Whole images are in
+/// memory only one a core.
 pub fn open_crops(
-    paths: &[PathBuf],
+    inputs: &[&Input],
     preprocessing: &Preprocessing,
 ) -> Vec<Result<RgbImage, PictureError>> {
-    paths
-        .par_iter()
-        .map(|path| Ok(preprocessing.crop(&picture::open(path)?)))
-        .collect()
+    let open = |input: &&Input| {
+        guarded(|| Ok(preprocessing.crop(&input.open()?))).unwrap_or_else(|panicked| {
+            let path = input.path.clone();
+            Err(PictureError::Damaged(path, panicked.to_string()))
+        })
+    };
+    inputs.par_iter().map(open).collect()
 }

@@ -7,6 +7,8 @@ use anyhow::Result;
 use clap::{ArgAction, Args};
 use clipcap::convert::{ConvertConfig, convert, read_training_set};
 
+use super::out;
+
 /// Make a model folder from checkpoints of CLIP, GPT-2 and ClipCap
 ///
 /// What a checkpoint is, is found by looking: safetensors, sharded or not, PyTorch files old and new, TorchScript
@@ -42,13 +44,13 @@ pub struct ConvertArgs {
 pub fn run(args: ConvertArgs) -> Result<ExitCode> {
     if let Some(file) = args.training_set {
         let written = read_training_set(&file)?.write(&args.output)?;
-        println!(
+        out::line(format_args!(
             "wrote {}: {} captions of {} images, embeddings of {}",
             args.output.display(),
             written.captions,
             written.images,
             written.clip_dim
-        );
+        ))?;
         return Ok(ExitCode::SUCCESS);
     }
     let report = convert(&ConvertConfig {
@@ -58,6 +60,6 @@ pub fn run(args: ConvertArgs) -> Result<ExitCode> {
         normalize_embedding: args.normalize_embedding,
         output: args.output,
     })?;
-    println!("{report}");
+    out::line(report)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ use super::common::usage;
 #[derive(Args)]
 #[command(next_help_heading = "Decoding")]
 pub struct DecodeArgs {
+    /// How tokens are chosen
     #[arg(long, value_enum, default_value = "greedy")]
     decode: DecodeArg,
     /// Beams, with --decode beam

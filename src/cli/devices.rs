@@ -6,6 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use clipcap::device::{self, DeviceInfo};
 
+use super::out;
+
 /// List the devices that --device can name, with what they are and the precisions they have
 #[derive(Args)]
 #[command(after_help = "Example:\n  clipcap devices")]
@@ -24,14 +26,17 @@ pub fn run(_: DevicesArgs) -> Result<ExitCode> {
             .iter()
             .map(|precision| precision.name())
             .collect();
-        println!(
+        out::line(format_args!(
             "{:name$}  {:description$}  {}{}",
             device.name,
             device.description,
             precisions.join(" "),
             if device.is_auto { "  (auto)" } else { "" }
-        );
+        ))?;
     }
-    println!("compiled in: {}", device::compiled().join(", "));
+    out::line(format_args!(
+        "compiled in: {}",
+        device::compiled().join(", ")
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,34 +1,43 @@
 //! `clipcap embed`
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clipcap::captioner::ImageEncoder;
-use clipcap::inputs::{self, Input, InputError};
+use clipcap::inputs::{self, Expansion, FileKinds, Input, InputError, OtherFiles};
 use clipcap::model_folder::ModelFolder;
+use clipcap::path_text;
 use serde_json::json;
 
-use super::common::{DeviceArg, SAMPLE_MODEL, open_crops};
+use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, open_crops};
+use super::out;
 
-/// Pictures embedded together.
+/// Images embedded together.
 const BATCH: usize = 32;
 
-/// Print the CLIP embeddings of pictures: projected, not normalised
+/// Print the CLIP embeddings of images: projected, not normalized
 #[derive(Args)]
 #[command(after_help = "Example:\n  clipcap embed --model model/mine photos/ > embeddings.jsonl")]
 pub struct EmbedArgs {
-    /// Picture files, folders of them, quoted patterns, or - for a list of files on standard input
+    /// Image files, folders of them, quoted patterns, addresses (--allow-urls), or - for a list of these, or for an image,
+    /// on standard input
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// Look into the subfolders of folders
     #[arg(long, short)]
     recursive: bool,
+    /// Download images at http and https addresses
+    #[arg(long)]
+    allow_urls: bool,
+    #[command(flatten)]
+    truncated: TruncatedArg,
     /// Model folder
     #[arg(long, value_name = "DIR", default_value = SAMPLE_MODEL)]
     model: PathBuf,
+    /// How embeddings are written
     #[arg(long, value_enum, default_value = "jsonl")]
     format: Format,
     #[command(flatten)]
@@ -43,52 +52,96 @@ enum Format {
 
 pub fn run(args: EmbedArgs) -> Result<ExitCode> {
     let Format::Jsonl = args.format;
+    args.truncated.apply();
     let device = args.device.resolve()?;
     let encoder = ImageEncoder::load(&ModelFolder::open(&args.model)?, &device)?;
-    let mut inputs =
-        inputs::expand(args.images, args.recursive, io::BufReader::new(io::stdin())).peekable();
-    let mut failed = false;
-    while inputs.peek().is_some() {
+    let expansion = Expansion {
+        recursive: args.recursive,
+        allow_urls: args.allow_urls,
+    };
+    let others = OtherFiles::default();
+    let stdin = io::BufReader::new(io::stdin());
+    let mut inputs = inputs::expand(args.images, expansion, stdin, &others);
+    let (mut count, mut answers) = (0, Answers::default());
+    loop {
         let batch: Vec<_> = inputs.by_ref().take(BATCH).collect();
-        failed |= embed(&encoder, &batch)?;
+        if batch.is_empty() {
+            break;
+        }
+        count += batch.len();
+        answers.embed(&encoder, &batch)?;
     }
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    ensure!(
+        answers.given == count,
+        "{count} inputs had {} answers: run again",
+        answers.given
+    );
+    Ok(answers.finish(&others))
 }
 
-/// Prints a line for each picture; tells whether one failed.
-fn embed(encoder: &ImageEncoder, batch: &[Result<Input, InputError>]) -> Result<bool> {
-    let paths: Vec<PathBuf> = batch
-        .iter()
-        .flatten()
-        .map(|input| input.path.clone())
-        .collect();
-    let mut opened = open_crops(&paths, encoder.preprocessing()).into_iter();
-    let crops: Vec<_> = opened.as_slice().iter().flatten().cloned().collect();
-    let mut embeddings = encoder.embed(&crops)?.into_iter();
-    let mut failed = false;
-    let mut out = io::stdout().lock();
-    for input in batch {
-        let (path, error) = match input {
-            Ok(input) => {
-                let opened = opened.next().context("a picture was not opened")?;
-                (
-                    input.path.as_path(),
-                    opened.err().map(|error| error.to_string()),
-                )
-            }
-            Err(error) => (error.path(), Some(error.to_string())),
-        };
-        let image = path.display().to_string();
-        failed |= error.is_some();
-        let line = match error {
-            None => json!({"image": image, "embedding": embeddings.next()}),
-            Some(error) => json!({"image": image, "error": error}),
-        };
-        writeln!(out, "{line}").context("writing to standard output")?;
+/// Lines printed so far.
+#[derive(Default)]
+struct Answers {
+    given: usize,
+    failed: usize,
+    /// Images of a format that is not read.
+    refused: FileKinds,
+}
+
+impl Answers {
+    /// Prints a line for each input.
+    fn embed(&mut self, encoder: &ImageEncoder, batch: &[Result<Input, InputError>]) -> Result<()> {
+        let inputs: Vec<&Input> = batch.iter().flatten().collect();
+        let opened = open_crops(&inputs, encoder.preprocessing());
+        let crops: Vec<_> = opened.iter().flatten().cloned().collect();
+        let mut embeddings = encoder.embed(&crops)?.into_iter();
+        let mut opened = opened.into_iter();
+        let mut lines = String::new();
+        for input in batch {
+            let (path, error) = match input {
+                Ok(input) => {
+                    let opened = opened.next().context("an image was not opened")?;
+                    if let Some(format) = opened.as_ref().err().and_then(|e| e.unread_format()) {
+                        self.refused.note(format, &input.path);
+                    }
+                    let error = opened.err().map(|error| error.to_string());
+                    (input.path.as_path(), error)
+                }
+                Err(error) => (error.path(), Some(error.to_string())),
+            };
+            let image = path_text::text(path);
+            let line = match error {
+                None => {
+                    let embedding = embeddings.next().context("an image got no embedding")?;
+                    json!({"image": image, "embedding": embedding})
+                }
+                Some(error) => {
+                    self.failed += 1;
+                    json!({"image": image, "error": error})
+                }
+            };
+            lines += &format!("{line}\n");
+            self.given += 1;
+        }
+        out::text(&lines)
     }
-    Ok(failed)
+
+    /// Says on standard error what had no embedding, and chooses the exit code.
+    fn finish(self, others: &OtherFiles) -> ExitCode {
+        if others.count() > 0 {
+            out::note(others);
+        }
+        if self.failed == 0 {
+            return ExitCode::SUCCESS;
+        }
+        let among = match self.refused.count() {
+            0 => String::new(),
+            _ => format!(", among them {}", self.refused),
+        };
+        let (failed, given) = (self.failed, self.given);
+        out::note(format_args!(
+            "{failed} of {given} images could not be embedded{among}"
+        ));
+        ExitCode::FAILURE
+    }
 }

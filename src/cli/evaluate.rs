@@ -1,10 +1,9 @@
 //! `clipcap evaluate`
 
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::data::scenes;
@@ -13,7 +12,7 @@ use clipcap::decode::Strategy;
 use clipcap::evaluate::clip_score;
 use clipcap::evaluate::compare::compare;
 use clipcap::evaluate::model::{CaptionSplit, Part, caption};
-use clipcap::evaluate::read::{Candidates, EvaluatedImage, References, join};
+use clipcap::evaluate::read::{Candidates, EvaluatedImage, Joined, References, join};
 use clipcap::evaluate::report::{self, ReportHead};
 use clipcap::evaluate::score::{Evaluation, ScoreOptions, score};
 use clipcap::evaluate::table::{self, Style};
@@ -22,27 +21,35 @@ use clipcap::metrics::bootstrap::Bootstrap;
 use clipcap::train::caption::DATASET;
 use serde::Serialize;
 
-use super::common::{DeviceArg, usage};
+use super::common::{DeviceArg, TruncatedArg, usage};
+use super::out;
 
 /// Images listed by --compare.
 const MOVED: usize = 10;
 
-/// Score captions against what people said: a results file, or a model on a part of a data set
+/// Score captions against reference captions: a results file, or a model on a part of a data set
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     clipcap evaluate --candidates results.json --references captions_val2017.json\n  \
+    clipcap evaluate --candidates captions.jsonl --references captions_val2017.json   (what `infer` wrote)\n  \
     clipcap evaluate --model artifacts/train-1/best --split test --report report.html\n  \
     clipcap evaluate --compare old.json new.json --references captions_val2017.json\n\n\
+    Captions and references are joined by image id, or where the captions name files, as those of `infer` do, by the last\n\
+    part of the file's name and the references' file_name. More than a tenth of entries that cannot be used, or of images\n\
+    without a caption, is an error.\n\n\
     BLEU, ROUGE-L and CIDEr are pycocoevalcap's, to the last digits. METEOR needs its data (68 MB, LGPL), which does not come\n\
     with this program: give --meteor-data the folder pycocoevalcap/meteor of its Python package. SPICE is not here: it needs a\n\
     dependency parser with 400 MB of models.")]
 pub struct EvaluateArgs {
-    /// Captions to score: COCO results, JSON Lines or CSV with image_id and caption
+    /// Captions to score: COCO results, JSON Lines or a table with image_id (or image) and caption, or infer's output
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "compare"], requires = "references")]
     candidates: Option<PathBuf>,
-    /// What people said: COCO annotations, JSON Lines or CSV
+    /// Reference captions: COCO annotations, Karpathy's splits, JSON Lines or a table
     #[arg(long, value_name = "FILE")]
     references: Option<PathBuf>,
+    /// Score the images that have a caption when more than a tenth have none
+    #[arg(long, requires = "references")]
+    allow_missing: bool,
     /// Two files of captions of the same images, to be compared
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "model", requires = "references")]
     compare: Option<Vec<PathBuf>>,
@@ -96,18 +103,23 @@ pub struct EvaluateArgs {
     /// Score that --compare orders images by
     #[arg(long, value_name = "SCORE", default_value = "CIDEr")]
     by: String,
+    /// How scores are printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Write a page to look at: HTML, with everything in it
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    truncated: TruncatedArg,
+    #[command(flatten)]
     device: DeviceArg,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 enum Format {
+    /// A table for a person
     Text,
+    /// The same in Markdown
     Markdown,
     /// Overall, and image by image
     Json,
@@ -151,7 +163,8 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     if let Some(files) = &args.compare {
         return run_compare(&args, &options, &files[0], &files[1]);
     }
-    let loaded = match (&args.candidates, &args.references, &args.model) {
+    args.truncated.apply();
+    let mut loaded = match (&args.candidates, &args.references, &args.model) {
         (Some(candidates), Some(references), _) => from_file(&args, candidates, references)?,
         (_, _, Some(model)) => from_model(&args, model)?,
         _ => usage(
@@ -169,15 +182,16 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
             };
             let progress = |done: usize| {
                 if done.is_multiple_of(1024) {
-                    eprintln!("CLIPScore: {done} pictures");
+                    out::note(format_args!("CLIPScore: {done} pictures"));
                 }
             };
             clip_score::score(
                 model,
-                &loaded.images,
+                &mut loaded.images,
                 pictures,
                 &args.device.resolve()?,
                 &progress,
+                &|line| out::note(format_args!("{line}")),
             )?
         }
         None => Vec::new(),
@@ -186,7 +200,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     evaluation.main_object_accuracy = loaded.main_object_accuracy;
     if let Some(path) = &loaded.metrics {
         files::write_json(path, &evaluation)?;
-        eprintln!("scores: {}", path.display());
+        out::note(format_args!("scores: {}", path.display()));
     }
     if let Some(path) = &args.report {
         let head = ReportHead {
@@ -196,18 +210,34 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
             seed: args.seed,
         };
         report::write(path, &evaluation, &head)?;
-        eprintln!("report: {}", path.display());
+        out::note(format_args!("report: {}", path.display()));
     }
     print(&args, &evaluation)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Joins captions with references, and says what is not scored.
+fn joined(candidates: &Path, references: &References, allow_missing: bool) -> Result<Joined> {
+    let joined = join(&Candidates::load(candidates)?, references, allow_missing)?;
+    for remark in joined.remarks() {
+        out::note(remark);
+    }
+    Ok(joined)
+}
+
+/// Reads references, and says what of them cannot be used.
+fn read_references(path: &Path) -> Result<References> {
+    let references = References::load(path)?;
+    for line in references.left_out.lines() {
+        out::note(line);
+    }
+    Ok(references)
+}
+
 fn from_file(args: &EvaluateArgs, candidates: &Path, references: &Path) -> Result<Loaded> {
+    let read = read_references(references)?;
     Ok(Loaded {
-        images: join(
-            &Candidates::load(candidates)?,
-            &References::load(references)?,
-        )?,
+        images: joined(candidates, &read, args.allow_missing)?.images,
         subtitle: format!("{} against {}", candidates.display(), references.display()),
         pictures: args.images.clone(),
         metrics: None,
@@ -251,10 +281,10 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         dataset,
         device: &args.device.resolve()?,
     };
-    let part = caption(&split, &output, &|line| eprintln!("{line}"))?;
-    eprintln!("captions: {}", part.path.display());
+    let part = caption(&split, &output, &|line| out::note(format_args!("{line}")))?;
+    out::note(format_args!("captions: {}", part.path.display()));
     Ok(Loaded {
-        images: join(&part.candidates, &part.references)?,
+        images: join(&part.candidates, &part.references, false)?.images,
         subtitle: format!(
             "{} on the {} part of {}",
             model.display(),
@@ -270,18 +300,14 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
 fn print(args: &EvaluateArgs, evaluation: &Evaluation) -> Result<()> {
     match args.format {
         Format::Json => print_json(evaluation)?,
-        Format::Text => print!("{}", table::scores(evaluation, Style::Text)),
-        Format::Markdown => print!("{}", table::scores(evaluation, Style::Markdown)),
+        Format::Text => out::text(&table::scores(evaluation, Style::Text))?,
+        Format::Markdown => out::text(&table::scores(evaluation, Style::Markdown))?,
     }
     Ok(())
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    serde_json::to_writer(&mut out, value)?;
-    writeln!(out)
-        .and_then(|()| out.flush())
-        .context("writing to standard output")
+    out::line(serde_json::to_string(value)?)
 }
 
 fn run_compare(
@@ -302,9 +328,9 @@ fn run_compare(
             "--compare needs --resamples of at least 1",
         );
     }
-    let references = References::load(references)?;
+    let references = read_references(references)?;
     let evaluate = |path: &Path| -> Result<Evaluation> {
-        let images = join(&Candidates::load(path)?, &references)?;
+        let images = joined(path, &references, args.allow_missing)?.images;
         // The differences get their own resamples.
         let mut options = options.clone();
         options.bootstrap.resamples = 0;
@@ -319,8 +345,8 @@ fn run_compare(
     )?;
     match args.format {
         Format::Json => print_json(&found)?,
-        Format::Text => print!("{}", table::comparison(&found, Style::Text)),
-        Format::Markdown => print!("{}", table::comparison(&found, Style::Markdown)),
+        Format::Text => out::text(&table::comparison(&found, Style::Text))?,
+        Format::Markdown => out::text(&table::comparison(&found, Style::Markdown))?,
     }
     Ok(ExitCode::SUCCESS)
 }

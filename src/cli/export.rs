@@ -7,6 +7,8 @@ use anyhow::Result;
 use clap::Args;
 use clipcap::convert::export;
 
+use super::out;
+
 /// Write a model folder's weights as PyTorch's code knows them
 ///
 /// A file ending in .safetensors gets mapper and GPT-2 under ClipCap's names. A folder gets that file as
@@ -29,7 +31,7 @@ pub struct ExportArgs {
 
 pub fn run(args: ExportArgs) -> Result<ExitCode> {
     for file in export(&args.model, &args.output)? {
-        println!("wrote {}", file.display());
+        out::line(format_args!("wrote {}", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,6 @@
 //! `clipcap fetch`
 
 use std::cell::RefCell;
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::common::usage;
+use super::out;
 
 /// Where models go that are not told where.
 const MODELS: &str = "model";
@@ -72,7 +72,7 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
             );
         }
         let folder = archives::fetch(archive, Path::new(DATASET), &Screen::default())?;
-        println!("{}", folder.display());
+        out::line(folder.display())?;
     }
     if names.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -95,7 +95,7 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
         let screen = Screen::default();
         let fetched = hub::fetch(&hub, &named, args.captioner.as_deref(), &screen)?;
         convert(fetched, &output)?;
-        println!("{}", output.display());
+        out::line(output.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -129,7 +129,7 @@ fn convert(fetched: Fetched, output: &Path) -> Result<()> {
     };
     let report = convert::convert(&config)
         .with_context(|| format!("cannot convert to {}", output.display()))?;
-    eprintln!("{report}");
+    out::note(report);
     model_folder::update_source(output, "hub", provenance)
 }
 
@@ -146,8 +146,8 @@ impl Watch for Screen {
             bar.set_position(0);
             return;
         }
-        if !io::stderr().is_terminal() {
-            eprintln!("downloading {file} ({size} bytes)");
+        if !out::shows_bars() {
+            out::note(format_args!("downloading {file} ({size} bytes)"));
         }
         let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         *bar = Some(
@@ -173,6 +173,6 @@ impl Watch for Screen {
     }
 
     fn note(&self, line: &str) {
-        eprintln!("{line}");
+        out::note(line);
     }
 }

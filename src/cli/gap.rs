@@ -9,7 +9,8 @@ use clipcap::data::gap::Gap;
 use clipcap::train::caption::DATASET;
 use clipcap::train::dataset::embed_pairs;
 
-use super::common::{DeviceArg, SAMPLE_MODEL, report};
+use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, report};
+use super::out;
 
 /// Measure the gap between CLIP's embeddings of pictures and of their captions
 ///
@@ -28,50 +29,56 @@ pub struct GapArgs {
     /// Folder that the pictures named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
+    /// How the numbers are printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    #[command(flatten)]
+    truncated: TruncatedArg,
     #[command(flatten)]
     device: DeviceArg,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Format {
+    /// Lines for a person
     Text,
+    /// One JSON object
     Json,
 }
 
 pub fn run(args: GapArgs) -> Result<ExitCode> {
+    args.truncated.apply();
     let device = args.device.resolve()?;
     let data = args.data.as_deref().map(|data| (data, &args.images[..]));
     let (images, captions) =
         embed_pairs(&args.model, data, Path::new(DATASET), &device, &report())?;
     let gap = Gap::measure(&images, &captions).context("there is no picture with a caption")?;
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string(&gap)?),
-        Format::Text => show(&gap),
+        Format::Json => out::line(serde_json::to_string(&gap)?)?,
+        Format::Text => out::text(&show(&gap))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(gap: &Gap) {
-    println!(
-        "{} images, {} captions, all embeddings normalised",
+fn show(gap: &Gap) -> String {
+    let mut text = format!(
+        "{} images, {} captions, all embeddings normalized\n",
         gap.images, gap.captions
     );
-    println!("norm of the images' mean      {:.4}", gap.image_center_norm);
-    println!(
-        "norm of the captions' mean    {:.4}",
-        gap.caption_center_norm
-    );
-    println!("cosine of the two means       {:.4}", gap.center_cosine);
-    println!("norm of the offset            {:.4}", gap.offset_norm);
-    println!("cosine of image and caption   {:.4}", gap.pair_cosine);
-    let (Some(cosine), Some(distance), Some(variance)) =
+    let mut row = |name: &str, value: f64| text.push_str(&format!("{name:<29} {value:.4}\n"));
+    row("norm of the images' mean", gap.image_center_norm);
+    row("norm of the captions' mean", gap.caption_center_norm);
+    row("cosine of the two means", gap.center_cosine);
+    row("norm of the offset", gap.offset_norm);
+    row("cosine of image and caption", gap.pair_cosine);
+    if let (Some(cosine), Some(distance), Some(variance)) =
         (gap.caption_cosine, gap.caption_distance, gap.noise_variance)
-    else {
-        return;
-    };
-    println!("cosine of two captions        {cosine:.4}");
-    println!("largest difference of two     {distance:.4}");
-    println!("so, by CapDec's rule: --noise gaussian --noise-variance {variance:.4}");
+    {
+        row("cosine of two captions", cosine);
+        row("largest difference of two", distance);
+        text.push_str(&format!(
+            "so, by CapDec's rule: --noise gaussian --noise-variance {variance:.4}\n"
+        ));
+    }
+    text
 }

@@ -12,16 +12,20 @@ mod fetch;
 mod gap;
 mod infer;
 mod model;
+mod out;
 mod pretrain;
 mod probe;
 mod search;
 mod serve;
+mod signals;
 mod train;
 mod tune;
 
 use std::process::ExitCode;
 
+use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
+use clipcap::guard::guarded;
 
 /// Captions pictures with CLIP, a mapper and GPT-2.
 #[derive(Parser)]
@@ -51,7 +55,38 @@ enum Command {
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
+    out::start();
+    let result = match Cli::try_parse() {
+        Ok(cli) => guarded(|| dispatch(cli.command)).unwrap_or_else(|panic| {
+            let place = panic.message;
+            Err(anyhow!(
+                "the program is at fault: {place}; please report this line"
+            ))
+        }),
+        Err(error) => show_usage(&error),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if out::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            out::error(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Help and version, which were asked for, go to standard output; wrong usage to standard error, with exit code 2.
+fn show_usage(error: &clap::Error) -> Result<ExitCode> {
+    if error.use_stderr() {
+        let _ = error.print();
+        return Ok(ExitCode::from(2));
+    }
+    out::written(error.print())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Train(args) => train::run(*args),
         Command::Infer(args) => infer::run(args),
         Command::Serve(args) => serve::run(args),
@@ -66,12 +101,42 @@ pub fn run() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Devices(args) => devices::run(args),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn check(command: &clap::Command) {
+        assert!(
+            command.get_about().is_some(),
+            "{} says nothing of itself",
+            command.get_name()
+        );
+        for argument in command.get_arguments() {
+            let name = format!("{} {}", command.get_name(), argument.get_id());
+            assert!(argument.get_help().is_some(), "{name} has no help");
+            for value in argument.get_possible_values() {
+                let value_name = value.get_name();
+                let is_plain = ["true", "false"].contains(&value_name);
+                assert!(
+                    is_plain || value.get_help().is_some(),
+                    "{name}: {value_name} has no help"
+                );
+            }
         }
+        command.get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn every_command_flag_and_value_says_what_it_is() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        cli.get_subcommands()
+            .filter(|command| command.get_name() != "help")
+            .for_each(check);
     }
 }

@@ -10,6 +10,7 @@ use clipcap::train::run;
 
 use super::common::{DeviceArg, SAMPLE_MODEL};
 use super::decoding::DecodeArgs;
+use super::out;
 
 #[derive(Args)]
 pub struct ModelArgs {
@@ -61,6 +62,9 @@ impl ModelArgs {
             None => Precision::default_for(&device),
         };
         let captioner = Captioner::load_as(&model, &device, precision)?;
+        if decoding.rerank_by_clip() {
+            captioner.encoder.check_texts()?;
+        }
         let captioning = Captioning {
             config: decoding.config(strategy, &captioner.reader)?,
             num_captions: decoding.num_captions(),
@@ -78,7 +82,7 @@ impl ModelArgs {
             Some(model) => (model, "the last run"),
             None => (PathBuf::from(SAMPLE_MODEL), "the shipped sample model"),
         };
-        eprintln!("model: {} ({which})", model.display());
+        out::note(format_args!("model: {} ({which})", model.display()));
         Ok(model)
     }
 }

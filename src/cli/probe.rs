@@ -18,7 +18,10 @@ use clipcap::train::caption::DATASET;
 use clipcap::train::run;
 use serde_json::json;
 
-use super::common::{DeviceArg, SAMPLE_MODEL, UiArg, interruptible, report, usage};
+use super::common::{
+    DeviceArg, SAMPLE_MODEL, STOPPED, TruncatedArg, UiArg, interruptible, report, run_name, usage,
+};
+use super::out;
 use super::pretrain::encoder::SettingArgs;
 
 /// Classes in the printed table; with more the report has them.
@@ -58,6 +61,7 @@ pub struct ProbeArgs {
     /// Write an HTML page with the confusion matrix and a map of the embeddings
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// How the outcome is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Train every encoder, probe it both ways, and print a table with published numbers beside
@@ -77,10 +81,13 @@ pub struct ProbeArgs {
     #[command(flatten)]
     settings: SettingArgs,
     /// Name of the run's folder in artifacts/, with --table and --ablate; one that is there is gone on with
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
     run: Option<String>,
+    /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     ui: UiArg,
+    #[command(flatten)]
+    truncated: TruncatedArg,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -95,14 +102,19 @@ enum EvalArg {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum AblateArg {
+    /// Temperatures of the loss
     Temperature,
+    /// Steps of the augmentation, each left out and each alone
     Augmentations,
+    /// Images in a batch
     BatchSize,
+    /// Losses
     Losses,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Format {
+    /// Lines for a person
     Text,
     /// One JSON object
     Json,
@@ -138,6 +150,7 @@ impl ProbeArgs {
 }
 
 pub fn run(args: ProbeArgs) -> Result<ExitCode> {
+    args.truncated.apply();
     if args.neighbours == 0 {
         usage(
             ErrorKind::InvalidValue,
@@ -155,7 +168,7 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     }
     let device = args.device.resolve()?;
     let sizes = args.changed(EncoderRunConfig::simclr(args.data.clone()));
-    let set = sizes.load_set(Path::new(DATASET))?;
+    let set = sizes.load_set(Path::new(DATASET), &|line| report()(line))?;
     let choice = EncoderChoice::from(&*args.encoder);
     let encoder = choice.load(sizes.image_size, &set, &device)?;
     let embedded = embed(&encoder, &set, &report())?;
@@ -163,16 +176,15 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     config.knn.neighbours = args.neighbours;
     if args.folds {
         let outcomes = evaluate_folds(&embedded, args.eval.into(), &config)?;
-        print_folds(&args, &outcomes);
+        out::line(shown_folds(&args, &outcomes))?;
         return Ok(ExitCode::SUCCESS);
     }
     let outcome = evaluate(&embedded, args.eval.into(), &config)?;
     match args.format {
-        Format::Text => print(&args, &outcome),
-        Format::Json => println!(
-            "{}",
-            json!({"encoder": args.encoder, "data": args.data.to_string(), "outcome": outcome})
-        ),
+        Format::Text => out::text(&shown(&args, &outcome))?,
+        Format::Json => out::line(
+            json!({"encoder": args.encoder, "data": args.data.to_string(), "outcome": outcome}),
+        )?,
     }
     if let Some(path) = &args.report {
         let data = args.data.to_string();
@@ -181,19 +193,12 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
             data: &data,
         };
         page::write(path, &embedded, &outcome, &head)?;
-        eprintln!("wrote {}", path.display());
+        out::note(format_args!("wrote {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(args: &ProbeArgs, outcome: &Outcome) {
-    println!(
-        "{} on {}, {}: {}",
-        args.encoder,
-        args.data,
-        outcome.protocol.name(),
-        outcome.settings
-    );
+fn shown(args: &ProbeArgs, outcome: &Outcome) -> String {
     let interval = outcome.interval.map_or_else(String::new, |interval| {
         format!(
             " ({:.1}% to {:.1}%)",
@@ -201,31 +206,36 @@ fn print(args: &ProbeArgs, outcome: &Outcome) {
             100.0 * interval.high
         )
     });
-    println!(
-        "{:.1}%{interval} of {} test pictures right",
+    let mut text = format!(
+        "{} on {}, {}: {}\n{:.1}%{interval} of {} test images right\n",
+        args.encoder,
+        args.data,
+        outcome.protocol.name(),
+        outcome.settings,
         100.0 * outcome.accuracy,
         outcome.labels.len()
     );
     if outcome.classes.len() > SHOWN {
-        return;
+        return text;
     }
-    println!(
-        "{:<16} {:>8} {:>8} {:>10} {:>7}",
-        "class", "pictures", "recall", "precision", "F1"
-    );
+    text.push_str(&format!(
+        "{:<16} {:>8} {:>8} {:>10} {:>7}\n",
+        "class", "images", "recall", "precision", "F1"
+    ));
     for class in &outcome.classes {
-        println!(
-            "{:<16} {:>8} {:>7.1}% {:>9.1}% {:>6.1}%",
+        text.push_str(&format!(
+            "{:<16} {:>8} {:>7.1}% {:>9.1}% {:>6.1}%\n",
             class.name,
             class.pictures,
             100.0 * class.recall,
             100.0 * class.precision,
             100.0 * class.f1
-        );
+        ));
     }
+    text
 }
 
-fn print_folds(args: &ProbeArgs, outcomes: &[Outcome]) {
+fn shown_folds(args: &ProbeArgs, outcomes: &[Outcome]) -> String {
     let count = outcomes.len() as f64;
     let mean = outcomes.iter().map(|outcome| outcome.accuracy).sum::<f64>() / count;
     let squares = outcomes
@@ -233,7 +243,7 @@ fn print_folds(args: &ProbeArgs, outcomes: &[Outcome]) {
         .map(|outcome| (outcome.accuracy - mean).powi(2));
     let deviation = (squares.sum::<f64>() / (count - 1.0).max(1.0)).sqrt();
     match args.format {
-        Format::Text => println!(
+        Format::Text => format!(
             "{} on {}, {}: {:.1}% ± {:.1}% over {count} folds",
             args.encoder,
             args.data,
@@ -241,13 +251,11 @@ fn print_folds(args: &ProbeArgs, outcomes: &[Outcome]) {
             100.0 * mean,
             100.0 * deviation
         ),
-        Format::Json => println!(
-            "{}",
-            json!({
-                "encoder": args.encoder, "data": args.data.to_string(), "accuracy": mean,
-                "deviation": deviation, "folds": outcomes,
-            })
-        ),
+        Format::Json => json!({
+            "encoder": args.encoder, "data": args.data.to_string(), "accuracy": mean,
+            "deviation": deviation, "folds": outcomes,
+        })
+        .to_string(),
     }
 }
 
@@ -278,18 +286,18 @@ fn many(args: &ProbeArgs) -> Result<ExitCode> {
             let base = args.changed(EncoderRunConfig::simclr(args.data.clone()));
             let ablate = Ablation::from(ablate);
             let points = ablation::run(ablate, &base, &args.values, &context)?;
-            print!("{}", ablation::markdown(ablate, &points));
+            out::text(&ablation::markdown(ablate, &points))?;
         }
         None => {
             let rows = table::run(&args.data, |config| args.changed(config), &context)?;
-            print!("{}", table::markdown(&rows, &args.data));
+            out::text(&table::markdown(&rows, &args.data))?;
         }
     }
-    eprintln!("the run is {}", folder.display());
+    out::note(format_args!("the run is {}", folder.display()));
     if interrupter.should_stop() {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        eprintln!("go on with the same command and --run {name}");
-        return Ok(ExitCode::from(130));
+        out::note(format_args!("go on with the same command and --run {name}"));
+        return Ok(ExitCode::from(STOPPED));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,8 @@ use clipcap::train::config::TrainConfig;
 use clipcap::train::dashboard::Ui;
 use clipcap::train::run;
 
-use super::common::{DeviceArg, interruptible, report};
+use super::common::{DeviceArg, interruptible, report, run_name};
+use super::out;
 use super::train::BaseArgs;
 
 /// What is trained, and where.
@@ -19,7 +20,7 @@ pub struct SearchArgs {
     base: BaseArgs,
     /// Name of the folder in artifacts/; one that is there already is gone on with [default: the command with the first
     /// free number, as in tune-1]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
     run: Option<String>,
     #[command(flatten)]
     device: DeviceArg,
@@ -28,6 +29,7 @@ pub struct SearchArgs {
 impl SearchArgs {
     /// The settings asked for.
     pub fn config(&self) -> Result<TrainConfig> {
+        self.base.truncated.apply();
         self.base.config()
     }
 
@@ -41,7 +43,7 @@ impl SearchArgs {
     ) -> Result<T> {
         let devices = self.device.or_several(&[])?;
         let folder = run::open(Path::new(run::ARTIFACTS), what, self.run.as_deref(), marker)?;
-        eprintln!("{size} in {}", folder.display());
+        out::note(format_args!("{size} in {}", folder.display()));
         work(&TrainContext {
             folder: &folder,
             dataset: Path::new(DATASET),

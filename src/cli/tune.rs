@@ -7,6 +7,7 @@ use clap::Args;
 use clipcap::train::space::Dimension;
 use clipcap::train::tune::{TuneConfig, table, tune};
 
+use super::out;
 use super::search::SearchArgs;
 
 /// Choose a run's settings by k-fold cross-validation
@@ -41,17 +42,17 @@ pub fn run(args: TuneArgs) -> Result<ExitCode> {
     let size = format!("{count} settings x {} folds", config.folds);
     let tuned =
         (args.search).within("tune", "tune.json", &size, |context| tune(&config, context))?;
-    print!("{}", table(&tuned.scores));
+    out::text(&table(&tuned.scores))?;
     match &tuned.chosen {
-        Some(chosen) => println!(
+        Some(chosen) => out::line(format_args!(
             "the best of {count}: {}; train with it: clipcap train --config {}",
             tuned.scores[0].setting,
             chosen.display()
-        ),
-        None => println!(
+        ))?,
+        None => out::line(format_args!(
             "{} trainings are still running elsewhere; the last to finish chooses, or run this again",
             tuned.elsewhere
-        ),
+        ))?,
     }
     Ok(ExitCode::SUCCESS)
 }

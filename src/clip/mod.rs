@@ -26,8 +26,9 @@ pub use vision::{ClipVision, ClipVisionConfig};
 pub struct ClipConfig {
     /// The picture's tower.
     pub vision: VisionConfig,
-    /// The sentence's tower.
-    pub text: ClipTextConfig,
+    /// The sentence's tower; captioning does without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<ClipTextConfig>,
     /// Width of the shared space, `clip_dim` elsewhere.
     pub projection_dim: usize,
 }
@@ -40,18 +41,19 @@ pub enum VisionConfig {
     ResNet(ResNetConfig),
 }
 
-/// Both towers with their projections and the learned temperature. The picture's tower is either `vision_model` with
-/// `visual_projection`, or `visual`, the names under which checkpoints know a vision transformer and a ResNet.
+/// Both towers with their projections and the learned temperature. The image tower is either `vision_model` with
+/// `visual_projection`, or `visual`, the names under which checkpoints know a vision transformer and a ResNet. The text tower,
+/// its projection and the temperature are there together or not at all.
 #[derive(Module, Debug)]
 pub struct Clip {
     pub vision_model: Option<ClipVision>,
     pub visual_projection: Option<Linear>,
     /// It ends in a projection of its own.
     pub visual: Option<ModifiedResNet>,
-    pub text_model: ClipText,
-    pub text_projection: Linear,
+    pub text_model: Option<ClipText>,
+    pub text_projection: Option<Linear>,
     /// Logarithm of the factor on the cosine similarities, `[1]`.
-    pub logit_scale: Param<Tensor<1>>,
+    pub logit_scale: Option<Param<Tensor<1>>>,
 }
 
 impl VisionConfig {
@@ -109,10 +111,11 @@ impl ClipConfig {
             vision_model,
             visual_projection,
             visual,
-            text_model: self.text.init(device),
-            text_projection: project(self.text.hidden_size),
+            text_model: self.text.as_ref().map(|text| text.init(device)),
+            text_projection: self.text.as_ref().map(|text| project(text.hidden_size)),
             // ln(1 / 0.07), the temperature that CLIP starts from
-            logit_scale: Param::from_tensor(Tensor::from_floats([2.659_26], device)),
+            logit_scale: (self.text.as_ref())
+                .map(|_| Param::from_tensor(Tensor::from_floats([2.659_26], device))),
         }
     }
 }
@@ -133,12 +136,29 @@ impl Clip {
         projection.forward(vit.forward(pixel_values))
     }
 
-    /// The projected sentence embedding, not normalised.
+    /// The projected text embedding, not normalized.
     ///
     /// # Shapes
     /// - `tokens`: `[B, T]`; `eos_positions`: `[B]`, the index of each row's end-of-text token; returns `[B, projection_dim]`
+    ///
+    /// # Panics
+    /// Without a text tower, which [`ClipConfig::text`] tells.
     pub fn encode_text(&self, tokens: Tensor<2, Int>, eos_positions: Tensor<1, Int>) -> Tensor<2> {
-        self.text_projection
-            .forward(self.text_model.forward(tokens, eos_positions))
+        let text = self.text_model.as_ref();
+        let (text, projection) = text
+            .zip(self.text_projection.as_ref())
+            .expect("a text tower: what embeds text asks for it first");
+        projection.forward(text.forward(tokens, eos_positions))
+    }
+
+    /// Logarithm of the factor on the cosine similarities, `[1]`.
+    ///
+    /// # Panics
+    /// Without a text tower, which [`ClipConfig::text`] tells.
+    pub fn log_temperature(&self) -> Tensor<1> {
+        let scale = self.logit_scale.as_ref();
+        scale
+            .expect("a text tower: what compares with text asks for it first")
+            .val()
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
 
-use super::checkpoint::{Checkpoint, StoredTensor};
+use super::checkpoint::StoredTensor;
 use super::names;
 use super::openai_clip;
 use super::origin::{Origin, Settings, Shapes};
@@ -22,6 +22,8 @@ pub const HEAD_WIDTH: usize = 64;
 /// `eos_token_id` of configs older than transformers 4.31. The real id is the vocabulary's highest, and that is what is
 /// looked for under this one.
 const OLD_EOS_TOKEN_ID: usize = 2;
+/// What is said of a CLIP without a text tower.
+pub const VISION_ALONE: &str = "the vision tower alone: captioning works, what embeds texts does not (reranking by CLIP, CLIPScore, the modality gap, learning from captions)";
 
 /// The names and sizes of a CLIP in a checkpoint.
 pub struct Layout {
@@ -38,20 +40,25 @@ pub struct Layout {
 /// # Errors
 /// When the checkpoint is of something else, incomplete, or does not agree with the settings beside it.
 pub fn read(origin: &Origin) -> Result<Converted<EncoderConfig>> {
-    let checkpoint = Checkpoint::open(&origin.path)?;
+    let checkpoint = super::open_checkpoint(&origin.path)?;
     let shapes = Shapes {
         checkpoint: &checkpoint,
         origin: &origin.path,
     };
     let mut layout = layout(&shapes, origin)?;
     let module = layout.sizes.init(&Device::flex());
+    let has_text = layout.sizes.text.is_some();
     let weights = Weights::find(
         &checkpoint,
         &origin.path,
         Parameter::all(&module),
         &layout.naming,
     )?;
-    let dropped = Weights::check_leftover(&[&weights], &checkpoint, &origin.path, is_superfluous)?;
+    let dropped =
+        Weights::check_leftover(&[&weights], &checkpoint, &origin.path, |name, tensor| {
+            // The temperature is for comparing with texts.
+            is_superfluous(name, tensor) || (!has_text && is_temperature(name, tensor))
+        })?;
     let (preprocessing, note) = preprocessing::read(origin, layout.sizes.vision.image_size())?;
     layout.notes.extend(note);
     let tokenizer = tokenizer(origin, &mut layout)?;
@@ -73,10 +80,8 @@ pub fn read(origin: &Origin) -> Result<Converted<EncoderConfig>> {
 fn layout(shapes: &Shapes, origin: &Origin) -> Result<Layout> {
     if let Some(prefix) = shapes.prefix("vision_model.embeddings.class_embedding") {
         ensure!(
-            shapes
-                .prefix("text_model.embeddings.token_embedding.weight")
-                .is_some(),
-            "{} holds CLIP's picture tower alone: give the whole CLIP, both towers with their projections",
+            shapes.has(&format!("{prefix}visual_projection.weight")),
+            "{} has a vision tower without its projection (`visual_projection.weight`), and captioners read the projected embedding: give the whole CLIP, or its CLIPVisionModelWithProjection",
             origin.path.display()
         );
         return hugging_face(shapes, &prefix, origin.settings("config.json")?);
@@ -89,7 +94,7 @@ fn layout(shapes: &Shapes, origin: &Origin) -> Result<Layout> {
         .is_some()
     {
         bail!(
-            "{} has a picture tower of timm's; CLIP's own vision transformers and ResNets are supported",
+            "{} has a vision tower of timm's; CLIP's own vision transformers and ResNets are supported",
             origin.path.display()
         );
     }
@@ -107,8 +112,11 @@ fn hugging_face(shapes: &Shapes, prefix: &str, settings: Option<Settings>) -> Re
                 .into(),
         );
     }
-    let section = |key: &str| settings.as_ref().map(|settings| settings.section(key));
-    let (vision, text) = (section("vision_config"), section("text_config"));
+    let has_text = shapes.has_any(&format!("{prefix}text_model."));
+    let vision = settings.as_ref().map(vision_settings);
+    let text = settings
+        .as_ref()
+        .map(|settings| settings.section("text_config"));
     let name = |name: &str| format!("{prefix}{name}");
     let [projection_dim, _] = shapes.dims(&name("visual_projection.weight"))?;
     if let Some(settings) = &settings {
@@ -116,12 +124,16 @@ fn hugging_face(shapes: &Shapes, prefix: &str, settings: Option<Settings>) -> Re
     }
     let sizes = ClipConfig {
         vision: hugging_face_vision(shapes, &name("vision_model."), vision.as_ref())?.into(),
-        text: hugging_face_text(shapes, &name("text_model."), text.as_ref())?,
+        text: (has_text.then(|| hugging_face_text(shapes, &name("text_model."), text.as_ref())))
+            .transpose()?,
         projection_dim,
     };
+    if !has_text {
+        notes.push(VISION_ALONE.into());
+    }
     let eos_token_id = match &text {
-        Some(text) => text.size("eos_token_id")?,
-        None => None,
+        Some(text) if has_text => text.size("eos_token_id")?,
+        _ => None,
     };
     let prefix = prefix.to_string();
     Ok(Layout {
@@ -131,6 +143,14 @@ fn hugging_face(shapes: &Shapes, prefix: &str, settings: Option<Settings>) -> Re
         notes,
         eos_token_id: eos_token_id.filter(|id| *id != OLD_EOS_TOKEN_ID),
     })
+}
+
+/// A vision tower's settings: their section in those of a whole CLIP, and all of them where it comes alone.
+fn vision_settings(settings: &Settings) -> Settings {
+    match settings.get("vision_config") {
+        None if settings.get("hidden_size").is_some() => settings.clone(),
+        _ => settings.section("vision_config"),
+    }
 }
 
 fn hugging_face_vision(
@@ -219,8 +239,16 @@ fn is_superfluous(name: &str, tensor: &StoredTensor) -> bool {
     }
 }
 
+fn is_temperature(name: &str, tensor: &StoredTensor) -> bool {
+    name.ends_with("logit_scale") && tensor.count() == 1
+}
+
 /// The vocabulary beside the weights. Captioning does without one, so its absence is noted, not refused.
 fn tokenizer(origin: &Origin, layout: &mut Layout) -> Result<Option<Tokenizer>> {
+    let Some(text) = &layout.sizes.text else {
+        return Ok(None); // nothing to read with it
+    };
+    let embedded = text.vocab_size;
     let tokenizer = match Tokenizer::load(&origin.folder, TokenizerKind::Clip) {
         Ok(tokenizer) => tokenizer,
         // Beside a single file may lie another model's vocabulary; in a CLIP's folder it must be CLIP's.
@@ -234,7 +262,6 @@ fn tokenizer(origin: &Origin, layout: &mut Layout) -> Result<Option<Tokenizer>> 
         Err(error) => return Err(error.into()),
     };
     let (size, end) = (tokenizer.vocab_size(), tokenizer.end_of_text() as usize);
-    let embedded = layout.sizes.text.vocab_size;
     ensure!(
         size <= embedded && end < embedded,
         "{}: the vocabulary has {size} entries, but the weights embed {embedded}",
@@ -256,7 +283,6 @@ fn tokenizer(origin: &Origin, layout: &mut Layout) -> Result<Option<Tokenizer>> 
 }
 
 fn describe(sizes: &ClipConfig) -> String {
-    let (text, projection_dim) = (&sizes.text, sizes.projection_dim);
     let vision = match &sizes.vision {
         VisionConfig::Vit(vit) => format!(
             "ViT of {} layers, {} wide, {} heads, patches of {} at {} pixels",
@@ -271,8 +297,12 @@ fn describe(sizes: &ClipConfig) -> String {
             resnet.layers, resnet.width, resnet.attention_heads, resnet.image_size
         ),
     };
-    format!(
-        "{vision}; text of {} layers, {} wide; embeddings of {projection_dim}",
-        text.num_hidden_layers, text.hidden_size
-    )
+    let text = match &sizes.text {
+        Some(text) => format!(
+            "text of {} layers, {} wide",
+            text.num_hidden_layers, text.hidden_size
+        ),
+        None => "no text tower".to_string(),
+    };
+    format!("{vision}; {text}; embeddings of {}", sizes.projection_dim)
 }

@@ -113,10 +113,8 @@ fn write_clip(model: &ModelFolder, encoder: &EncoderConfig, folder: &Path) -> Re
     let sizes = &encoder.sizes;
     let parameters = Parameter::all(&sizes.init(&Device::flex()));
     let notes = BTreeMap::from([("format", "pt".to_string())]);
-    let has_vocabulary = model
-        .path
-        .join(tokenizer_file(TokenizerKind::Clip))
-        .is_file();
+    let vocabulary = model.path.join(tokenizer_file(TokenizerKind::Clip));
+    let has_vocabulary = sizes.text.is_some() && vocabulary.is_file();
     if has_vocabulary {
         copy_vocabulary(model, TokenizerKind::Clip, folder)?;
     }
@@ -129,7 +127,10 @@ fn write_clip(model: &ModelFolder, encoder: &EncoderConfig, folder: &Path) -> Re
             let tokenizer = has_vocabulary
                 .then(|| model.load_tokenizer(TokenizerKind::Clip))
                 .transpose()?;
-            let config = hugging_face_config(sizes, vit, tokenizer.as_ref());
+            let config = match &sizes.text {
+                Some(text) => hugging_face_config(sizes, vit, text, tokenizer.as_ref()),
+                None => hugging_face_vision_config(sizes, vit),
+            };
             files::write_json(&folder.join("config.json"), &config)?;
             let preprocessor = folder.join("preprocessor_config.json");
             files::write_json(&preprocessor, &hugging_face_preprocessing(encoder))?;
@@ -150,15 +151,16 @@ fn write_clip(model: &ModelFolder, encoder: &EncoderConfig, folder: &Path) -> Re
 fn hugging_face_config(
     sizes: &ClipConfig,
     vit: &ClipVisionConfig,
+    text_sizes: &ClipTextConfig,
     tokenizer: Option<&Tokenizer>,
 ) -> Value {
-    let mut text = serde_json::to_value(&sizes.text).unwrap_or_default();
+    let mut text = serde_json::to_value(text_sizes).unwrap_or_default();
     let mut vision = serde_json::to_value(vit).unwrap_or_default();
     for tower in [&mut text, &mut vision] {
         tower["projection_dim"] = sizes.projection_dim.into();
     }
     // Where the text ends is the highest id but in a vocabulary that says otherwise.
-    let end = tokenizer.map_or(sizes.text.vocab_size - 1, |tokenizer| {
+    let end = tokenizer.map_or(text_sizes.vocab_size - 1, |tokenizer| {
         tokenizer.end_of_text() as usize
     });
     text["eos_token_id"] = end.into();
@@ -171,6 +173,15 @@ fn hugging_face_config(
         "text_config": text,
         "vision_config": vision,
     })
+}
+
+/// The settings of a vision tower that comes alone, as image-encoder folders have them.
+fn hugging_face_vision_config(sizes: &ClipConfig, vit: &ClipVisionConfig) -> Value {
+    let mut config = serde_json::to_value(vit).unwrap_or_default();
+    config["architectures"] = json!(["CLIPVisionModelWithProjection"]);
+    config["model_type"] = "clip_vision_model".into();
+    config["projection_dim"] = sizes.projection_dim.into();
+    config
 }
 
 fn hugging_face_preprocessing(encoder: &EncoderConfig) -> Value {
@@ -196,37 +207,32 @@ fn open_clip_config(encoder: &EncoderConfig, resnet: &ResNetConfig) -> Result<Va
         projection_dim,
         ..
     } = &encoder.sizes;
-    let quick_gelu = match text.hidden_act {
-        Activation::QuickGelu => true,
-        Activation::Gelu => false,
-        other => bail!("open_clip has no settings for a text tower with {other:?}"),
-    };
-    let ClipTextConfig {
-        max_position_embeddings,
-        vocab_size,
-        hidden_size,
-        num_attention_heads,
-        num_hidden_layers,
-        ..
-    } = text;
-    Ok(json!({
-        "model_cfg": {
-            "embed_dim": projection_dim,
-            "quick_gelu": quick_gelu,
-            "vision_cfg": {
-                "image_size": resnet.image_size,
-                "layers": resnet.layers,
-                "width": resnet.width,
-                "head_width": resnet.embed_dim() / resnet.attention_heads,
-            },
-            "text_cfg": {
-                "context_length": max_position_embeddings,
-                "vocab_size": vocab_size,
-                "width": hidden_size,
-                "heads": num_attention_heads,
-                "layers": num_hidden_layers,
-            },
+    let mut model = json!({
+        "embed_dim": projection_dim,
+        "vision_cfg": {
+            "image_size": resnet.image_size,
+            "layers": resnet.layers,
+            "width": resnet.width,
+            "head_width": resnet.embed_dim() / resnet.attention_heads,
         },
+    });
+    if let Some(text) = text {
+        model["quick_gelu"] = match text.hidden_act {
+            Activation::QuickGelu => true,
+            Activation::Gelu => false,
+            other => bail!("open_clip has no settings for a text tower with {other:?}"),
+        }
+        .into();
+        model["text_cfg"] = json!({
+            "context_length": text.max_position_embeddings,
+            "vocab_size": text.vocab_size,
+            "width": text.hidden_size,
+            "heads": text.num_attention_heads,
+            "layers": text.num_hidden_layers,
+        });
+    }
+    Ok(json!({
+        "model_cfg": model,
         "preprocess_cfg": {
             "mean": encoder.preprocessing.mean,
             "std": encoder.preprocessing.std,

@@ -23,7 +23,7 @@ const HEAD_WIDTH: usize = 64;
 /// # Errors
 /// When the checkpoint is of something else, incomplete, or does not agree with the settings beside it.
 pub fn read(origin: &Origin) -> Result<Converted<Gpt2Config>> {
-    let checkpoint = Checkpoint::open(&origin.path)?;
+    let checkpoint = super::open_checkpoint(&origin.path)?;
     let (config, weights) = find(&checkpoint, &origin.path, origin)?;
     let dropped = Weights::check_leftover(&[&weights], &checkpoint, &origin.path, is_superfluous)?;
     finish(origin, &checkpoint, config, weights, dropped)

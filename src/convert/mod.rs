@@ -33,6 +33,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::files;
 use crate::gpt2::Gpt2Config;
+use crate::guard::guarded;
 use crate::mapper::{MapperConfig, MapperKind};
 use crate::model_folder::{
     self, CaptionerConfig, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file,
@@ -77,6 +78,14 @@ struct Converted<C> {
     tokenizer: Option<Tokenizer>,
     dropped: Vec<String>,
     notes: Vec<String>,
+}
+
+/// Opens a checkpoint. A panic in what reads it becomes its error.
+fn open_checkpoint(path: &Path) -> Result<Checkpoint> {
+    match guarded(|| Checkpoint::open(path)) {
+        Ok(opened) => opened,
+        Err(panic) => Err(panic).with_context(|| path.display().to_string()),
+    }
 }
 
 /// sha256 by file.
@@ -139,7 +148,7 @@ impl Parts {
     fn read_captioner(&mut self, captioner: &Path, config: &ConvertConfig) -> Result<()> {
         let path = config.gpt2.as_deref().context("--gpt2 is missing")?;
         let origin = Origin::new(path)?;
-        let checkpoint = Checkpoint::open(captioner)?;
+        let checkpoint = open_checkpoint(captioner)?;
         let holds_gpt2 = gpt2::is_in(&checkpoint);
         let (path, mut gpt2) = if holds_gpt2 {
             (captioner, gpt2::read_from(&checkpoint, captioner, &origin)?)

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::clip::{HEAD_WIDTH, LAYER_NORM_EPS, Layout};
+use super::clip::{HEAD_WIDTH, LAYER_NORM_EPS, Layout, VISION_ALONE};
 use super::names;
 use super::origin::{Settings, Shapes};
 use crate::clip::{ClipConfig, ClipTextConfig, ClipVisionConfig, ResNetConfig, VisionConfig};
@@ -30,7 +30,14 @@ pub fn layout(shapes: &Shapes, prefix: &str, settings: Option<Settings>) -> Resu
     };
     let section = |key: &str| model.as_ref().map(|model| model.section(key));
     let text_tower = format!("{prefix}{text_prefix}");
-    let text = text_sizes(shapes, &text_tower, section("text_cfg"), hidden_act)?;
+    let has_text = shapes.has_any(&format!("{text_tower}token_embedding."))
+        || shapes.has_any(&format!("{text_tower}transformer."));
+    let text = has_text
+        .then(|| text_sizes(shapes, &text_tower, section("text_cfg"), hidden_act))
+        .transpose()?;
+    if !has_text {
+        notes.push(VISION_ALONE.into());
+    }
     let is_resnet = shapes
         .prefix("visual.attnpool.positional_embedding")
         .is_some();

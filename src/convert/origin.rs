@@ -198,6 +198,17 @@ impl Shapes<'_> {
         count.min(self.checkpoint.tensors.len())
     }
 
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.tensors.contains_key(name)
+    }
+
+    /// Whether there is a tensor whose name begins so.
+    pub fn has_any(&self, start: &str) -> bool {
+        let mut names = self.checkpoint.tensors.keys();
+        names.any(|name| name.starts_with(start))
+    }
+
     /// What stands before `name` in the checkpoint, if the name is there.
     pub fn prefix(&self, name: &str) -> Option<String> {
         let mut names = self.checkpoint.tensors.keys();

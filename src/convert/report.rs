@@ -61,12 +61,22 @@ impl fmt::Display for Report {
 }
 
 impl PartReport {
+    /// The files that were taken, of those that there are.
+    fn file_names(&self) -> String {
+        match &self.files[..] {
+            [] => "no file".into(),
+            [file] => file.name.clone(),
+            [first, rest @ ..] => format!("{} and {} more", first.name, rest.len()),
+        }
+    }
+
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![
             format!(
-                "{:<7} {} ({})",
+                "{:<7} {} ({}: {})",
                 self.part,
                 self.source.display(),
+                self.file_names(),
                 self.format
             ),
             format!("        {}", self.architecture),

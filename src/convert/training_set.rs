@@ -9,8 +9,9 @@ use burn::tensor::{DType as BurnDType, TensorData};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
-use super::checkpoint::{DType, Id, Node, Section, StoredTensor, TorchObject};
+use super::checkpoint::{DType, Id, Node, Section, StoredTensor, TorchObject, refuse_foreign};
 use crate::files;
+use crate::guard::guarded;
 
 /// Where the embeddings are: ClipCap's key, then CapDec's.
 const EMBEDDING_KEYS: [&str; 2] = ["clip_embedding", "clip_embedding_text_dave"];
@@ -47,7 +48,9 @@ pub struct Written {
 /// When it is none; the message names the file.
 pub fn read_training_set(path: &Path) -> Result<TrainingSet> {
     let read = || -> Result<TrainingSet> {
-        let object = TorchObject::from_pickle(&Section::open(path)?)?;
+        let section = Section::open(path)?;
+        refuse_foreign(&section)?;
+        let object = TorchObject::from_pickle(&section)?;
         let root = object.pickle.root;
         let (embeddings, clip_dim) = embeddings(&object)?;
         let rows = embeddings.len() / clip_dim;
@@ -68,7 +71,9 @@ pub fn read_training_set(path: &Path) -> Result<TrainingSet> {
             clip_dim,
         })
     };
-    read().with_context(|| format!("{} is no training set of ClipCap's", path.display()))
+    guarded(read)
+        .unwrap_or_else(|panic| Err(panic.into()))
+        .with_context(|| format!("{} is no training set of ClipCap's", path.display()))
 }
 
 fn embeddings(object: &TorchObject) -> Result<(Vec<f32>, usize)> {
@@ -82,7 +87,8 @@ fn embeddings(object: &TorchObject) -> Result<(Vec<f32>, usize)> {
                 let [_, clip_dim] = tensor.shape[..] else {
                     bail!("`{key}` is {:?}, where rows are expected", tensor.shape);
                 };
-                return Ok((floats(&tensor)?, clip_dim));
+                let values = floats(&tensor).with_context(|| format!("`{key}`"))?;
+                return Ok((values, clip_dim));
             }
             _ => {}
         }
@@ -99,7 +105,14 @@ fn floats(tensor: &StoredTensor) -> Result<Vec<f32>> {
         other => bail!("the embeddings are {other}"),
     };
     let data = TensorData::from_bytes_vec(tensor.read()?, tensor.shape.clone(), dtype);
-    Ok(data.iter::<f32>().collect())
+    let values: Vec<f32> = data.iter::<f32>().collect();
+    let wrong = values.iter().filter(|value| !value.is_finite()).count();
+    ensure!(
+        wrong == 0,
+        "{wrong} of its {} values are not finite: what embedded them failed; embed again",
+        values.len()
+    );
+    Ok(values)
 }
 
 fn caption(object: &TorchObject, id: Id, rows: usize) -> Result<TrainingCaption> {

@@ -1,13 +1,16 @@
 //! A checkpoint's tensors on their way into one of a model folder's weight files.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::store::burn_pack::{self, Bytes, DType as PackDType, Writer};
+use half::{bf16, f16};
 
 use super::checkpoint::{Checkpoint, DType, StoredTensor};
 use super::parameters::{Foreign, Parameter, Rows};
+use crate::guard::guarded;
 
 /// Names listed in a message before it says "and so many more".
 const LISTED: usize = 4;
@@ -20,6 +23,8 @@ pub struct Weights {
     entries: Vec<Entry>,
     /// Names in the checkpoint that went into it.
     used: BTreeSet<String>,
+    /// The checkpoint, for messages.
+    origin: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +45,10 @@ impl Weights {
         parameters: Vec<Parameter>,
         naming: impl Fn(&Parameter) -> Foreign,
     ) -> Result<Self> {
-        let mut weights = Self::default();
+        let mut weights = Self {
+            origin: origin.to_path_buf(),
+            ..Self::default()
+        };
         let (mut missing, mut wrong) = (Vec::new(), Vec::new());
         for parameter in parameters {
             let foreign = naming(&parameter);
@@ -131,25 +139,32 @@ impl Weights {
     }
 
     /// Writes a burnpack file, a tensor at a time.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read or has values that are no numbers, and when the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let tensors = self
-            .entries
-            .iter()
-            .map(Entry::deferred)
-            .collect::<Result<Vec<_>>>()?;
-        Writer::new(tensors)
-            .write_to_file_in_place(path)
-            .map_err(|error| {
-                anyhow::anyhow!(
-                    "cannot write {}: {error}: check the files it is made from, permissions and free space",
-                    path.display()
-                )
-            })
+        let unread = Unread::default();
+        let deferred = |entry: &Entry| entry.deferred(unread.clone());
+        let tensors = (self.entries.iter().map(deferred)).collect::<Result<Vec<_>>>()?;
+        let written = Writer::new(tensors).write_to_file_in_place(path);
+        let unread = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(error) = unread {
+            return Err(error).with_context(|| self.origin.display().to_string());
+        }
+        written.map_err(|error| {
+            anyhow::anyhow!(
+                "cannot write {}: {error}: check permissions and free space",
+                path.display()
+            )
+        })
     }
 }
 
+/// Why a tensor could not be read, for whoever has it written.
+type Unread = Arc<Mutex<Option<anyhow::Error>>>;
+
 impl Entry {
-    fn deferred(&self) -> Result<burn_pack::Tensor> {
+    fn deferred(&self, unread: Unread) -> Result<burn_pack::Tensor> {
         let dtype = kept(self.tensor.dtype);
         let shape = self.parameter.shape.clone();
         let count: usize = shape.iter().product();
@@ -161,10 +176,18 @@ impl Entry {
             None,
             count * dtype.size(),
             move || {
-                let bytes = entry.read().map_err(|error| {
-                    burn_pack::Error::IoError(format!("`{}`: {error:#}", entry.foreign.name))
-                })?;
-                Ok(Bytes::from_bytes_vec(bytes))
+                let read = guarded(|| entry.read()).unwrap_or_else(|panic| Err(panic.into()));
+                match read.with_context(|| format!("tensor `{}`", entry.foreign.name)) {
+                    Ok(bytes) => Ok(Bytes::from_bytes_vec(bytes)),
+                    Err(error) => {
+                        let told = burn_pack::Error::IoError(error.to_string());
+                        unread
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .get_or_insert(error);
+                        Err(told)
+                    }
+                }
             },
         ))
     }
@@ -180,11 +203,40 @@ impl Entry {
             bytes = to_single(&bytes);
         }
         let dtype = kept(tensor.dtype);
+        check_finite(&bytes, dtype)?;
         Ok(match (self.foreign.transposed, &tensor.shape[..]) {
             (true, &[rows, columns]) => transpose(&bytes, rows, columns, dtype.size()),
             _ => bytes,
         })
     }
+}
+
+/// # Errors
+/// When there are values that no network computes with; the message says how many.
+fn check_finite(bytes: &[u8], dtype: DType) -> Result<()> {
+    let (mut nan, mut infinite) = (0_usize, 0_usize);
+    let mut count = |is_finite: bool, is_nan: bool| {
+        nan += usize::from(is_nan);
+        infinite += usize::from(!is_finite && !is_nan);
+    };
+    let total = bytes.len() / dtype.size();
+    match dtype {
+        DType::F16 => (bytes.as_chunks::<2>().0.iter())
+            .map(|bytes| f16::from_le_bytes(*bytes))
+            .for_each(|value| count(value.is_finite(), value.is_nan())),
+        DType::BF16 => (bytes.as_chunks::<2>().0.iter())
+            .map(|bytes| bf16::from_le_bytes(*bytes))
+            .for_each(|value| count(value.is_finite(), value.is_nan())),
+        _ => (bytes.as_chunks::<4>().0.iter())
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .for_each(|value| count(value.is_finite(), value.is_nan())),
+    }
+    ensure!(
+        nan + infinite == 0,
+        "{} of its {total} values are not finite ({nan} NaN, {infinite} infinite): the file is damaged, or the training that made it diverged; give an earlier checkpoint",
+        nan + infinite
+    );
+    Ok(())
 }
 
 /// The type that values have in a model folder: halves stay halves, doubles become singles.

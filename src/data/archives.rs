@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
 use md5::{Digest, Md5};
 
-use crate::files;
+use crate::files::{self, Lock};
 use crate::hub::Watch;
 
 /// Times a lost connection is taken up again.
@@ -74,12 +74,35 @@ pub fn fetch(archive: &Archive, dataset: &Path, watch: &dyn Watch) -> Result<Pat
     }
     files::create_dir(dataset)?;
     let part = dataset.join(format!("{}.tar.gz.part", archive.folder));
-    download(archive, &part, watch)?;
+    let _lock = claim(&part, watch)?;
+    if folder.is_dir() {
+        let _ = fs::remove_file(&part); // made by waiting for it
+        watch.note(&format!("{} was fetched by another run", folder.display()));
+        return Ok(folder);
+    }
+    download(archive, &part, watch).inspect_err(|_| remove_empty(&part))?;
     check(archive, &part)?;
     watch.note(&format!("unpacking {}", folder.display()));
     unpack(archive, &part, &folder)?;
     let _ = fs::remove_file(&part); // what is left of it does no harm
     Ok(folder)
+}
+
+/// The part, for this process alone: one that another process is filling is waited for.
+fn claim(part: &Path, watch: &dyn Watch) -> Result<Lock> {
+    loop {
+        let lock = Lock::wait(part, &|line| watch.note(line))?;
+        if !lock.is_effective || files::is_at(lock.file(), part) {
+            return Ok(lock);
+        }
+    }
+}
+
+/// A part that nothing has come of yet is not worth keeping.
+fn remove_empty(part: &Path) {
+    if fs::metadata(part).is_ok_and(|metadata| metadata.len() == 0) {
+        let _ = fs::remove_file(part);
+    }
 }
 
 fn download(archive: &Archive, part: &Path, watch: &dyn Watch) -> Result<()> {

@@ -1,26 +1,24 @@
 //! Picture embeddings, computed once a picture and kept in a file.
 //!
-//! While they are computed, rows are appended to `<key>.partial`, so that a run that is cut off goes on where it was. A
-//! whole set is `<key>.safetensors`, with the sha256 of its values, which is checked whenever it is read. The row of a
-//! picture that could not be read is not a number; the next run tries it again.
+//! The row of a picture that could not be read is not a number; the next run tries it again.
+
+mod cache;
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use image::RgbImage;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::embedding_file::{self, Embedding, EmbeddingFile};
+use super::embedding_file::Embedding;
 use super::picture_source::PictureSource;
 use crate::captioner::ImageEncoder;
-use crate::files;
 use crate::model_folder::ModelFolder;
 use crate::picture::PictureError;
+use cache::Cache;
 
 /// Pictures encoded together: enough to keep the cores busy, few enough to keep memory flat.
 const BATCH: usize = 32;
@@ -33,7 +31,22 @@ pub struct Embeddings<R> {
     pub unreadable: Vec<PictureError>,
 }
 
-/// Embeds pictures, or finds what an earlier call kept in `folder`.
+/// Told how far the work is. A closure is told of numbers alone.
+pub trait Progress {
+    /// So many are embedded.
+    fn done(&self, count: usize);
+
+    /// Another process is at work on the same embeddings, and is waited for; the line says which.
+    fn waiting(&self, _line: &str) {}
+}
+
+impl<F: Fn(usize)> Progress for F {
+    fn done(&self, count: usize) {
+        self(count);
+    }
+}
+
+/// Embeds pictures, or finds what an earlier call kept in `folder`. While another process does so, it is waited for.
 ///
 /// The cache file's name is a hash of CLIP's weights, the preprocessing, and every picture's place, size and time of
 /// change, so a changed picture or encoder is never mistaken for an old one. `progress` is told how many are done.
@@ -45,7 +58,7 @@ pub fn cached(
     model: &ModelFolder,
     encoder: &ImageEncoder,
     pictures: &[PictureSource],
-    progress: &dyn Fn(usize),
+    progress: &dyn Progress,
 ) -> Result<Embeddings<Embedding>> {
     let mut hash = cache_hash(model)?;
     for picture in pictures {
@@ -87,7 +100,7 @@ pub fn cached_texts(
     model: &ModelFolder,
     encoder: &ImageEncoder,
     texts: &[String],
-    progress: &dyn Fn(usize),
+    progress: &dyn Progress,
 ) -> Result<Vec<Embedding>> {
     let mut hash = cache_hash(model)?;
     for text in texts {
@@ -146,171 +159,4 @@ fn cache_hash(model: &ModelFolder) -> Result<Sha256> {
     let mut hash = Sha256::new();
     hash.update(model.picture_fingerprint()?);
     Ok(hash)
-}
-
-/// The files of one set of embeddings.
-struct Cache {
-    whole: PathBuf,
-    partial: PathBuf,
-    width: usize,
-    count: usize,
-}
-
-impl Cache {
-    fn new(folder: &Path, hash: Sha256, model: &ModelFolder, count: usize) -> Result<Self> {
-        files::create_dir(folder)?;
-        let width = model.embedding_dim()?;
-        Ok(Self::named(
-            folder,
-            &files::hex(&hash.finalize()[..12]),
-            width,
-            count,
-        ))
-    }
-
-    fn named(folder: &Path, key: &str, width: usize, count: usize) -> Self {
-        Self {
-            whole: folder.join(format!("{key}.safetensors")),
-            partial: folder.join(format!("{key}.partial")),
-            width,
-            count,
-        }
-    }
-
-    /// Makes the whole file, unless it is there: from the partial one, and `embed` for what it lacks.
-    fn fill(
-        &self,
-        progress: &dyn Fn(usize),
-        mut embed: impl FnMut(Range<usize>) -> Result<Vec<Option<Vec<f32>>>>,
-    ) -> Result<()> {
-        if self.whole.is_file() {
-            progress(self.count);
-            return Ok(());
-        }
-        let (mut file, mut done) =
-            (self.open_partial()).with_context(|| cannot_write(&self.partial))?;
-        while done < self.count {
-            let rows = embed(done..self.count.min(done + BATCH))?;
-            let bytes = rows
-                .iter()
-                .flat_map(|row| embedding_file::bytes(row.as_deref(), self.width));
-            let bytes: Vec<u8> = bytes.collect();
-            file.write_all(&bytes)
-                .with_context(|| cannot_write(&self.partial))?;
-            done += rows.len();
-            progress(done);
-        }
-        drop(file);
-        embedding_file::write(&self.whole, self.count, self.width, |give| {
-            let mut given = Ok(());
-            embedding_file::scan(File::open(&self.partial)?, self.width, |row| {
-                if given.is_ok() {
-                    given = give(row);
-                }
-            })?;
-            given
-        })?;
-        // What is left of it does no harm.
-        let _ = fs::remove_file(&self.partial);
-        Ok(())
-    }
-
-    /// The partial file, ready to be gone on with, and the rows that an earlier run got done: a row cut short is done
-    /// again.
-    fn open_partial(&self) -> io::Result<(File, usize)> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .open(&self.partial)?;
-        let row = 4 * self.width as u64;
-        let done = (file.metadata()?.len() / row).min(self.count as u64);
-        file.set_len(done * row)?;
-        file.seek(SeekFrom::End(0))?;
-        Ok((file, done as usize))
-    }
-
-    /// The rows of the whole file.
-    fn rows(&self) -> Result<Vec<Option<Embedding>>> {
-        Ok(EmbeddingFile::open(&self.whole, self.count, self.width)?.rows())
-    }
-
-    /// Writes the whole file anew, with some of its rows in the places of those before.
-    fn replace(&self, rows: &[Option<Embedding>], found: &HashMap<usize, Vec<f32>>) -> Result<()> {
-        embedding_file::write(&self.whole, self.count, self.width, |give| {
-            for (place, before) in rows.iter().enumerate() {
-                let row = match (found.get(&place), before) {
-                    (Some(row), _) => Some(row.clone()),
-                    (None, Some(row)) => Some(row.read().map_err(io::Error::other)?),
-                    (None, None) => None,
-                };
-                give(&embedding_file::bytes(row.as_deref(), self.width))?;
-            }
-            Ok(())
-        })
-    }
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!(
-        "cannot write {}: check permissions and free space",
-        path.display()
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cache(folder: &Path, count: usize) -> Cache {
-        Cache::named(folder, "key", 2, count)
-    }
-
-    fn read(cache: &Cache) -> Vec<Option<Vec<f32>>> {
-        let rows = cache.rows().unwrap().into_iter();
-        rows.map(|row| Some(row?.read().unwrap())).collect()
-    }
-
-    /// Embeds place `i` as `[i, 0.5]`, and place 1 not at all; notes what it was asked for.
-    fn fill(cache: &Cache) -> Vec<(usize, usize)> {
-        let mut asked = Vec::new();
-        cache
-            .fill(&|_| (), |part| {
-                asked.push((part.start, part.end));
-                let row = |i| (i != 1).then(|| vec![i as f32, 0.5]);
-                Ok(part.map(row).collect())
-            })
-            .unwrap();
-        asked
-    }
-
-    #[test]
-    fn what_was_embedded_is_read_and_not_embedded_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = cache(folder.path(), 3);
-        assert_eq!(fill(&cache), vec![(0, 3)]);
-        let expected = [Some(vec![0.0, 0.5]), None, Some(vec![2.0, 0.5])];
-        assert_eq!(read(&cache), expected);
-        assert!(fill(&cache).is_empty());
-        let found = HashMap::from([(1, vec![7.0, 8.0])]);
-        cache.replace(&cache.rows().unwrap(), &found).unwrap();
-        assert_eq!(
-            read(&cache)[1..],
-            [Some(vec![7.0, 8.0]), expected[2].clone()]
-        );
-    }
-
-    #[test]
-    fn what_was_cut_off_goes_on_after_its_last_whole_row() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = cache(folder.path(), 4);
-        let mut bytes = embedding_file::bytes(Some(&[9.0, 9.0]), 2);
-        bytes.extend([7, 7, 7]);
-        fs::write(folder.path().join("key.partial"), bytes).unwrap();
-        assert_eq!(fill(&cache), vec![(1, 4)]);
-        let rows = read(&cache);
-        assert_eq!(rows[0], Some(vec![9.0, 9.0]));
-        assert_eq!(rows[3], Some(vec![3.0, 0.5]));
-    }
 }

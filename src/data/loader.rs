@@ -5,7 +5,6 @@
 //! device takes them or several share them. A thread makes them while the model learns from those before.
 
 use std::ops::Range;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -17,6 +16,8 @@ use burn::tensor::Device;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+
+use crate::guard::{self, Panicked, guarded};
 
 /// Batches that wait, made, for the learner to take them.
 const AHEAD: usize = 1;
@@ -179,7 +180,7 @@ impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
         };
         let (sender, batches) = sync_channel(AHEAD);
         let loader = self.with(&self.device, self.share);
-        let maker = spawn(move || {
+        let make = move || {
             for (chunk, number) in loader.indices(epoch).chunks(loader.batch_size).zip(1..) {
                 let batch = loader.batch(epoch, number, chunk.to_vec());
                 // Nobody waits for the rest of an epoch that was broken off.
@@ -187,7 +188,8 @@ impl<B: SeededBatcher> DataLoader<B::Batch> for EpochLoader<B> {
                     return;
                 }
             }
-        });
+        };
+        let maker = spawn(|| guarded(make));
         Box::new(EpochIterator {
             batches,
             maker: Some(maker),
@@ -222,7 +224,7 @@ struct EpochIterator<T> {
     /// How many items a batch gives, and the batch.
     batches: Receiver<(usize, Result<T, DatasetError>)>,
     /// Who makes them.
-    maker: Option<JoinHandle<()>>,
+    maker: Option<JoinHandle<Result<(), Panicked>>>,
     /// Items given out.
     given: usize,
     /// Items to give out.
@@ -238,10 +240,13 @@ impl<T> Iterator for EpochIterator<T> {
             return Some(batch);
         }
         // All are made, or the thread broke down, which is no end of an epoch.
-        if let Some(Err(panic)) = self.maker.take().map(JoinHandle::join) {
-            resume_unwind(panic);
-        }
-        None
+        let reason = match self.maker.take()?.join() {
+            Ok(Ok(())) => return None,
+            Ok(Err(panicked)) => panicked.message,
+            Err(panic) => guard::message(&*panic),
+        };
+        let error = std::io::Error::other(format!("a batch could not be made: {reason}"));
+        Some(Err(DatasetError::new(error)))
     }
 }
 
@@ -359,8 +364,9 @@ mod tests {
         let mut batches = loader.iter();
         assert_eq!(batches.next().unwrap().unwrap(), 0);
         assert_eq!(batches.progress().items_processed, 4);
-        let next = std::panic::AssertUnwindSafe(|| batches.next().is_none());
-        assert!(std::panic::catch_unwind(next).is_err());
+        let error = batches.next().unwrap().unwrap_err();
+        assert!(format!("{error:?}").contains("no more"), "{error:?}");
+        assert!(batches.next().is_none());
     }
 
     #[test]

@@ -1,20 +1,20 @@
 //! Where a data set's picture is: a file, or a member of a tar shard.
 
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use image::RgbImage;
 use sha2::{Digest, Sha256};
 
+use super::shard_file;
 use crate::picture::{self, PictureError};
 
 /// A picture that can be opened when it is needed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PictureSource {
     File(PathBuf),
-    /// `size` bytes from `offset` of a tar file; `name` is the member's.
+    /// `size` bytes from `offset` of a tar file, unpacked if it is compressed; `name` is the member's.
     Member {
         shard: Arc<PathBuf>,
         name: String,
@@ -35,15 +35,19 @@ impl PictureSource {
                 size,
             } => {
                 let place = shard.join(name);
-                let bytes = read_part(shard, *offset, *size)
+                let bytes = shard_file::read_part(shard, *offset, *size)
                     .map_err(|error| PictureError::Io(place.clone(), error))?;
                 picture::decode(&bytes, &place)
             }
         }
     }
 
-    /// Adds to a hash what tells this picture from another: its place, and its file's size and time of change.
+    /// Adds to a hash what tells this picture from another: its place, its file's size and time of change, and whether
+    /// it is taken though it is truncated.
     pub fn fingerprint(&self, hash: &mut Sha256) {
+        if picture::allows_truncated() {
+            hash.update("truncated");
+        }
         let path = match self {
             Self::File(path) => path,
             Self::Member {
@@ -67,12 +71,4 @@ impl PictureSource {
             hash.update(changed.unwrap_or_default().as_nanos().to_le_bytes());
         }
     }
-}
-
-fn read_part(path: &Path, offset: u64, size: u64) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.take(size).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

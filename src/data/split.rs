@@ -194,6 +194,18 @@ impl Split {
     }
 }
 
+impl Split {
+    /// How [`Split::split`] deals these images out, in words.
+    pub fn describe(&self, images: &[CaptionedImage], seed: u64) -> String {
+        let shares = match self {
+            Self::Shares(shares) => *shares,
+            Self::Auto if images.iter().all(|image| image.part.is_none()) => SplitShares::default(),
+            Self::Auto | Self::InFile => return "as the data says".to_string(),
+        };
+        format!("{shares} by seed {seed}")
+    }
+}
+
 /// What images are dealt out by.
 pub fn ids(images: &[CaptionedImage]) -> Vec<ImageId> {
     images.iter().map(|image| image.id.clone()).collect()

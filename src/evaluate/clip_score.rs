@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 
 use super::read::EvaluatedImage;
@@ -16,24 +16,28 @@ use crate::captioner::ImageEncoder;
 use crate::data::embeddings;
 use crate::data::noise::normalize;
 use crate::data::picture_source::PictureSource;
+use crate::data::unreadable;
 use crate::metrics::Scores;
 use crate::model_folder::ModelFolder;
 
 const WEIGHT: f64 = 2.5;
 const PROMPT: &str = "A photo depicts ";
 
-/// Scores every image's candidate, in order. `pictures` is the folder that the images' file names are in.
+/// Scores every image's candidate, in order. `pictures` is the folder that the images' file names are in. Images that
+/// cannot be read are named and taken out of `images`.
 ///
 /// # Errors
-/// When the folder has no CLIP, an image has no file name, or a picture cannot be read.
+/// When the folder has no CLIP, an image has no file name, or too many images cannot be read.
 pub fn score(
     model: &Path,
-    images: &[EvaluatedImage],
+    images: &mut Vec<EvaluatedImage>,
     pictures: &Path,
     device: &Device,
     progress: &dyn Fn(usize),
+    report: &dyn Fn(&str),
 ) -> Result<Vec<Scores>> {
     let folder = ModelFolder::open(model)?;
+    folder.check_texts()?;
     let sources = (images.iter())
         .map(|image| {
             let name = image.file_name.as_ref().with_context(|| {
@@ -44,13 +48,9 @@ pub fn score(
         .collect::<Result<Vec<_>>>()?;
     let encoder = ImageEncoder::load(&folder, device)?;
     let seen = embeddings::uncached(&encoder, &sources, progress)?;
-    if let Some(error) = seen.unreadable.first() {
-        bail!(
-            "{} of {} pictures cannot be read: {error}",
-            seen.unreadable.len(),
-            sources.len()
-        );
-    }
+    unreadable::check(&seen.unreadable, sources.len(), pictures.display(), report)?;
+    let mut readable = seen.rows.iter().map(Option::is_some);
+    images.retain(|_| readable.next().unwrap_or(false));
     let read = |texts: &mut dyn Iterator<Item = &String>| -> Result<Vec<Vec<f32>>> {
         let texts: Vec<String> = texts.map(|text| format!("{PROMPT}{text}")).collect();
         Ok(encoder.embed_texts(&texts)?.into_iter().map(unit).collect())
@@ -59,8 +59,12 @@ pub fn score(
     let references = read(&mut images.iter().flat_map(|image| &image.sample.references))?;
     let mut rest = &references[..];
     let (mut clip, mut with_references) = (Vec::new(), Vec::new());
-    for ((image, row), candidate) in images.iter().zip(seen.rows).zip(&candidates) {
-        let picture = unit(row.context("a picture has no embedding")?);
+    for ((image, row), candidate) in images
+        .iter()
+        .zip(seen.rows.into_iter().flatten())
+        .zip(&candidates)
+    {
+        let picture = unit(row);
         let (own, others) = rest.split_at(image.sample.references.len());
         rest = others;
         let score = WEIGHT * cosine(candidate, &picture).max(0.0);

@@ -13,6 +13,7 @@ mod chart;
 pub mod clip_score;
 pub mod compare;
 mod entries;
+pub mod ids;
 pub mod model;
 pub mod read;
 mod references;

@@ -15,6 +15,7 @@ use crate::data::picture_source::PictureSource;
 use crate::data::scenes::{self, Kind};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
+use crate::data::unreadable;
 use crate::decode::Strategy;
 use crate::model_folder::ModelFolder;
 use crate::precision::Precision;
@@ -85,14 +86,14 @@ pub struct CaptionedPart {
 /// Captions the part and writes `predictions-<part>.json` into `output`.
 ///
 /// # Errors
-/// When data or model cannot be read, or a picture cannot.
+/// When data or model cannot be read, or too many images cannot; others are named and left out.
 pub fn caption(
     split: &CaptionSplit,
     output: &Path,
     report: &dyn Fn(&str),
 ) -> Result<CaptionedPart> {
     let folder = ModelFolder::open(split.model)?;
-    let images = choose(split)?;
+    let images = choose(split, report)?;
     if images.is_empty() {
         bail!(
             "the {} part of {} is empty",
@@ -116,19 +117,18 @@ pub fn caption(
     let encoder = ImageEncoder::load(&folder, split.device)?;
     let cache = split.dataset.join("embeddings");
     let total = pictures.len();
-    let seen = embeddings::cached(&cache, &folder, &encoder, &pictures, &|done| {
+    let seen = embeddings::cached(&cache, &folder, &encoder, &pictures, &|done: usize| {
         // A few are embedded before a line can be read.
         if done % 1024 == 0 {
             report(&format!("embedded {done}/{total} images"));
         }
     })?;
-    if let Some(error) = seen.unreadable.first() {
-        bail!(
-            "{} of {total} pictures cannot be read: {error}",
-            seen.unreadable.len()
-        );
-    }
-    let rows: Vec<Embedding> = seen.rows.into_iter().flatten().collect();
+    unreadable::check(&seen.unreadable, total, split.data.display(), report)?;
+    let readable = images.into_iter().zip(seen.rows);
+    let (images, rows): (Vec<CaptionedImage>, Vec<Embedding>) = readable
+        .filter_map(|(image, row)| Some((image, row?)))
+        .unzip();
+    let total = images.len();
     let precision = Precision::default_for(split.device);
     let reader = CaptionReader::load(&folder, split.device, precision)?;
     let decode = reader.decode_config(split.strategy.clone());
@@ -154,10 +154,10 @@ pub fn caption(
         main_object_accuracy(said.map(|(result, image)| (result.caption.as_str(), image.main)));
     let captions = results
         .into_iter()
-        .map(|result| (result.image_id.to_string(), result.caption));
+        .map(|result| (result.image_id, result.caption));
     let described = images
         .into_iter()
-        .map(|image| (image.id.to_string(), Some(image.file_name), image.captions));
+        .map(|image| (image.id, Some(image.file_name), image.captions));
     Ok(CaptionedPart {
         candidates: Candidates::new(&path, captions.collect()),
         references: References::new(split.data, described.collect()),
@@ -177,8 +177,8 @@ pub fn main_object_accuracy<'a>(
     (!right.is_empty()).then_some(share)
 }
 
-fn choose(split: &CaptionSplit) -> Result<Vec<CaptionedImage>> {
-    let images = source::load(split.data, split.pictures)?.images;
+fn choose(split: &CaptionSplit, report: &dyn Fn(&str)) -> Result<Vec<CaptionedImage>> {
+    let images = source::load_and_report(split.data, split.pictures, report)?.images;
     let parts = (split.split.split(&images, split.seed)).map_err(|error| anyhow!(error))?;
     let mut chosen = match split.part {
         Part::Train => parts.train,

@@ -1,271 +1,259 @@
-//! Candidates and references from files: COCO's formats, JSON Lines, CSV.
+//! Candidates and references from files: COCO's formats, JSON Lines, tables, and what `infer` prints.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Result, bail};
 
-use super::entries::{Contents, contents, items};
+use super::entries::{Contents, FIX, Key, contents};
+use super::references::FileNames;
 pub use super::references::References;
+use crate::data::coco::ImageId;
+use crate::data::left_out::{LeftOut, MAX_SHARE, exceeds};
 use crate::metrics::Sample;
 
-/// An image with what is known of it. The id is a text: `42` and `"42"` are one image.
+/// An image with what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvaluatedImage {
     pub id: String,
-    /// Its picture, where the references name one.
+    /// Its file, where the references name one.
     pub file_name: Option<String>,
     pub sample: Sample,
 }
 
-/// What a model said, an image each, in the file's order.
+/// A model's captions, an image each, in the file's order.
 #[derive(Clone, Debug)]
 pub struct Candidates {
     path: PathBuf,
-    captions: Vec<(String, String)>,
+    captions: Vec<Candidate>,
+    /// Images that could not be captioned.
+    failed: usize,
+    left_out: LeftOut,
+    /// Entries of the file, those that failed apart.
+    total: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    place: String,
+    key: Key,
+    caption: String,
+}
+
+/// Candidates beside their references, and what has none.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The file of candidates.
+    pub file: PathBuf,
+    /// In the references' order.
+    pub images: Vec<EvaluatedImage>,
+    /// Images with references and without a candidate.
+    pub missing: usize,
+    /// Images with references.
+    pub referenced: usize,
+    /// Images that could not be captioned, by the file of candidates.
+    pub failed: usize,
+    /// Candidates that could not be used.
+    pub left_out: LeftOut,
 }
 
 impl Candidates {
-    /// Reads COCO's results format (a list of `image_id` and `caption`), JSON Lines or CSV with the same names, or what
-    /// `infer` prints.
+    /// Reads COCO's results format (a list of `image_id` and `caption`), JSON Lines or a table with the same names, or
+    /// what `infer` prints. The same entry twice is one.
     ///
     /// # Errors
-    /// When the file cannot be read, is empty, or an entry has no id or caption or is the second of its image.
+    /// When the file cannot be read or holds no caption, an image has two, or too many entries have no id or caption.
     pub fn load(path: &Path) -> Result<Self> {
-        let items = match contents(path)? {
-            Contents::Json(Value::Array(entries)) => items(entries.iter(), "entry"),
-            Contents::Json(_) | Contents::Coco(_) => bail!(
-                "{} is not a list of results: `[{{\"image_id\": 1, \"caption\": \"..\"}}]` is expected",
-                path.display()
+        let file = path.display().to_string();
+        let mut items = match contents(path)? {
+            Contents::Rows(items) => items,
+            Contents::Coco(_) => bail!(
+                "{file} is not a list of results: `[{{\"image_id\": 1, \"caption\": \"..\"}}]` is expected"
             ),
-            Contents::Lines(lines) => items(lines.iter(), "line"),
-            Contents::Table(rows) => items(rows.iter(), "row"),
-        }
-        .with_context(|| path.display().to_string())?;
-        let mut first: HashMap<&str, &str> = HashMap::with_capacity(items.len());
-        for item in &items {
-            if let Some(earlier) = first.insert(&item.id, &item.place) {
-                bail!(
-                    "{}: {} is the second caption of image {} (after {earlier}): give one for each image",
-                    path.display(),
+        };
+        let mut captions: Vec<Candidate> = Vec::with_capacity(items.items.len());
+        let mut first: HashMap<Key, usize> = HashMap::with_capacity(items.items.len());
+        for item in std::mem::take(&mut items.items) {
+            let caption = match &item.captions[..] {
+                [caption] => caption.clone(),
+                several => {
+                    let reason = format!("has {} captions: give one", several.len());
+                    let place = format!("{} (image {})", item.place, item.key);
+                    items.total -= 1;
+                    items.leave_out(&file, &place, &reason);
+                    continue;
+                }
+            };
+            match first.get(&item.key).map(|&place| &captions[place]) {
+                None => {
+                    first.insert(item.key.clone(), captions.len());
+                    captions.push(Candidate {
+                        place: item.place,
+                        key: item.key,
+                        caption,
+                    });
+                }
+                Some(earlier) if earlier.caption == caption => {}
+                Some(earlier) => bail!(
+                    "{file}: {} is the second caption of image {} (after {}): give one for each image",
                     item.place,
-                    item.id
-                );
-            }
-            if item.captions.len() != 1 {
-                bail!(
-                    "{}: {} (image {}) has {} captions: give one",
-                    path.display(),
-                    item.place,
-                    item.id,
-                    item.captions.len()
-                );
+                    item.key,
+                    earlier.place
+                ),
             }
         }
-        if items.is_empty() {
-            bail!("{} holds no caption", path.display());
+        items.left_out.check(&file, items.total, FIX)?;
+        if captions.is_empty() {
+            let failed = match items.failed {
+                0 => String::new(),
+                failed => format!(": all {failed} images failed"),
+            };
+            bail!("{file} holds no caption{failed}");
         }
-        let captions = items
-            .into_iter()
-            .flat_map(|item| {
-                item.captions
-                    .into_iter()
-                    .map(move |caption| (item.id.clone(), caption))
-            })
-            .collect();
         Ok(Self {
             path: path.to_path_buf(),
             captions,
+            failed: items.failed,
+            left_out: items.left_out,
+            total: items.total,
         })
     }
 
     /// Captions that were made just now; `path` is what errors call them.
-    pub fn new(path: &Path, captions: Vec<(String, String)>) -> Self {
+    pub fn new(path: &Path, captions: Vec<(ImageId, String)>) -> Self {
+        let candidate = |(id, caption): (ImageId, String)| Candidate {
+            place: format!("image {id}"),
+            key: Key::Id(id),
+            caption,
+        };
         Self {
             path: path.to_path_buf(),
-            captions,
+            total: captions.len(),
+            captions: captions.into_iter().map(candidate).collect(),
+            failed: 0,
+            left_out: LeftOut::default(),
         }
     }
 }
 
-/// Puts candidates beside their references, in the references' order. Images without a candidate are left out.
+/// Puts candidates beside their references, by id or else by the last part of a file's name. Images without a candidate
+/// are counted and not scored.
 ///
 /// # Errors
-/// When a candidate's image is unknown or has no reference.
-pub fn join(candidates: &Candidates, references: &References) -> Result<Vec<EvaluatedImage>> {
-    let mut said: HashMap<usize, &str> = HashMap::with_capacity(candidates.captions.len());
-    for (id, caption) in &candidates.captions {
-        let Some(&place) = references.index.get(id) else {
-            bail!(
-                "{}: image {id} is not in {}: the results are of other images, or the ids are written otherwise",
-                candidates.path.display(),
-                references.path.display()
-            );
+/// When too many candidates are of images without references, two are of the same image, a file's name may be that of
+/// several images, or, unless `allow_missing`, too many images have no candidate.
+pub fn join(
+    candidates: &Candidates,
+    references: &References,
+    allow_missing: bool,
+) -> Result<Joined> {
+    let file = candidates.path.display().to_string();
+    let names = FileNames::new(references);
+    let mut left_out = candidates.left_out.clone();
+    let mut said: HashMap<usize, &Candidate> = HashMap::with_capacity(candidates.captions.len());
+    for candidate in &candidates.captions {
+        let Candidate {
+            place,
+            key,
+            caption,
+        } = candidate;
+        let lacks = match find(key, references, &names) {
+            Err(reason) => bail!("{file}: {place}: {reason}"),
+            Ok(Some(image)) if !references.images[image].captions.is_empty() => {
+                match said.insert(image, candidate) {
+                    Some(earlier) if earlier.caption != *caption => bail!(
+                        "{file}: {} and {place} are both of image {} ({} and {key}): give one for each image",
+                        earlier.place,
+                        references.images[image].id,
+                        earlier.key,
+                    ),
+                    _ => continue,
+                }
+            }
+            Ok(Some(_)) => "has no caption in",
+            Ok(None) => "is not in",
         };
-        if references.images[place].captions.is_empty() {
-            bail!(
-                "{}: image {id} has no caption in {} to compare with",
-                candidates.path.display(),
-                references.path.display()
-            );
-        }
-        said.insert(place, caption);
+        let references = references.path.display();
+        left_out.note(|| format!("{file}: {place}: image {key} {lacks} {references}"));
     }
-    let joined = references
-        .images
-        .iter()
-        .enumerate()
+    left_out.check(
+        &file,
+        candidates.total,
+        "the results are of other images, or the ids are written otherwise",
+    )?;
+    let (images, referenced) = (beside(references, &said), references.count());
+    let joined = Joined {
+        file: candidates.path.clone(),
+        missing: referenced - images.len(),
+        referenced,
+        images,
+        failed: candidates.failed,
+        left_out,
+    };
+    if !allow_missing && exceeds(joined.missing, joined.referenced) {
+        bail!(
+            "{file}: {} of the {} images of {} have no caption here, more than {:.0}%: caption them too, or give --allow-missing to score the others",
+            joined.missing,
+            joined.referenced,
+            references.path.display(),
+            100.0 * MAX_SHARE,
+        );
+    }
+    Ok(joined)
+}
+
+fn find(key: &Key, references: &References, names: &FileNames) -> Result<Option<usize>, String> {
+    match key {
+        Key::Id(id) => match (references.index.get(id), id) {
+            (Some(&place), _) => Ok(Some(place)),
+            // Some write the name of the file where COCO has its id.
+            (None, ImageId::Text(name)) => names.find(name, references),
+            (None, ImageId::Number(_)) => Ok(None),
+        },
+        Key::File(name) => names.find(name, references),
+    }
+}
+
+fn beside(references: &References, said: &HashMap<usize, &Candidate>) -> Vec<EvaluatedImage> {
+    let images = references.images.iter().enumerate();
+    images
         .filter_map(|(place, image)| {
             Some(EvaluatedImage {
-                id: image.id.clone(),
+                id: image.id.to_string(),
                 file_name: image.file_name.clone(),
                 sample: Sample {
-                    candidate: said.get(&place)?.to_string(),
+                    candidate: said.get(&place)?.caption.clone(),
                     references: image.captions.clone(),
                 },
             })
-        });
-    Ok(joined.collect())
+        })
+        .collect()
+}
+
+impl Joined {
+    /// What is to be said of what was not scored, a line each.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks: Vec<String> = self.left_out.lines().collect();
+        if self.failed > 0 {
+            let file = self.file.display();
+            remarks.push(format!(
+                "{file}: {} images could not be captioned, and have no candidate",
+                self.failed
+            ));
+        }
+        if self.missing > 0 {
+            remarks.push(format!(
+                "{}: {} of {} images with references have no candidate; {} are scored",
+                self.file.display(),
+                self.missing,
+                self.referenced,
+                self.images.len()
+            ));
+        }
+        remarks
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Place(tempfile::TempDir);
-
-    impl Place {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn file(&self, name: &str, text: &str) -> PathBuf {
-            let path = self.0.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path
-        }
-
-        fn candidates(&self, name: &str, text: &str) -> Result<Candidates> {
-            Candidates::load(&self.file(name, text))
-        }
-
-        fn references(&self) -> References {
-            let coco = r#"{"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}, {"id": 9}],
-                "annotations": [{"image_id": 8, "caption": "A cat."}, {"image_id": 7, "caption": "A dog."},
-                                {"image_id": 7, "caption": "One dog."}]}"#;
-            References::load(&self.file("references.json", coco)).unwrap()
-        }
-    }
-
-    #[test]
-    fn every_form_gives_the_same_captions() {
-        let place = Place::new();
-        let references = place.references();
-        let forms = [
-            (
-                "a.json",
-                r#"[{"image_id": 8, "caption": "two"}, {"image_id": "7", "caption": "one"}]"#,
-            ),
-            (
-                "a.jsonl",
-                "{\"image_id\": 8, \"caption\": \"two\"}\n\n{\"image_id\": 7, \"caption\": \"one\"}\n",
-            ),
-            (
-                "b.txt",
-                "{\"image\": \"8\", \"rank\": 0, \"caption\": \"two\"}\n{\"image\": \"8\", \"rank\": 1, \"caption\": \"no\"}\n{\"id\": 7, \"caption\": \"one\"}",
-            ),
-            ("a.csv", "image_id,caption\n8,two\n7,one\n"),
-        ];
-        for (name, text) in forms {
-            let joined = join(&place.candidates(name, text).unwrap(), &references).unwrap();
-            let said: Vec<_> = joined
-                .iter()
-                .map(|i| (i.id.as_str(), i.sample.candidate.as_str()))
-                .collect();
-            assert_eq!(
-                said,
-                [("7", "one"), ("8", "two")],
-                "{name}: the references' order"
-            );
-            assert_eq!(joined[0].sample.references, ["A dog.", "One dog."]);
-            assert_eq!(joined[1].file_name.as_deref(), Some("b.jpg"));
-        }
-    }
-
-    #[test]
-    fn references_come_as_lines_and_tables_too() {
-        let place = Place::new();
-        let lines = "{\"image_id\": 1, \"captions\": [\"a\", \"b\"], \"file_name\": \"x.png\"}\n{\"image_id\": 2, \"caption\": \"c\"}\n";
-        let lines = References::load(&place.file("r.jsonl", lines)).unwrap();
-        let table = "image_id,file_name,caption\n1,x.png,a\n1,x.png,b\n2,,c\n";
-        let table = References::load(&place.file("r.csv", table)).unwrap();
-        for references in [lines, table] {
-            assert_eq!(references.images[0].captions, ["a", "b"]);
-            assert_eq!(references.images[0].file_name.as_deref(), Some("x.png"));
-            assert_eq!(references.images[1].captions, ["c"]);
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_file_is_said_with_the_entry() {
-        let place = Place::new();
-        let cases = [
-            ("", "results.json is empty"),
-            ("[]", "results.json holds no caption"),
-            ("[{\"image_id\": 7, \"caption\": \"a\"", "line 1"),
-            ("{\"a\": 1}", "not a list of results"),
-            (
-                r#"[{"image_id": 7, "caption": "a"}, {"image_id": "7", "caption": "b"}]"#,
-                "entry 2 is the second caption of image 7 (after entry 1)",
-            ),
-            (
-                r#"[{"image_id": 7, "caption": "a"}, {"image_id": 8}]"#,
-                "entry 2 (image 8): has no `caption`",
-            ),
-            (
-                r#"[{"image_id": 7, "caption": null}]"#,
-                "entry 1 (image 7): has no `caption`",
-            ),
-            (
-                r#"[{"image_id": 7, "caption": 3}]"#,
-                "entry 1 (image 7): has the caption 3",
-            ),
-            (r#"[{"caption": "a"}]"#, "entry 1: has no `image_id`"),
-            (
-                r#"[{"image_id": 1.5, "caption": "a"}]"#,
-                "entry 1: has the id 1.5",
-            ),
-            (r#"["a"]"#, "entry 1 is not an object"),
-            (
-                r#"[{"image": "a.jpg", "error": "gone"}]"#,
-                "entry 1 is not a caption but an error: gone",
-            ),
-        ];
-        for (text, expected) in cases {
-            let error = format!("{:#}", place.candidates("results.json", text).unwrap_err());
-            assert!(
-                error.contains(expected) && error.contains("results.json"),
-                "{text}: {error}"
-            );
-        }
-    }
-
-    #[test]
-    fn candidates_without_references_are_refused_by_id() {
-        let place = Place::new();
-        let references = place.references();
-        for (id, expected) in [
-            ("5", "image 5 is not in"),
-            ("9", "image 9 has no caption in"),
-        ] {
-            let text = format!("[{{\"image_id\": {id}, \"caption\": \"a\"}}]");
-            let candidates = place.candidates("results.json", &text).unwrap();
-            let error = format!("{:#}", join(&candidates, &references).unwrap_err());
-            assert!(
-                error.contains(expected) && error.contains("references.json"),
-                "{error}"
-            );
-        }
-    }
-}
+#[path = "read_tests.rs"]
+mod tests;

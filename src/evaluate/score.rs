@@ -9,6 +9,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
 use super::read::{EvaluatedImage, References};
+use crate::data::text;
 use crate::metrics::bootstrap::{Bootstrap, Interval};
 use crate::metrics::cider::Frequencies;
 use crate::metrics::diversity::{self, Diversity};
@@ -102,8 +103,9 @@ pub fn validate(samples: &[Sample]) -> Map<String, Value> {
 }
 
 fn read_frequencies(path: &Path, corpus: &Corpus) -> anyhow::Result<Frequencies> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        text::decode(&bytes).map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
     let is_table = path.extension().is_some_and(|ending| ending == "json")
         && text.contains("\"document_frequency\"");
     if !is_table {

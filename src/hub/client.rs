@@ -18,11 +18,14 @@ use serde_json::Value;
 
 use super::checksum;
 use super::error::HubError;
+use crate::files::{self, Lock};
 
 /// Where the Hub is when nothing else is said.
 const ENDPOINT: &str = "https://huggingface.co";
 /// Times a lost connection is taken up again.
 const RETRIES: u32 = 4;
+/// Where Hugging Face's tools keep the locks of a cache.
+const LOCKS: &str = ".locks";
 
 type Result<T> = std::result::Result<T, HubError>;
 
@@ -155,6 +158,18 @@ impl Hub {
         Some(commit.trim().to_string()).filter(|commit| is_plain(commit))
     }
 
+    /// Lets one process at a time fill a repository's part of the cache.
+    fn lock(&self, id: &str, watch: &dyn Watch) -> Result<Lock> {
+        let folder = self.cache.path().join(LOCKS);
+        let path = folder.join(format!(
+            "{}.clipcap",
+            Repo::model(id.to_string()).folder_name()
+        ));
+        let locked =
+            files::create_dir(&folder).and_then(|()| Lock::wait(&path, &|line| watch.note(line)));
+        locked.map_err(|error| HubError::disk(&path, io::Error::other(format!("{error:#}"))))
+    }
+
     fn explain(&self, id: &str, file: &str, error: ApiError) -> HubError {
         HubError::from_api(&self.endpoint, self.cache.path(), id, file, error)
     }
@@ -194,17 +209,26 @@ impl HubRepo<'_> {
     /// # Errors
     /// See [`HubError`]. What is wrong does not stay in the cache; what is incomplete stays to be gone on with.
     pub fn get(&self, file: &str, watch: &dyn Watch) -> Result<PathBuf> {
-        // The cache may be of an older commit.
-        let current = self.hub.cached_commit(&self.id).as_ref() == Some(&self.commit);
-        let cached = self.hub.cached(&self.id).get(file).filter(|_| current);
-        match cached {
+        match self.cached(file) {
             Some(path) => self.check(file, path),
             None if self.hub.offline => Err(HubError::NotCached(format!("{}/{file}", self.id))),
             None => self.download(file, watch),
         }
     }
 
+    /// A file of this commit that the cache has.
+    fn cached(&self, file: &str) -> Option<PathBuf> {
+        let cached = self.hub.cached(&self.id).get(file)?;
+        // The cache may be of an older commit.
+        (self.hub.cached_commit(&self.id).as_ref() == Some(&self.commit)).then_some(cached)
+    }
+
     fn download(&self, file: &str, watch: &dyn Watch) -> Result<PathBuf> {
+        let _lock = self.hub.lock(&self.id, watch)?;
+        // Another process may have fetched it while it was waited for.
+        if let Some(path) = self.cached(file) {
+            return self.check(file, path);
+        }
         let repo = self.hub.api.model(self.id.clone());
         let mut retries = 0;
         loop {

@@ -87,7 +87,9 @@ impl EncoderConfig {
             VisionConfig::Vit(vit) => vit.check()?,
             VisionConfig::ResNet(resnet) => resnet.check()?,
         }
-        self.sizes.text.check()?;
+        if let Some(text) = &self.sizes.text {
+            text.check()?;
+        }
         let image_size = self.sizes.vision.image_size();
         ensure!(
             self.preprocessing.image_size as usize == image_size,

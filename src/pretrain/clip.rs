@@ -34,7 +34,7 @@ pub fn sample_config(vocab_size: usize) -> ClipConfig {
             layer_norm_eps: 1e-5,
         }
         .into(),
-        text: ClipTextConfig {
+        text: Some(ClipTextConfig {
             vocab_size,
             hidden_size: 64,
             intermediate_size: 256,
@@ -43,7 +43,7 @@ pub fn sample_config(vocab_size: usize) -> ClipConfig {
             max_position_embeddings: 32,
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
-        },
+        }),
         projection_dim: 64,
     }
 }
@@ -181,7 +181,7 @@ impl ClipLearner {
         contrastive_loss(
             self.clip.encode_image(batch.pixel_values),
             self.clip.encode_text(batch.tokens, batch.eos_positions),
-            self.clip.logit_scale.val(),
+            self.clip.log_temperature(),
             self.max_factor,
         )
     }

@@ -10,6 +10,7 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use burn::train::{ExecutionStrategy, Interrupter};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -18,15 +19,19 @@ use super::contrastive::CLIP_MAX_FACTOR;
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
 use crate::clip::Preprocessing;
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
+use crate::data::picture_source::PictureSource;
 use crate::data::scenes;
 use crate::data::source;
+use crate::data::unreadable;
 use crate::files;
 use crate::model_folder::{self, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file};
+use crate::picture::PictureError;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::config::BestBy;
 use crate::train::dashboard::{Report, Ui};
 use crate::train::fit::{FitConfig, fit};
 use crate::train::optimizer::OptimizerConfig;
+use crate::train::run;
 use crate::train::schedule::{Decay, ScheduleConfig};
 
 /// One in this many pictures is for validation.
@@ -175,20 +180,21 @@ impl PretrainConfig {
 
 impl PretrainData {
     /// Captions by picture.
-    fn captions(&self) -> Result<Vec<Vec<String>>> {
+    fn captions(&self, report: &Report) -> Result<Vec<Vec<String>>> {
         match self {
             Self::Scenes { count } => Ok((0..*count as u64)
                 .map(|index| scenes::scene(SCENE_SEED, index).captions.to_vec())
                 .collect()),
             Self::Files { captions, images } => {
-                let images = source::load(captions, images)?.images;
+                let found = source::load_and_report(captions, images, &|line| report(line))?;
+                let images = found.images;
                 Ok(images.into_iter().map(|image| image.captions).collect())
             }
         }
     }
 
     /// Pictures with captions, for training and for validation.
-    fn pairs(&self) -> Result<(Pairs, Pairs)> {
+    fn pairs(&self, report: &dyn Fn(&str)) -> Result<(Pairs, Pairs)> {
         match self {
             Self::Scenes { count } => {
                 let count = count / scenes::SIBLINGS;
@@ -201,11 +207,11 @@ impl PretrainData {
                 Ok((scenes(0, count - valid), scenes(count - valid, valid)))
             }
             Self::Files { captions, images } => {
-                let mut files: Vec<_> = source::load(captions, images)?
-                    .images
-                    .into_iter()
+                let found = source::load_and_report(captions, images, report)?;
+                let mut files: Vec<_> = (found.images.into_iter())
                     .filter_map(|image| Some((image.picture?, image.captions)))
                     .collect();
+                keep_readable(&mut files, captions, report)?;
                 let valid = files.split_off(files.len() - files.len() / VALIDATION);
                 Ok((Pairs::Files(Arc::new(files)), Pairs::Files(Arc::new(valid))))
             }
@@ -213,35 +219,64 @@ impl PretrainData {
     }
 }
 
+/// Takes out the images that cannot be read, each of which is opened for it and named.
+///
+/// # Errors
+/// When there are too many of them; see [`unreadable`].
+fn keep_readable(
+    files: &mut Vec<(PictureSource, Vec<String>)>,
+    data: &Path,
+    report: &dyn Fn(&str),
+) -> Result<()> {
+    let errors: Vec<Option<PictureError>> = files
+        .par_iter()
+        .map(|(source, _)| source.open().err())
+        .collect();
+    let unreadable: Vec<&PictureError> = errors.iter().flatten().collect();
+    unreadable::check(&unreadable, files.len(), data.display(), report)?;
+    let mut errors = errors.iter();
+    files.retain(|_| errors.next().is_some_and(Option::is_none));
+    Ok(())
+}
+
 /// Trains CLIP and puts it into the model folder.
 pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let from = config.begin_from()?;
     let (tokenizer, sizes) = match &from {
-        Some(folder) => (
-            folder.load_tokenizer(TokenizerKind::Clip)?,
-            folder.encoder_config()?.sizes.clone(),
-        ),
+        Some(folder) => {
+            folder.check_texts()?;
+            (
+                folder.load_tokenizer(TokenizerKind::Clip)?,
+                folder.encoder_config()?.sizes.clone(),
+            )
+        }
         None => {
-            let texts = config.data.captions()?.into_iter().flatten();
+            // What is left out is told when the pairs are read.
+            let quiet: Report = Arc::new(|_| {});
+            let texts = config.data.captions(&quiet)?.into_iter().flatten();
             let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts, config.vocab_size)?;
             let sizes = clip::sample_config(tokenizer.vocab_size());
             (tokenizer, sizes)
         }
     };
+    let context_length = (sizes.text.as_ref())
+        .context("the CLIP to train has no text tower")?
+        .max_position_embeddings;
     let preprocessing = Preprocessing::openai(sizes.vision.image_size() as u32);
     // Pictures in a batch come with their siblings.
     let items = match config.data {
         PretrainData::Scenes { .. } => config.batch_size.div_ceil(scenes::SIBLINGS),
         PretrainData::Files { .. } => config.batch_size,
     };
-    let (train, valid) = config.data.pairs()?;
+    let (train, valid) = config.data.pairs(&|line| (context.report)(line))?;
     let loader = |pairs: Pairs, order| {
         let dataset = PairDataset {
             pairs,
             preprocessing: preprocessing.clone(),
             tokenizer: tokenizer.clone(),
-            context_length: sizes.text.max_position_embeddings,
+            context_length,
         };
         let batcher = PairBatcher {
             preprocessing: preprocessing.clone(),
@@ -289,8 +324,9 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
 
 /// Trains GPT-2 and puts it into the model folder.
 pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
-    let mut captions = config.data.captions()?;
+    let mut captions = config.data.captions(&context.report)?;
     let valid = captions.split_off(captions.len() - captions.len() / VALIDATION);
     let from = config.begin_from()?;
     let (tokenizer, sizes) = match &from {

@@ -179,7 +179,7 @@ pub fn run(
     context: &TableContext,
 ) -> Result<Vec<Point>> {
     let variants = ablation.variants(base, values)?;
-    let set = base.load_set(context.dataset)?;
+    let set = base.load_set(context.dataset, &|line| (context.report)(line))?;
     let mut points = Vec::new();
     for (setting, value, config) in variants {
         let name = format!("{ablation} {setting}");

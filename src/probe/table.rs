@@ -106,7 +106,7 @@ pub fn run(
     let autoencoder = change(EncoderRunConfig::autoencoder(source.clone()));
     let resnet18 = change(EncoderRunConfig::resnet18(source.clone()));
     let side = simclr.image_size;
-    let set = simclr.load_set(context.dataset)?;
+    let set = simclr.load_set(context.dataset, &|line| (context.report)(line))?;
     let mut rows = Vec::new();
     for (name, config) in [
         ("SimCLR", simclr),

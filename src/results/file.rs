@@ -10,13 +10,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{Format, Layout};
-use crate::files;
+use crate::files::{self, Lock, Tried};
 
 /// A file that grows by whole pictures.
 #[derive(Debug)]
 pub struct ResultsFile {
     path: PathBuf,
-    file: File,
+    /// Keeps other processes from writing to it.
+    lock: Lock,
 }
 
 impl ResultsFile {
@@ -26,39 +27,70 @@ impl ResultsFile {
     /// `num_captions`. Pictures that failed are taken out, so that they are tried again.
     ///
     /// # Errors
-    /// When the file is of another format, or cannot be read or written.
+    /// When the file is of another format, cannot be read or written, or is being written by another process.
     pub fn open(
         path: &Path,
         layout: Layout,
         num_captions: usize,
     ) -> Result<(Self, HashSet<String>)> {
+        let mut lock = claim(path)?;
         let mut done = HashSet::new();
         let begun = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
         if begun {
             let kept = read_back(path, layout, num_captions, &mut done)?;
             keep_only(path, &kept)?;
+            if lock.is_effective && !files::is_at(lock.file(), path) {
+                lock = claim(path)?; // it was written anew
+            }
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .with_context(|| cannot_write(path))?;
+        Ok((Self::begin(path, lock, layout)?, done))
+    }
+
+    /// Begins a file anew, whatever is in it.
+    ///
+    /// # Errors
+    /// When it cannot be written, or is being written by another process.
+    pub fn open_anew(path: &Path, layout: Layout) -> Result<Self> {
+        let lock = claim(path)?;
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+            (lock.file().set_len(0)).with_context(|| cannot_write(path))?;
+        }
+        Self::begin(path, lock, layout)
+    }
+
+    fn begin(path: &Path, lock: Lock, layout: Layout) -> Result<Self> {
         let mut results = Self {
             path: path.to_path_buf(),
-            file,
+            lock,
         };
         let empty = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
         if empty {
             results.append(&layout.head()?)?;
         }
-        Ok((results, done))
+        Ok(results)
     }
 
     /// Adds lines, at once.
     pub fn append(&mut self, lines: &str) -> Result<()> {
-        self.file
-            .write_all(lines.as_bytes())
+        let mut file = self.lock.file();
+        file.write_all(lines.as_bytes())
             .with_context(|| cannot_write(&self.path))
+    }
+}
+
+/// The file, for this process alone.
+fn claim(path: &Path) -> Result<Lock> {
+    loop {
+        match Lock::try_take(path).with_context(|| cannot_write(path))? {
+            Tried::Held(lock) if !lock.is_effective || files::is_at(lock.file(), path) => {
+                return Ok(lock);
+            }
+            Tried::Held(_) => {} // it was replaced just now
+            Tried::Taken(who) => bail!(
+                "{}: {who} is writing to it: wait for it, or name another --output",
+                path.display()
+            ),
+        }
     }
 }
 
@@ -301,6 +333,27 @@ mod tests {
         }
         fs::write(&path, "notes\n").unwrap();
         assert!(ResultsFile::open(&path, layout(Format::Text), 1).is_err());
+    }
+
+    #[test]
+    fn a_file_is_written_by_one_at_a_time_and_begun_anew_when_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.csv");
+        let layout = layout(Format::Csv);
+        fs::write(&path, whole(layout)).unwrap();
+        let (first, _) = ResultsFile::open(&path, layout, 2).unwrap();
+        if first.lock.is_effective {
+            for second in [
+                ResultsFile::open(&path, layout, 2).map(|(file, _)| file),
+                ResultsFile::open_anew(&path, layout),
+            ] {
+                let error = second.unwrap_err().to_string();
+                assert!(error.contains("results.csv: another run"), "{error}");
+            }
+        }
+        drop(first);
+        ResultsFile::open_anew(&path, layout).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), layout.head().unwrap());
     }
 
     #[test]

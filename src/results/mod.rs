@@ -1,14 +1,19 @@
 //! Captions of many pictures on their way to a file: as lines, as a table, or one file a picture, and how an interrupted
 //! run is taken up again.
 
+mod coco;
 mod file;
 mod sidecar;
+
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use crate::captioner::Caption;
+use crate::path_text;
 
+pub use coco::{CocoResults, CocoWanted};
 pub use file::ResultsFile;
 pub use sidecar::{Place, Sidecars};
 
@@ -37,6 +42,14 @@ impl Layout {
         match self.format {
             Format::Csv => csv_rows(&[self.columns()]),
             Format::Text | Format::Jsonl => Ok(String::new()),
+        }
+    }
+
+    /// What an image is called in the file. Names stay apart, and where a line is a caption a name has no line break.
+    pub fn name(self, image: &Path) -> String {
+        match self.format {
+            Format::Text => path_text::one_line(image),
+            Format::Jsonl | Format::Csv => path_text::text(image),
         }
     }
 

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::one_line;
+use super::one_line as one_line_caption;
 use crate::captioner::Caption;
 use crate::files;
-use crate::inputs::Input;
+use crate::inputs::{Content, Input};
+use crate::path_text::one_line;
 
 /// Where the captions of pictures go.
 #[derive(Debug)]
@@ -43,8 +44,13 @@ impl Sidecars {
 
     /// Where this picture's captions go.
     pub fn place(&mut self, input: &Input) -> Place {
+        let image = one_line(&input.path);
+        if self.folder.is_none() && input.content != Content::File {
+            return Place::Refused(format!(
+                "{image}: there is no folder beside it: give --output the folder for its captions"
+            ));
+        }
         let path = self.path(input);
-        let image = input.path.display();
         if path == input.path {
             return Place::Refused(format!(
                 "{image}: is called as its captions would be: rename it"
@@ -54,8 +60,8 @@ impl Sidecars {
             Some(owner) if *owner != input.path => {
                 return Place::Refused(format!(
                     "{image}: {} already holds the captions of {}",
-                    path.display(),
-                    owner.display()
+                    one_line(&path),
+                    one_line(owner)
                 ));
             }
             Some(_) => return Place::Kept,
@@ -77,7 +83,11 @@ impl Sidecars {
             .root
             .as_ref()
             .and_then(|root| input.path.strip_prefix(root).ok());
-        let name = || input.path.file_name().map(Path::new);
+        let name = || match &input.content {
+            Content::File => input.path.file_name().map(Path::new),
+            Content::Bytes(_) => Some(Path::new("stdin")),
+            Content::Url(url) => url_file_name(url).map(Path::new),
+        };
         folder
             .join(within.or_else(name).unwrap_or(&input.path))
             .with_extension("txt")
@@ -90,10 +100,16 @@ impl Sidecars {
         }
         let lines: String = captions
             .iter()
-            .map(|found| one_line(&found.caption) + "\n")
+            .map(|found| one_line_caption(&found.caption) + "\n")
             .collect();
         files::write_atomic(path, |writer| writer.write_all(lines.as_bytes()))
     }
+}
+
+/// The last name in an address.
+fn url_file_name(url: &str) -> Option<&str> {
+    let path = url.split(['?', '#']).next()?;
+    path.rsplit('/').find(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -101,10 +117,25 @@ mod tests {
     use super::*;
 
     fn input(path: &str, root: Option<&str>) -> Input {
-        Input {
-            path: path.into(),
-            root: root.map(PathBuf::from),
-        }
+        Input::file(path.into(), root.map(PathBuf::from))
+    }
+
+    #[test]
+    fn what_is_no_file_has_its_captions_in_the_folder_named() {
+        let url = "https://example.org/photos/a.jpg?size=large".to_string();
+        let address = Input {
+            path: PathBuf::from(&url),
+            root: None,
+            content: Content::Url(url),
+        };
+        assert!(matches!(
+            Sidecars::new(None, false).place(&address),
+            Place::Refused(_)
+        ));
+        assert_eq!(
+            Sidecars::new(Some("captions".into()), false).place(&address),
+            Place::Write("captions/a.txt".into())
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use crate::files;
+use crate::guard::guarded;
 
 /// GPT-2's end of text, which also ends CLIP's sentences.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -86,7 +87,7 @@ impl Tokenizer {
         let unreadable = |error: String| TokenizerError::Unreadable(path.to_path_buf(), error);
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
         let pipeline: Value =
-            serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+            files::parse_json(&text).map_err(|error| unreadable(error.to_string()))?;
         Self::from_pipeline(&pipeline, kind, path)
     }
 
@@ -131,7 +132,9 @@ impl Tokenizer {
     fn from_pipeline(pipeline: &Value, kind: TokenizerKind, source: &Path) -> Result<Self> {
         let unreadable = |error: String| TokenizerError::Unreadable(source.to_path_buf(), error);
         pipeline::check(pipeline).map_err(unreadable)?;
-        let inner = tokenizers::Tokenizer::from_str(&pipeline.to_string())
+        let text = pipeline.to_string();
+        let inner = guarded(|| tokenizers::Tokenizer::from_str(&text))
+            .map_err(|panic| unreadable(panic.to_string()))?
             .map_err(|error| unreadable(error.to_string()))?;
         Self::new(inner, kind, source)
     }

@@ -132,6 +132,7 @@ impl Prepared {
 /// the last whole epoch stays in the run's `checkpoint` folder.
 pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     check_devices(config, context.devices)?;
+    let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let encoder = ModelFolder::open(config.encoder_folder())?;
     run::check_inputs(context.folder, &encoder, &ModelFolder::open(&config.model)?)?;
@@ -309,37 +310,36 @@ fn save_model(
     best: Option<(usize, f64)>,
 ) -> Result<PathBuf> {
     let path = context.folder.join("best");
-    if path.is_dir() {
-        std::fs::remove_dir_all(&path)
-            .with_context(|| format!("cannot replace {}", path.display()))?;
-    }
-    files::create_dir(&path)?;
-    encoder.copy_part(encoder.picture_part(), &path)?;
-    source.copy_part(Part::Gpt2, &path)?;
-    copy_sources(encoder, source, &path)?;
-    if config.trainable != Trainable::Mapper {
-        // The copy may share its bytes with the model it came from: it is replaced, not written over.
-        std::fs::remove_file(path.join(Part::Gpt2.file_name())).context("replacing gpt2.bpk")?;
-        model_folder::save_part(model.gpt2.clone(), &path, Part::Gpt2)?;
-    }
-    model_folder::save_part(model.prefix_mapper.clone(), &path, Part::Mapper)?;
-    let entry = json!({
-        "made_by": "clipcap train",
-        "version": env!("CARGO_PKG_VERSION"),
-        "config": config,
-        "best_epoch": best.map(|(epoch, _)| epoch),
-        "validation_loss": best.map(|(_, loss)| loss),
-        "sha256": files::sha256(&path.join(Part::Mapper.file_name()))?,
-    });
-    model_folder::update_source(&path, "mapper", entry)?;
-    model_folder::update_config(&path, |model| {
-        *model = source.config.clone();
-        model.clip = match encoder.picture_part() {
-            Part::Clip => encoder.config.clip.clone(),
-            _ => None,
-        };
-        model.encoder = encoder.config.encoder.clone();
-        model.mapper = Some(captioner.clone());
+    // Another process may be captioning with the one that is there.
+    files::replace_folder(&path, |path| {
+        encoder.copy_part(encoder.picture_part(), path)?;
+        source.copy_part(Part::Gpt2, path)?;
+        copy_sources(encoder, source, path)?;
+        if config.trainable != Trainable::Mapper {
+            // The copy may share its bytes with the model it came from: it is replaced, not written over.
+            std::fs::remove_file(path.join(Part::Gpt2.file_name()))
+                .context("replacing gpt2.bpk")?;
+            model_folder::save_part(model.gpt2.clone(), path, Part::Gpt2)?;
+        }
+        model_folder::save_part(model.prefix_mapper.clone(), path, Part::Mapper)?;
+        let entry = json!({
+            "made_by": "clipcap train",
+            "version": env!("CARGO_PKG_VERSION"),
+            "config": config,
+            "best_epoch": best.map(|(epoch, _)| epoch),
+            "validation_loss": best.map(|(_, loss)| loss),
+            "sha256": files::sha256(&path.join(Part::Mapper.file_name()))?,
+        });
+        model_folder::update_source(path, "mapper", entry)?;
+        model_folder::update_config(path, |model| {
+            *model = source.config.clone();
+            model.clip = match encoder.picture_part() {
+                Part::Clip => encoder.config.clip.clone(),
+                _ => None,
+            };
+            model.encoder = encoder.config.encoder.clone();
+            model.mapper = Some(captioner.clone());
+        })
     })?;
     Ok(path)
 }

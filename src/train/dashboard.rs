@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
-use burn::train::renderer::tui::TuiMetricsRendererWrapper;
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
@@ -16,11 +14,14 @@ use burn::train::renderer::{
 use burn::train::{Interrupter, LearnerSummary};
 use serde::{Deserialize, Serialize};
 
+pub use super::screen::is_dumb;
+use super::screen::{Screen, can_draw, wants_colors};
+
 /// How a run shows its progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ui {
-    /// The dashboard when standard output is a terminal, else plain lines.
+    /// The dashboard when standard output is a terminal that can show it, else plain lines.
     #[default]
     Auto,
     /// burn's terminal dashboard.
@@ -40,10 +41,10 @@ pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 impl Ui {
-    /// The choice that `Auto` stands for here.
+    /// The choice that `Auto` stands for here: the dashboard where a terminal can show it and `NO_COLOR` is not set.
     pub fn resolve(self) -> Self {
         match self {
-            Self::Auto if std::io::stdout().is_terminal() => Self::Dashboard,
+            Self::Auto if can_draw() && wants_colors() => Self::Dashboard,
             Self::Auto => Self::Plain,
             other => other,
         }
@@ -52,10 +53,10 @@ impl Ui {
     /// The renderer to hand to burn's learner. Plain lines go to `report`.
     pub fn renderer(self, interrupter: Interrupter, report: Report) -> Box<dyn MetricsRenderer> {
         match self.resolve() {
+            Self::Dashboard if can_draw() => Box::new(Screen::new(interrupter, report)),
             Self::Dashboard => {
-                let renderer = TuiMetricsRendererWrapper::new(interrupter, None);
-                keep_interrupt_key();
-                Box::new(renderer)
+                report("the dashboard needs a terminal that it can draw on: plain lines instead");
+                Box::new(LineRenderer::new(report, plain_line))
             }
             Self::Quiet => Box::new(LineRenderer::new(Arc::new(|_| {}), plain_line)),
             Self::Json => Box::new(LineRenderer::new(report, json_line)),
@@ -64,31 +65,9 @@ impl Ui {
     }
 }
 
-/// The dashboard's raw mode would swallow Ctrl-C; a run must be stoppable by it as anywhere else.
-#[cfg(unix)]
-fn keep_interrupt_key() {
-    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-    // The dashboard switches the mode on a thread of its own: wait until it has.
-    let stdin = std::io::stdin();
-    for _ in 0..100 {
-        let Ok(mut attributes) = tcgetattr(&stdin) else {
-            return;
-        };
-        if !attributes.local_modes.contains(LocalModes::ISIG) {
-            attributes.local_modes |= LocalModes::ISIG;
-            let _ = tcsetattr(&stdin, OptionalActions::Now, &attributes);
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-#[cfg(not(unix))]
-fn keep_interrupt_key() {}
-
 /// Where a run is.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// Latest value of each metric, in order of first appearance.
     values: Vec<(String, f64)>,
     epochs: usize,
@@ -100,7 +79,7 @@ struct State {
 }
 
 /// Reports where a run is: epoch, share of the epoch, the metrics' latest values, time gone.
-struct LineRenderer {
+pub(super) struct LineRenderer {
     report: Report,
     line: fn(&State) -> String,
     names: HashMap<MetricId, String>,
@@ -110,7 +89,7 @@ struct LineRenderer {
 }
 
 impl LineRenderer {
-    fn new(report: Report, line: fn(&State) -> String) -> Self {
+    pub(super) fn new(report: Report, line: fn(&State) -> String) -> Self {
         let now = Instant::now();
         Self {
             report,
@@ -156,7 +135,7 @@ impl LineRenderer {
     }
 }
 
-fn plain_line(state: &State) -> String {
+pub(super) fn plain_line(state: &State) -> String {
     let values: String = state
         .values
         .iter()

@@ -28,6 +28,8 @@ pub struct Dataset {
     /// The mean way from the captions' embeddings to the images', where it is asked for.
     pub offset: Option<Vec<f32>>,
     pub splits: Splits,
+    /// How the images were dealt into the parts.
+    dealt: String,
     /// Images and captions that could not be used.
     dropped: usize,
 }
@@ -41,7 +43,7 @@ impl Dataset {
             count => format!(", {count} {what}"),
         };
         format!(
-            "{} images with {captions} captions of {:.1} tokens, the longest of {}{}{}: {} to train on, {} for validation, {} to test on",
+            "{} images with {captions} captions of {:.1} tokens, the longest of {}{}{}: {} to train on, {} for validation, {} to test on ({})",
             self.images.len(),
             tokenized.tokens as f64 / captions.max(1) as f64,
             tokenized.longest,
@@ -49,7 +51,8 @@ impl Dataset {
             note(self.dropped, "entries left out"),
             self.splits.train.len(),
             self.splits.val.len(),
-            self.splits.test.len()
+            self.splits.test.len(),
+            self.dealt
         )
     }
 
@@ -69,10 +72,7 @@ impl Dataset {
 pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) -> Result<Dataset> {
     let report = &context.report;
     let (data, folders) = locate(&config.data, context.dataset)?;
-    let found = source::load(&data, &folders)?;
-    for line in &found.left_out.named {
-        report(&format!("left out: {line}"));
-    }
+    let found = source::load_and_report(&data, &folders, &|line| report(line))?;
     let embedder = Embedder::new(folder, context.dataset, context.devices.main(), report)?;
     let mut dataset = match config.learn_from {
         LearnFrom::Images => learn_from_images(config, &embedder, found.images, &data)?,
@@ -105,10 +105,12 @@ pub fn embed_pairs(
         None => TrainData::Sample,
     };
     let (data, folders) = locate(&data, dataset)?;
-    let mut images = source::load(&data, &folders)?.images;
+    let found = source::load_and_report(&data, &folders, &|line| report(line))?;
+    let mut images = found.images;
     images.truncate(gap::CENTER_IMAGES);
     let folder = ModelFolder::open(model)?;
     let embedder = Embedder::new(&folder, dataset, device, report)?;
+    embedder.check_texts()?;
     let all: Vec<usize> = (0..images.len()).collect();
     let rows = embedder.pictures(&images, &all, &data)?;
     let (images, rows): (Vec<_>, Vec<_>) = (images.into_iter().zip(rows))
@@ -158,6 +160,7 @@ fn learn_from_images(
         .unzip();
     Ok(Dataset {
         splits: split(config, &images)?,
+        dealt: config.split.describe(&images, config.seed),
         images,
         embeddings: Arc::new(embeddings),
         captions: None,
@@ -188,6 +191,7 @@ fn learn_from_captions(
         embeddings[index] = row;
     }
     let mut dataset = Dataset {
+        dealt: config.split.describe(&images, config.seed),
         images,
         embeddings: Arc::new(embeddings),
         captions: Some(Arc::new(captions)),

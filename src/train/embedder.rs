@@ -2,19 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 
 use super::dashboard::Report;
 use crate::captioner::ImageEncoder;
 use crate::data::embedding_file::Embedding;
-use crate::data::embeddings::{self, Embeddings};
+use crate::data::embeddings::{self, Progress};
 use crate::data::picture_source::PictureSource;
 use crate::data::source::CaptionedImage;
+use crate::data::unreadable;
 use crate::model_folder::ModelFolder;
-
-/// Above this share of unreadable pictures a run does not begin.
-const MAX_UNREADABLE: f64 = 0.1;
 
 /// CLIP with a cache.
 pub(super) struct Embedder<'a> {
@@ -40,12 +38,17 @@ impl<'a> Embedder<'a> {
         })
     }
 
-    fn progress(&self, total: usize, what: &'static str) -> impl Fn(usize) {
-        let report = self.report.clone();
-        move |done| {
-            if done == total || done % 1024 == 0 {
-                report(&format!("embedded {done}/{total} {what}"));
-            }
+    /// # Errors
+    /// When captions cannot be embedded; the message says what the model lacks.
+    pub(super) fn check_texts(&self) -> Result<()> {
+        self.encoder.check_texts()
+    }
+
+    fn progress(&self, total: usize, what: &'static str) -> Reported<'_> {
+        Reported {
+            report: self.report,
+            total,
+            what,
         }
     }
 
@@ -69,7 +72,8 @@ impl<'a> Embedder<'a> {
             &pictures,
             &progress,
         )?;
-        check_readable(&found, data, self.report)?;
+        let report = |line: &str| (self.report)(line);
+        unreadable::check(&found.unreadable, found.rows.len(), data.display(), &report)?;
         Ok(found.rows)
     }
 
@@ -88,6 +92,25 @@ impl<'a> Embedder<'a> {
     }
 }
 
+/// A line now and then.
+struct Reported<'a> {
+    report: &'a Report,
+    total: usize,
+    what: &'static str,
+}
+
+impl Progress for Reported<'_> {
+    fn done(&self, count: usize) {
+        if count == self.total || count.is_multiple_of(1024) {
+            (self.report)(&format!("embedded {count}/{} {}", self.total, self.what));
+        }
+    }
+
+    fn waiting(&self, line: &str) {
+        (self.report)(line);
+    }
+}
+
 /// Where the pictures are.
 ///
 /// # Errors
@@ -100,25 +123,4 @@ fn pictures(images: &[&CaptionedImage]) -> Result<Vec<PictureSource>> {
             .context("is captions without pictures: give pictures too, or learn from the captions alone with --learn-from captions")
     };
     images.iter().map(picture).collect()
-}
-
-/// Names the first unreadable pictures.
-///
-/// # Errors
-/// When there are too many of them.
-fn check_readable(embedded: &Embeddings<Embedding>, data: &Path, report: &Report) -> Result<()> {
-    let (unreadable, total) = (&embedded.unreadable, embedded.rows.len());
-    for error in unreadable.iter().take(10) {
-        report(&format!("skipped {error}"));
-    }
-    if unreadable.len() as f64 > MAX_UNREADABLE * total as f64 {
-        bail!(
-            "{} of {total} images of {} cannot be read, more than {:.0}% (the first: {}): check --images",
-            unreadable.len(),
-            data.display(),
-            100.0 * MAX_UNREADABLE,
-            unreadable[0]
-        );
-    }
-    Ok(())
 }

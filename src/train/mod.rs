@@ -21,6 +21,7 @@ pub mod part;
 pub mod precision;
 pub mod run;
 pub mod schedule;
+mod screen;
 pub mod space;
 mod test_captions;
 pub mod tune;

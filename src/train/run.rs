@@ -15,24 +15,56 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::config::TrainConfig;
-use crate::files;
+use crate::files::{self, Lock, Tried};
 use crate::model_folder::{ModelFolder, Part};
 
 /// The folder that runs are written to.
 pub const ARTIFACTS: &str = "artifacts";
+/// Longest name of a run in bytes; file systems end names at 255.
+const LONGEST_NAME: usize = 200;
 
-/// Makes the folder of a new run: `name`, or `kind` with the first free number.
+/// How long a run's folder that another process has just made may lack its first file.
+const BEGINNING: Duration = Duration::from_secs(5);
+
+/// Whether a text can be a run's name: that of one folder in [`ARTIFACTS`], and of no other place.
 ///
 /// # Errors
-/// When there is a run of that name already, or the folder cannot be made.
+/// When it cannot; the message says why.
+pub fn check_name(name: &str) -> Result<()> {
+    let wrong = if name.trim().is_empty() {
+        "it is empty"
+    } else if name.contains(['/', '\\']) {
+        "it is a path"
+    } else if matches!(name, "." | "..") {
+        "it leads elsewhere"
+    } else if name.chars().any(char::is_control) {
+        "it has control characters in it"
+    } else if name.len() > LONGEST_NAME {
+        "it is too long"
+    } else {
+        return Ok(());
+    };
+    bail!(
+        "the run's name is `{}`, but {wrong}: give a plain name, and the run goes to {ARTIFACTS}/NAME",
+        name.escape_debug()
+    )
+}
+
+/// Makes the folder of a new run: `name`, or `kind` with the first free number. No two processes get the same.
+///
+/// # Errors
+/// When there is a run of that name already, it can be no name, or the folder cannot be made.
 pub fn create(artifacts: &Path, kind: &str, name: Option<&str>) -> Result<PathBuf> {
+    if let Some(name) = name {
+        check_name(name)?;
+    }
     files::create_dir(artifacts)?;
     if let Some(name) = name {
         let path = artifacts.join(name);
@@ -58,9 +90,45 @@ pub fn create(artifacts: &Path, kind: &str, name: Option<&str>) -> Result<PathBu
 /// # Errors
 /// When the name is taken by something else, or the folder cannot be made.
 pub fn open(artifacts: &Path, kind: &str, name: Option<&str>, marker: &str) -> Result<PathBuf> {
-    match name {
-        Some(name) if artifacts.join(name).join(marker).is_file() => Ok(artifacts.join(name)),
-        name => create(artifacts, kind, name),
+    let Some(name) = name else {
+        return create(artifacts, kind, None);
+    };
+    check_name(name)?;
+    let path = artifacts.join(name);
+    files::create_dir(artifacts)?;
+    // Another process that makes it right now has the marker still to write.
+    let begun = Instant::now();
+    loop {
+        if path.join(marker).is_file() || make(&path)? {
+            return Ok(path);
+        }
+        if begun.elapsed() >= BEGINNING || !is_empty(&path) {
+            return create(artifacts, kind, Some(name));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| {
+        entries.all(|entry| {
+            // What is being written has a temporary name.
+            entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."))
+        })
+    })
+}
+
+/// Keeps other processes from writing the same run, until it is dropped.
+///
+/// # Errors
+/// When one does; the message says which.
+pub fn lock(folder: &Path) -> Result<Lock> {
+    match Lock::try_take(folder)? {
+        Tried::Held(lock) => Ok(lock),
+        Tried::Taken(who) => bail!(
+            "{}: {who} is writing this run: wait for it, or start one of another name with --run",
+            folder.display()
+        ),
     }
 }
 
@@ -69,6 +137,9 @@ pub fn open(artifacts: &Path, kind: &str, name: Option<&str>, marker: &str) -> R
 /// # Errors
 /// When the file says something else, or cannot be read or written.
 pub fn begin<T: Serialize + DeserializeOwned + PartialEq>(path: &Path, config: &T) -> Result<()> {
+    // Of several processes that begin it together, one writes and the others read.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let _lock = Lock::wait(folder, &|_| ())?;
     if !path.is_file() {
         return files::write_json(path, config);
     }
@@ -188,6 +259,55 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("mine") && error.contains("--run"), "{error}");
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused_and_say_what_is_wanted() {
+        let root = tempfile::tempdir().unwrap();
+        let artifacts = root.path().join("artifacts");
+        let long = "n".repeat(300);
+        for name in ["", " ", "a/b", "..", ".", "/tmp/x", "a\\b", "a\nb", &long] {
+            for made in [
+                create(&artifacts, "train", Some(name)),
+                open(&artifacts, "tune", Some(name), "tune.json"),
+            ] {
+                let error = made.unwrap_err().to_string();
+                assert!(error.contains("give a plain name"), "{name:?}: {error}");
+                assert!(!error.contains('\n'), "{error}");
+            }
+        }
+        assert!(!artifacts.exists(), "nothing was made");
+        create(&artifacts, "train", Some("my run 1.5 (new)")).unwrap();
+    }
+
+    #[test]
+    fn processes_that_start_together_get_folders_of_their_own_or_share_the_one_they_name() {
+        let root = tempfile::tempdir().unwrap();
+        let artifacts = root.path().join("artifacts");
+        let made: Vec<PathBuf> = std::thread::scope(|scope| {
+            let make = || scope.spawn(|| create(&artifacts, "train", None).unwrap());
+            let threads: Vec<_> = (0..8).map(|_| make()).collect();
+            (threads.into_iter())
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        let different: std::collections::BTreeSet<_> = made.iter().collect();
+        assert_eq!(different.len(), 8, "{made:?}");
+
+        let shared: Vec<PathBuf> = std::thread::scope(|scope| {
+            let open = || {
+                let path = open(&artifacts, "tune", Some("t"), "tune.json").unwrap();
+                begin(&path.join("tune.json"), &7).unwrap();
+                path
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            (threads.into_iter())
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert!(shared.iter().all(|path| path.ends_with("t")), "{shared:?}");
+        let error = begin(&artifacts.join("t/tune.json"), &8).unwrap_err();
+        assert!(error.to_string().contains("other settings"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::TrainConfig;
+use crate::suggest::nearest;
 
 /// Fields that stand inside another, by the name alone.
 const SHORT: [(&str, &str); 13] = [
@@ -27,6 +28,14 @@ const SHORT: [(&str, &str); 13] = [
     ("clip_length", "mapper.clip_length"),
     ("heads", "mapper.heads"),
     ("mapper_kind", "mapper.name"),
+];
+
+/// What other programs call fields.
+const SYNONYMS: [(&str, &str); 4] = [
+    ("lr", "learning_rate"),
+    ("wd", "weight_decay"),
+    ("bs", "batch_size"),
+    ("warmup", "warmup_steps"),
 ];
 
 /// A field and what it may be: `learning_rate=1e-5,1e-4`, `noise.rate=0..0.3`, `learning_rate=1e-5..1e-3:log`.
@@ -202,9 +211,7 @@ impl Setting {
         for (name, new) in &self.0 {
             let mut place = &mut value;
             for key in name.split('.') {
-                place = place.get_mut(key).with_context(|| {
-                    format!("a run has no field `{name}` with this mapper and these settings")
-                })?;
+                place = (place.get_mut(key)).ok_or_else(|| unknown(name, base))?;
             }
             *place = new.clone();
         }
@@ -212,6 +219,43 @@ impl Setting {
             .with_context(|| format!("{self} makes no configuration"))?;
         config.validate().with_context(|| self.to_string())?;
         Ok(config)
+    }
+}
+
+/// A field that a run does not have: what was meant, or which there are.
+fn unknown(name: &str, base: &TrainConfig) -> anyhow::Error {
+    let mut fields = Vec::new();
+    if let Ok(value) = serde_json::to_value(base) {
+        leaves(&value, "", &mut fields);
+    }
+    let short = SHORT
+        .iter()
+        .filter(|(_, long)| fields.iter().any(|field| field == long));
+    let synonyms = SYNONYMS.iter().find(|(short, _)| *short == name);
+    let known = (fields.iter().map(String::as_str)).chain(short.map(|(short, _)| *short));
+    let hint = match synonyms
+        .map(|(_, field)| *field)
+        .or_else(|| nearest(name, known))
+    {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("it has {}", fields.join(", ")),
+    };
+    anyhow!("a run has no field `{name}` with this mapper and these settings: {hint}")
+}
+
+/// The fields that hold values, each with those that it stands in.
+fn leaves(value: &Value, name: &str, fields: &mut Vec<String>) {
+    match value {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                let name = match name {
+                    "" => key.clone(),
+                    outer => format!("{outer}.{key}"),
+                };
+                leaves(value, &name, fields);
+            }
+        }
+        _ => fields.push(name.to_string()),
     }
 }
 
@@ -283,6 +327,17 @@ mod tests {
             )
         };
         assert!(apply("prefix=3").contains("no field `prefix`"));
+        for (written, meant) in [
+            ("learning_rat=1", "learning_rate"),
+            ("lr=1", "learning_rate"),
+            ("noise.rates=1", "noise.rate"),
+            ("prefix=3", "prefix_length"),
+        ] {
+            let error = apply(written);
+            let hint = format!("did you mean `{meant}`?");
+            assert!(error.contains(&hint), "{written}: {error}");
+        }
+        assert!(apply("temperature=3").contains("it has model"));
         assert!(apply("epochs=many").contains("epochs"));
         assert!(apply("batch_size=0").contains("batch size is 0"));
         for text in ["learning_rate", "a=2..1", "a=0..1:log", "=3", "a="] {

@@ -46,7 +46,7 @@ pub fn write_model_sized(folder: &Path, seed: u64, projection_dim: usize) {
             layer_norm_eps: 1e-5,
         }
         .into(),
-        text: ClipTextConfig {
+        text: Some(ClipTextConfig {
             vocab_size: clip_tokenizer.vocab_size(),
             hidden_size: 16,
             intermediate_size: 32,
@@ -55,7 +55,7 @@ pub fn write_model_sized(folder: &Path, seed: u64, projection_dim: usize) {
             max_position_embeddings: 16,
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
-        },
+        }),
         projection_dim,
     };
     let gpt2 = Gpt2Config {

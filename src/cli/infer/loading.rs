@@ -1,118 +1,191 @@
-//! Pictures are opened while others are captioned.
+//! Images are opened while others are captioned.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
 
+use anyhow::{Result, anyhow};
 use clipcap::clip::Preprocessing;
+use clipcap::guard::{self, Panicked, guarded};
 use clipcap::inputs::{Input, InputError};
 use image::RgbImage;
 
 use super::output::{Wanted, Wish};
 use crate::cli::common::open_crops;
 
-/// Some pictures in the order they were named.
+/// Some images in the order they were named.
 pub struct Batch {
     pub items: Vec<Item>,
-    /// Pictures passed over because they have their captions.
+    /// Images passed over because they have their captions.
     pub kept: usize,
 }
 
-/// A picture as CLIP looks at it, or why there is none.
+/// An image as CLIP looks at it, or why there is none.
 pub enum Item {
-    Picture {
+    Image {
         input: Input,
         /// The file of its own that its captions go to.
         target: Option<PathBuf>,
         crop: RgbImage,
     },
-    Failed {
-        name: PathBuf,
-        reason: String,
-    },
+    Failed(Failure),
+}
+
+/// An input without captions.
+pub struct Failure {
+    pub name: PathBuf,
+    pub reason: String,
+    /// Its format, if it is refused for that.
+    pub format: Option<&'static str>,
 }
 
 impl Batch {
     pub fn crops(&self) -> impl Iterator<Item = &RgbImage> {
         self.items.iter().filter_map(|item| match item {
-            Item::Picture { crop, .. } => Some(crop),
-            Item::Failed { .. } => None,
+            Item::Image { crop, .. } => Some(crop),
+            Item::Failed(_) => None,
         })
     }
 }
 
-/// Opens the pictures on a thread of its own, one batch ahead of whoever receives them.
-pub fn start(
-    inputs: impl Iterator<Item = Result<Input, InputError>> + Send + 'static,
-    mut wanted: Wanted,
-    preprocessing: Preprocessing,
-    batch_size: usize,
-) -> Receiver<Batch> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    std::thread::spawn(move || {
-        let mut inputs = inputs.peekable();
-        while inputs.peek().is_some() {
-            let batch = next_batch(&mut inputs, &mut wanted, &preprocessing, batch_size);
-            if sender.send(batch).is_err() {
-                // The receiver gave up.
-                return;
+/// Batches, from a thread that is one ahead of whoever takes them.
+pub struct Loader {
+    batches: Receiver<Batch>,
+    thread: JoinHandle<Result<usize, Panicked>>,
+}
+
+impl Loader {
+    /// Begins to open images.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub fn start(
+        inputs: impl Iterator<Item = Result<Input, InputError>> + Send + 'static,
+        wanted: Wanted,
+        preprocessing: Preprocessing,
+        batch_size: usize,
+    ) -> Result<Self> {
+        let (sender, batches) = mpsc::sync_channel(1);
+        let load = move || {
+            let mut source = Source {
+                inputs,
+                wanted,
+                preprocessing,
+                taken: 0,
+            };
+            while let Some(batch) = source.next_batch(batch_size) {
+                if sender.send(batch).is_err() {
+                    // The receiver gave up.
+                    break;
+                }
             }
-        }
-    });
-    receiver
+            source.taken
+        };
+        let thread = std::thread::Builder::new()
+            .name("images".into())
+            .spawn(|| guarded(load))?;
+        Ok(Self { batches, thread })
+    }
+
+    /// The next batch; `None` at the end, of which [`Loader::finish`] tells what it was.
+    pub fn next(&self) -> Option<Batch> {
+        self.batches.recv().ok()
+    }
+
+    /// How many inputs there were.
+    ///
+    /// # Errors
+    /// When the thread ended before them.
+    pub fn finish(self) -> Result<usize> {
+        let ended = match self.thread.join() {
+            Ok(ended) => ended.map_err(|panicked| panicked.message),
+            Err(payload) => Err(guard::message(&*payload)),
+        };
+        ended.map_err(|reason| {
+            anyhow!("opening images ended before the last of them: {reason}: run again, with --output to go on")
+        })
+    }
+}
+
+/// Inputs that are left.
+struct Source<I> {
+    inputs: I,
+    wanted: Wanted,
+    preprocessing: Preprocessing,
+    /// Inputs in the batches so far.
+    taken: usize,
 }
 
 /// What is known of a name before its file is opened.
 enum Named {
     Open(Input, Option<PathBuf>),
-    Failed(PathBuf, String),
+    Failed(Failure),
 }
 
-/// A batch ends early after as many failures or kept pictures as it has room for, so that progress goes on.
-fn next_batch(
-    inputs: &mut impl Iterator<Item = Result<Input, InputError>>,
-    wanted: &mut Wanted,
-    preprocessing: &Preprocessing,
-    batch_size: usize,
-) -> Batch {
-    let (mut named, mut kept) = (Vec::new(), 0);
-    for input in inputs.by_ref() {
-        match input.map(|input| (wanted.wish(&input), input)) {
-            Ok((Wish::Caption(target), input)) => named.push(Named::Open(input, target)),
-            Ok((Wish::Keep, _)) => kept += 1,
-            Ok((Wish::Refuse(reason), input)) => named.push(Named::Failed(input.path, reason)),
-            Err(error) => named.push(Named::Failed(error.path().to_path_buf(), error.to_string())),
+impl<I: Iterator<Item = Result<Input, InputError>>> Source<I> {
+    /// A batch ends early after as many failures or kept images as it has room for, so that progress goes on.
+    fn next_batch(&mut self, batch_size: usize) -> Option<Batch> {
+        let (mut named, mut kept) = (Vec::new(), 0);
+        while named.len() < batch_size && kept < 64 * batch_size {
+            let Some(input) = self.inputs.next() else {
+                break;
+            };
+            match self.name(input) {
+                Some(input) => named.push(input),
+                None => kept += 1,
+            }
         }
-        if named.len() == batch_size || kept == 64 * batch_size {
-            break;
+        self.taken += named.len() + kept;
+        if named.is_empty() && kept == 0 {
+            return None;
         }
+        let items = open(named, &self.preprocessing);
+        Some(Batch { items, kept })
     }
-    Batch {
-        items: open(named, preprocessing),
-        kept,
+
+    /// What is to be done about an input; `None`: it has its captions.
+    fn name(&mut self, input: Result<Input, InputError>) -> Option<Named> {
+        let failed = |name: PathBuf, reason: String| {
+            Some(Named::Failed(Failure {
+                name,
+                reason,
+                format: None,
+            }))
+        };
+        let input = match input {
+            Ok(input) => input,
+            Err(error) => return failed(error.path().to_path_buf(), error.to_string()),
+        };
+        match self.wanted.wish(&input) {
+            Wish::Caption(target) => Some(Named::Open(input, target)),
+            Wish::Keep => None,
+            Wish::Refuse(reason) => failed(input.path, reason),
+        }
     }
 }
 
 fn open(named: Vec<Named>, preprocessing: &Preprocessing) -> Vec<Item> {
-    let paths: Vec<PathBuf> = named
+    let inputs: Vec<&Input> = named
         .iter()
         .filter_map(|named| match named {
-            Named::Open(input, _) => Some(input.path.clone()),
-            Named::Failed(..) => None,
+            Named::Open(input, _) => Some(input),
+            Named::Failed(_) => None,
         })
         .collect();
-    let mut crops = open_crops(&paths, preprocessing).into_iter();
+    let mut crops = open_crops(&inputs, preprocessing).into_iter();
     let opened = |named| match named {
-        Named::Failed(name, reason) => Some(Item::Failed { name, reason }),
+        Named::Failed(failure) => Some(Item::Failed(failure)),
         Named::Open(input, target) => Some(match crops.next()? {
-            Ok(crop) => Item::Picture {
+            Ok(crop) => Item::Image {
                 input,
                 target,
                 crop,
             },
-            Err(error) => Item::Failed {
+            Err(error) => Item::Failed(Failure {
+                format: error.unread_format(),
                 name: input.path,
                 reason: error.to_string(),
-            },
+            }),
         }),
     };
     named.into_iter().filter_map(opened).collect()

@@ -6,7 +6,6 @@ mod output;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::Receiver;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -14,32 +13,40 @@ use clipcap::captioner::Captioning;
 use clipcap::data::scenes;
 use clipcap::data::source;
 use clipcap::data::split::{SplitShares, ids};
-use clipcap::inputs::{self, Input, InputError};
+use clipcap::inputs::{self, Expansion, Input, InputError, OtherFiles, STDIN};
 use clipcap::train::caption::DATASET;
 use indicatif::ProgressBar;
 
-use self::loading::{Batch, Item};
+use self::loading::{Item, Loader};
 use self::output::{Output, OutputArgs};
+use crate::cli::common::TruncatedArg;
 use crate::cli::decoding::DecodeArgs;
 use crate::cli::model::ModelArgs;
 
-/// Sample pictures captioned when none are given.
+/// Sample images captioned when none are given.
 const SAMPLE_PICTURES: usize = 5;
 
-/// Caption pictures; with no argument some of the sample's test pictures
+/// Caption images; with no argument some of the sample's test images
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     clipcap infer photo.jpg holiday/ 'scans/**/*.png'\n  \
     clipcap infer --decode beam --num-captions 5 --rerank clip photo.jpg\n  \
     clipcap infer --recursive --format jsonl --output captions.jsonl photos/\n  \
-    find photos -newer last | clipcap infer --format sidecar -")]
+    find photos -newer last | clipcap infer --format sidecar -\n  \
+    curl https://example.org/photo.jpg | clipcap infer -")]
 pub struct InferArgs {
-    /// Picture files, folders of them, quoted patterns, or - for a list of files on standard input
+    /// Image files, folders of them, quoted patterns, addresses (--allow-urls), or - for a list of these, or for an image,
+    /// on standard input
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Look into the subfolders of folders
     #[arg(long, short)]
     recursive: bool,
+    /// Download images at http and https addresses
+    #[arg(long)]
+    allow_urls: bool,
+    #[command(flatten)]
+    truncated: TruncatedArg,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -50,33 +57,44 @@ pub struct InferArgs {
 
 pub fn run(args: InferArgs) -> Result<ExitCode> {
     args.output.check();
+    args.truncated.apply();
     let (_, captioning) = args.model.load(&args.decoding)?;
     let (mut output, wanted) = Output::open(
         &args.output,
         captioning.num_captions,
         captioning.rerank_by_clip,
     )?;
-    let (inputs, count) = find(args.images, args.recursive)?;
+    let expansion = Expansion {
+        recursive: args.recursive,
+        allow_urls: args.allow_urls,
+    };
+    let others = OtherFiles::default();
+    let (inputs, count) = find(args.images, expansion, &others)?;
     let batch_size = args.model.batch_size.get();
     let bar = output.progress(count, batch_size);
     let preprocessing = captioning.captioner.encoder.preprocessing().clone();
-    let batches = loading::start(inputs, wanted, preprocessing, batch_size);
-    caption_all(&captioning, batches, &mut output, &bar)?;
+    let loader = Loader::start(inputs, wanted, preprocessing, batch_size)?;
+    let inputs = caption_all(&captioning, loader, &mut output, &bar)?;
     bar.finish_and_clear();
-    Ok(output.finish())
+    output.finish(inputs, &others)
 }
 
 type Inputs = Box<dyn Iterator<Item = Result<Input, InputError>> + Send>;
 
-/// The pictures asked for and, unless standard input has yet to tell, how many they are.
-fn find(named: Vec<PathBuf>, recursive: bool) -> Result<(Inputs, Option<usize>)> {
+/// The images asked for and, unless standard input has yet to tell, how many they are.
+fn find(
+    named: Vec<PathBuf>,
+    expansion: Expansion,
+    others: &OtherFiles,
+) -> Result<(Inputs, Option<usize>)> {
     let named = if named.is_empty() {
         sample_pictures()?
     } else {
         named
     };
-    let listed = named.iter().any(|name| name == Path::new("-"));
-    let inputs = inputs::expand(named, recursive, io::BufReader::new(io::stdin()));
+    let listed = named.iter().any(|name| name == Path::new(STDIN));
+    let stdin = io::BufReader::new(io::stdin());
+    let inputs = inputs::expand(named, expansion, stdin, others);
     if listed {
         return Ok((Box::new(inputs), None));
     }
@@ -85,7 +103,7 @@ fn find(named: Vec<PathBuf>, recursive: bool) -> Result<(Inputs, Option<usize>)>
     Ok((Box::new(inputs.into_iter()), Some(count)))
 }
 
-/// The first pictures of the sample's test part, which no run with the default split trains on.
+/// The first images of the sample's test part, which no run with the default split trains on.
 fn sample_pictures() -> Result<Vec<PathBuf>> {
     let sample = Path::new(DATASET).join("sample");
     let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
@@ -98,27 +116,28 @@ fn sample_pictures() -> Result<Vec<PathBuf>> {
         .collect())
 }
 
+/// Captions all images, and tells how many inputs there were.
 fn caption_all(
     captioning: &Captioning,
-    batches: Receiver<Batch>,
+    loader: Loader,
     output: &mut Output,
     bar: &ProgressBar,
-) -> Result<()> {
-    for batch in batches {
+) -> Result<usize> {
+    while let Some(batch) = loader.next() {
         let (kept, count) = (batch.kept, batch.items.len());
         let crops: Vec<_> = batch.crops().cloned().collect();
         let mut found = captioning.caption(&crops)?.into_iter();
         for item in batch.items {
             match item {
-                Item::Picture { input, target, .. } => {
-                    let captions = found.next().context("a picture got no caption")?;
+                Item::Image { input, target, .. } => {
+                    let captions = found.next().context("an image got no caption")?;
                     output.captions(&input.path, target.as_deref(), &captions)?;
                 }
-                Item::Failed { name, reason } => output.error(&name, &reason, bar)?,
+                Item::Failed(failure) => output.error(&failure, bar)?,
             }
         }
         output.flush(kept)?;
         bar.inc((kept + count) as u64);
     }
-    Ok(())
+    loader.finish()
 }

@@ -1,29 +1,37 @@
 //! Where captions go, and how far along they are.
 
 use std::collections::HashSet;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::Caption;
-use clipcap::inputs::Input;
-use clipcap::results::{self, Layout, Place, ResultsFile, Sidecars};
+use clipcap::evaluate::ids::ImageIds;
+use clipcap::inputs::{FileKinds, Input, OtherFiles};
+use clipcap::results::{self, CocoResults, CocoWanted, Layout, Place, ResultsFile, Sidecars};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
+use super::loading::Failure;
 use crate::cli::common::usage;
+use crate::cli::out;
 
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
+    /// How captions are written
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// File for the captions instead of standard output, continued when it is there; with --format sidecar a folder
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// Begin --output anew, or caption pictures again that have a sidecar
+    /// File that lists image ids and file names, such as COCO annotations, for --format coco [default: the number in
+    /// names such as COCO_val2014_000000391895.jpg]
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
+    /// Begin --output anew, or caption images again that have a sidecar
     #[arg(long)]
     overwrite: bool,
 }
@@ -36,8 +44,10 @@ enum Format {
     Jsonl,
     /// A table with a header
     Csv,
-    /// A .txt beside each picture, or in the --output folder
+    /// A .txt beside each image, or in the --output folder
     Sidecar,
+    /// COCO's results: one list of image_id and caption, the best caption of each image
+    Coco,
 }
 
 impl OutputArgs {
@@ -49,6 +59,9 @@ impl OutputArgs {
                 "--overwrite needs --output or --format sidecar",
             );
         }
+        if self.ids.is_some() && self.format != Format::Coco {
+            usage(ErrorKind::ArgumentConflict, "--ids needs --format coco");
+        }
     }
 
     fn layout(&self, similarity: bool) -> Option<Layout> {
@@ -56,20 +69,21 @@ impl OutputArgs {
             Format::Text => results::Format::Text,
             Format::Jsonl => results::Format::Jsonl,
             Format::Csv => results::Format::Csv,
-            Format::Sidecar => return None,
+            Format::Sidecar | Format::Coco => return None,
         };
         Some(Layout { format, similarity })
     }
 }
 
-/// Which pictures are to be captioned.
+/// Which images are to be captioned.
 pub enum Wanted {
-    /// Those whose names are not among these.
-    AllBut(HashSet<String>),
+    /// Those whose names, as the file has them, are not among these.
+    AllBut(Layout, HashSet<String>),
     Sidecars(Sidecars),
+    Coco(CocoWanted),
 }
 
-/// What is to be done about one picture.
+/// What is to be done about one image.
 pub enum Wish {
     /// Caption it, into this file if into one of its own.
     Caption(Option<PathBuf>),
@@ -81,10 +95,15 @@ pub enum Wish {
 impl Wanted {
     pub fn wish(&mut self, input: &Input) -> Wish {
         match self {
-            Self::AllBut(done) if done.contains(&input.path.display().to_string()) => Wish::Keep,
-            Self::AllBut(_) => Wish::Caption(None),
+            Self::AllBut(layout, done) if done.contains(&layout.name(&input.path)) => Wish::Keep,
+            Self::AllBut(..) => Wish::Caption(None),
             Self::Sidecars(sidecars) => match sidecars.place(input) {
                 Place::Write(path) => Wish::Caption(Some(path)),
+                Place::Kept => Wish::Keep,
+                Place::Refused(reason) => Wish::Refuse(reason),
+            },
+            Self::Coco(wanted) => match wanted.place(input) {
+                Place::Write(_) => Wish::Caption(None),
                 Place::Kept => Wish::Keep,
                 Place::Refused(reason) => Wish::Refuse(reason),
             },
@@ -99,33 +118,41 @@ pub struct Output {
     captioned: usize,
     kept: usize,
     failed: usize,
+    /// Those of them that are of a format that is not read.
+    refused: FileKinds,
 }
 
 enum Sink {
     Stdout(Layout),
     File(Layout, ResultsFile),
     Sidecars,
+    Coco(CocoResults),
 }
 
 impl Output {
-    /// Opens the output, and tells which pictures it lacks.
+    /// Opens the output, and tells which images it lacks.
     pub fn open(
         args: &OutputArgs,
         num_captions: usize,
         similarity: bool,
     ) -> Result<(Self, Wanted)> {
         let (sink, wanted) = match (args.layout(similarity), &args.output) {
+            (None, path) if args.format == Format::Coco => {
+                let ids = (args.ids.as_deref()).map_or(Ok(ImageIds::default()), ImageIds::load)?;
+                let (results, wanted) = CocoResults::open(path.clone(), ids, args.overwrite)?;
+                (Sink::Coco(results), Wanted::Coco(wanted))
+            }
             (None, folder) => {
                 let sidecars = Sidecars::new(folder.clone(), args.overwrite);
                 (Sink::Sidecars, Wanted::Sidecars(sidecars))
             }
-            (Some(layout), None) => (Sink::Stdout(layout), Wanted::AllBut(HashSet::new())),
+            (Some(layout), None) => (Sink::Stdout(layout), Wanted::AllBut(layout, HashSet::new())),
             (Some(layout), Some(path)) => {
-                if args.overwrite {
-                    remove(path)?;
-                }
-                let (file, done) = ResultsFile::open(path, layout, num_captions)?;
-                (Sink::File(layout, file), Wanted::AllBut(done))
+                let (file, done) = match args.overwrite {
+                    true => (ResultsFile::open_anew(path, layout)?, HashSet::new()),
+                    false => ResultsFile::open(path, layout, num_captions)?,
+                };
+                (Sink::File(layout, file), Wanted::AllBut(layout, done))
             }
         };
         let mut output = Self {
@@ -134,6 +161,7 @@ impl Output {
             captioned: 0,
             kept: 0,
             failed: 0,
+            refused: FileKinds::default(),
         };
         if let Sink::Stdout(layout) = output.sink {
             output.lines = layout.head()?;
@@ -149,9 +177,13 @@ impl Output {
         captions: &[Caption],
     ) -> Result<()> {
         self.captioned += 1;
-        match (&self.sink, target) {
+        match (&mut self.sink, target) {
+            (Sink::Coco(results), _) => match captions {
+                [best, ..] => results.push(image, &best.caption),
+                [] => Ok(()),
+            },
             (Sink::Stdout(layout) | Sink::File(layout, _), _) => {
-                self.lines += &layout.captions(&image.display().to_string(), captions)?;
+                self.lines += &layout.captions(&layout.name(image), captions)?;
                 Ok(())
             }
             (Sink::Sidecars, Some(path)) => Sidecars::write(path, captions),
@@ -159,24 +191,27 @@ impl Output {
         }
     }
 
-    /// A picture without captions: a line of the output where that has a place for it, else one on standard error.
-    pub fn error(&mut self, image: &Path, reason: &str, bar: &ProgressBar) -> Result<()> {
+    /// An input without captions: a line of the output where that has a place for it, else one on standard error.
+    pub fn error(&mut self, failure: &Failure, bar: &ProgressBar) -> Result<()> {
         self.failed += 1;
+        if let Some(format) = failure.format {
+            self.refused.note(format, &failure.name);
+        }
         let line = match &self.sink {
             Sink::Stdout(layout) | Sink::File(layout, _) => {
-                layout.error(&image.display().to_string(), reason)?
+                layout.error(&layout.name(&failure.name), &failure.reason)?
             }
-            Sink::Sidecars => String::new(),
+            Sink::Sidecars | Sink::Coco(_) => String::new(),
         };
         let told = matches!(self.sink, Sink::Stdout(_)) && !line.is_empty();
         if !told {
-            bar.suspend(|| eprintln!("error: {reason}"));
+            bar.suspend(|| out::error(&failure.reason));
         }
         self.lines += &line;
         Ok(())
     }
 
-    /// Writes the lines so far. `kept`: pictures passed over since the last time.
+    /// Writes the lines so far. `kept`: images passed over since the last time.
     pub fn flush(&mut self, kept: usize) -> Result<()> {
         self.kept += kept;
         let lines = std::mem::take(&mut self.lines);
@@ -184,14 +219,9 @@ impl Output {
             return Ok(());
         }
         match &mut self.sink {
-            Sink::Stdout(_) => {
-                let mut out = io::stdout().lock();
-                out.write_all(lines.as_bytes())
-                    .and_then(|()| out.flush())
-                    .context("writing to standard output")
-            }
+            Sink::Stdout(_) => out::text(&lines),
             Sink::File(_, file) => file.append(&lines),
-            Sink::Sidecars => Ok(()),
+            Sink::Sidecars | Sink::Coco(_) => Ok(()),
         }
     }
 
@@ -199,52 +229,63 @@ impl Output {
     pub fn progress(&self, count: Option<usize>, batch_size: usize) -> ProgressBar {
         let captions_on_screen = matches!(self.sink, Sink::Stdout(_)) && io::stdout().is_terminal();
         let few = count.is_some_and(|count| count <= batch_size);
-        if captions_on_screen || few || !io::stderr().is_terminal() {
+        if captions_on_screen || few || !out::shows_bars() {
             return ProgressBar::hidden();
         }
         let (bar, template) = match count {
             Some(count) => (
                 ProgressBar::new(count as u64),
-                "{bar:30} {human_pos}/{human_len} pictures, {rate}, {eta} left",
+                "{bar:30} {human_pos}/{human_len} images, {rate}, {eta} left",
             ),
             None => (
                 ProgressBar::new_spinner(),
-                "{spinner} {human_pos} pictures, {rate}",
+                "{spinner} {human_pos} images, {rate}",
             ),
         };
         bar.with_style(style(template))
     }
 
-    /// Says on standard error what was passed over, and chooses the exit code.
-    pub fn finish(self) -> ExitCode {
+    /// Says on standard error what was passed over, and chooses the exit code. `inputs`: how many there were.
+    ///
+    /// # Errors
+    /// When an input had no answer, or the last of the output cannot be written.
+    pub fn finish(mut self, inputs: usize, others: &OtherFiles) -> Result<ExitCode> {
+        if let Sink::Coco(results) = &mut self.sink {
+            results.finish(&mut out::Stdout)?;
+        }
+        let answers = self.captioned + self.kept + self.failed;
+        ensure!(
+            answers == inputs,
+            "{inputs} inputs had {answers} answers: run again, with --output to go on"
+        );
         if self.kept > 0 {
-            eprintln!(
-                "{} pictures had their captions and were left alone (--overwrite captions them again)",
+            out::note(format_args!(
+                "{} images had their captions and were left alone (--overwrite captions them again)",
                 self.kept
-            );
+            ));
+        }
+        if others.count() > 0 {
+            out::note(others);
         }
         if self.failed == 0 {
-            return ExitCode::SUCCESS;
+            return Ok(ExitCode::SUCCESS);
         }
-        let all = self.captioned + self.kept + self.failed;
-        eprintln!("{} of {all} pictures could not be captioned", self.failed);
-        ExitCode::FAILURE
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot overwrite {}", path.display()))
-        }
-        _ => Ok(()),
+        let among = match self.refused.count() {
+            0 => String::new(),
+            _ => format!(", among them {}", self.refused),
+        };
+        out::note(format_args!(
+            "{} of {inputs} images could not be captioned{among}",
+            self.failed
+        ));
+        Ok(ExitCode::FAILURE)
     }
 }
 
 fn style(template: &str) -> ProgressStyle {
     let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         // A failed write shows as a missing number, and is no reason to stop.
-        let _ = write!(out, "{:.1} pictures/s", state.per_sec());
+        let _ = write!(out, "{:.1} images/s", state.per_sec());
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())

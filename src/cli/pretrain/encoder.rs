@@ -17,7 +17,7 @@ use clipcap::train::caption::DATASET;
 use clipcap::train::lars::LarsConfig;
 use clipcap::train::run;
 
-use crate::cli::common::{DeviceArg, UiArg, interruptible, report};
+use crate::cli::common::{DeviceArg, TruncatedArg, UiArg, interruptible, report, run_name};
 
 #[derive(Args)]
 pub struct EncoderArgs {
@@ -33,10 +33,13 @@ pub struct EncoderArgs {
     #[command(flatten)]
     settings: SettingArgs,
     /// Name of the run's folder in artifacts/
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
     run: Option<String>,
+    /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     ui: UiArg,
+    #[command(flatten)]
+    truncated: TruncatedArg,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -44,10 +47,13 @@ pub struct EncoderArgs {
 /// Settings; those that are not given are the data's own.
 #[derive(Args)]
 pub struct SettingArgs {
+    /// Times that the images are gone through [default: by encoder and data]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// Images in a batch [default: by encoder and data]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
+    /// Peak learning rate [default: by encoder and data]
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
     /// Epochs of linear rise to the learning rate
@@ -62,6 +68,7 @@ pub struct SettingArgs {
     /// How a ResNet-18 begins
     #[arg(long, value_enum)]
     stem: Option<StemArg>,
+    /// Optimizer [default: adam]
     #[arg(long, value_enum)]
     optimizer: Option<OptimizerArg>,
     /// SimCLR's loss
@@ -70,6 +77,7 @@ pub struct SettingArgs {
     /// Temperature of SimCLR's loss [default: 0.05 on the sample, 0.5 elsewhere]
     #[arg(long, value_name = "T")]
     temperature: Option<f64>,
+    /// Seed of everything random [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -84,6 +92,7 @@ enum StemArg {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum OptimizerArg {
+    /// Adam
     Adam,
     /// For large batches; it wants learning rates about 0.3 for each 256 pictures of a batch
     Lars,
@@ -91,8 +100,11 @@ enum OptimizerArg {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum LossArg {
+    /// Normalized temperature-scaled cross-entropy (SimCLR)
     NtXent,
+    /// Normalized temperature-scaled logistic loss
     NtLogistic,
+    /// Triplets with a margin of 0.8
     Triplet,
 }
 
@@ -197,6 +209,7 @@ impl EncoderArgs {
 }
 
 pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Result<ExitCode> {
+    args.truncated.apply();
     let device = args.device.resolve()?;
     let (folder, config) = args.begin(base)?;
     let context = PretrainContext {
@@ -215,5 +228,5 @@ pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Res
             resume: args.resume.is_some(),
         },
     )?;
-    Ok(super::finish(&done, &args.output, &folder))
+    super::finish(&done, &args.output, &folder)
 }

@@ -15,7 +15,8 @@ use clipcap::train::run;
 
 use encoder::EncoderArgs;
 
-use super::common::{RunArgs, interruptible, report};
+use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report};
+use super::out;
 
 /// Train CLIP, GPT-2 or another picture encoder from scratch
 #[derive(Args)]
@@ -64,14 +65,20 @@ struct TargetArgs {
     /// Folder that the pictures named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
+    /// Times that the data is gone through [default: 4 for CLIP, 1 for GPT-2]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// Images or captions in a batch [default: 64 for CLIP, 32 for GPT-2]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
+    /// Peak learning rate [default: 1e-3 for CLIP, 2e-3 for GPT-2]
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
+    /// Seed of everything random [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    #[command(flatten)]
+    truncated: TruncatedArg,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -105,6 +112,7 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         Target::Resnet18(args) => return encoder::run(&args, EncoderRunConfig::resnet18),
         Target::Pca(args) => return encoder::run(&args, EncoderRunConfig::pca),
     };
+    args.truncated.apply();
     let config = args.apply(config);
     let device = args.run.device.resolve()?;
     let folder = run::create(Path::new(run::ARTIFACTS), kind, args.run.name.as_deref())?;
@@ -120,21 +128,23 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         "pretrain-clip" => pretrain_clip(&config, &context)?,
         _ => pretrain_gpt2(&config, &context)?,
     };
-    Ok(finish(&done, &args.output, &folder))
+    finish(&done, &args.output, &folder)
 }
 
 /// Says what was made and where.
-fn finish(done: &Pretrained, output: &Path, folder: &Path) -> ExitCode {
+fn finish(done: &Pretrained, output: &Path, folder: &Path) -> Result<ExitCode> {
+    let mut text = String::new();
     if let Some((epoch, loss)) = done.best {
-        println!(
-            "{} parameters; epoch {epoch} was best, with a validation loss of {loss:.3}",
+        text = format!(
+            "{} parameters; epoch {epoch} was best, with a validation loss of {loss:.3}\n",
             done.parameters
         );
     }
-    println!("wrote {} (run: {})", output.display(), folder.display());
+    let (output, folder) = (output.display(), folder.display());
+    let told = out::text(&format!("{text}wrote {output} (run: {folder})\n"));
     if done.interrupted {
-        ExitCode::from(130)
-    } else {
-        ExitCode::SUCCESS
+        return Ok(ExitCode::from(STOPPED));
     }
+    told?;
+    Ok(ExitCode::SUCCESS)
 }

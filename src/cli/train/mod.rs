@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use clipcap::data::split::Split;
 use clipcap::device::DeviceChoice;
 use clipcap::files;
@@ -17,7 +17,8 @@ use clipcap::train::run;
 
 use settings::SettingArgs;
 
-use super::common::{RunArgs, SAMPLE_MODEL, interruptible, report};
+use super::common::{RunArgs, SAMPLE_MODEL, STOPPED, TruncatedArg, interruptible, report};
+use super::out;
 
 /// Captions shown at the end.
 const SHOWN: usize = 6;
@@ -77,6 +78,8 @@ pub struct BaseArgs {
     split: Option<Split>,
     #[command(flatten)]
     settings: SettingArgs,
+    #[command(flatten)]
+    pub truncated: TruncatedArg,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -103,6 +106,20 @@ impl From<PresetArg> for Preset {
 }
 
 impl BaseArgs {
+    /// Where the settings come from, in words; flags change them.
+    fn origin(&self) -> String {
+        match (&self.config, self.preset, &self.data) {
+            (Some(file), ..) => format!("those of {}", file.display()),
+            (None, Some(preset), _) => {
+                let name = preset.to_possible_value();
+                let name = name.map_or(String::new(), |value| value.get_name().to_string());
+                format!("the preset {name}")
+            }
+            (None, None, Some(_)) => "the preset paper, as for any --data".to_string(),
+            (None, None, None) => "the paper's, scaled to the sample".to_string(),
+        }
+    }
+
     /// The settings asked for.
     pub fn config(&self) -> Result<TrainConfig> {
         let data = self.data.as_ref().map(|data| TrainData::Files {
@@ -138,6 +155,7 @@ impl TrainArgs {
             Some(folder) => Ok((folder.clone(), run::config(folder)?)),
             None => {
                 let config = self.base.config()?;
+                out::note(format_args!("settings: {}", self.base.origin()));
                 let folder =
                     run::create(Path::new(run::ARTIFACTS), "train", self.run.name.as_deref())?;
                 Ok((folder, config))
@@ -147,6 +165,7 @@ impl TrainArgs {
 }
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    args.base.truncated.apply();
     let devices = args.run.device.or_several(&args.devices)?;
     let (folder, config) = args.begin()?;
     let context = TrainContext {
@@ -160,7 +179,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     };
     let started = Instant::now();
     let trained = train(&config, &context)?;
-    show(&trained, &folder, started.elapsed().as_secs_f64());
+    let shown = show(&trained, &folder, started.elapsed().as_secs_f64());
+    let told = out::text(&shown);
     if let Some(epoch) = trained.diverged {
         bail!(
             "the loss was not a number any more in epoch {epoch}, which ended the run: what was best before is kept; lower --learning-rate (it was {})",
@@ -168,35 +188,40 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         );
     }
     if trained.interrupted {
-        eprintln!("go on with it: clipcap train --resume {}", folder.display());
-        return Ok(ExitCode::from(130));
+        out::note(format_args!(
+            "go on with it: clipcap train --resume {}",
+            folder.display()
+        ));
+        return Ok(ExitCode::from(STOPPED));
     }
+    told?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(trained: &Trained, folder: &Path, seconds: f64) {
+fn show(trained: &Trained, folder: &Path, seconds: f64) -> String {
+    let mut lines = Vec::new();
     for captioned in trained.test.iter().take(SHOWN) {
-        println!("{}", captioned.file_name);
-        println!("  caption    {}", captioned.caption);
+        lines.push(captioned.file_name.clone());
+        lines.push(format!("  caption    {}", captioned.caption));
         for (i, reference) in captioned.references.iter().take(2).enumerate() {
-            println!(
-                "  {} {reference}",
-                if i == 0 { "reference " } else { "          " }
-            );
+            let name = if i == 0 { "reference " } else { "          " };
+            lines.push(format!("  {name} {reference}"));
         }
     }
     if let Some(accuracy) = trained.main_object_accuracy {
-        println!(
-            "{:.1}% of the {} test captions name the main object's colour and shape (no test image was trained on)",
+        lines.push(format!(
+            "{:.1}% of the {} test captions name the main object's color and shape (no test image was trained on)",
             100.0 * accuracy,
             trained.test.len()
-        );
+        ));
     }
     if let Some((epoch, loss)) = trained.best {
-        println!("epoch {epoch} was best, with a validation loss of {loss:.3}");
+        lines.push(format!(
+            "epoch {epoch} was best, with a validation loss of {loss:.3}"
+        ));
     }
-    println!(
-        "{} after {seconds:.0} s; the model is {}, the run {}",
+    lines.push(format!(
+        "{} after {seconds:.0} s; the model is {}, the run {}\n",
         if trained.interrupted {
             "stopped"
         } else {
@@ -204,5 +229,6 @@ fn show(trained: &Trained, folder: &Path, seconds: f64) {
         },
         trained.model.display(),
         folder.display()
-    );
+    ));
+    lines.join("\n")
 }

@@ -23,6 +23,7 @@ pub struct SettingArgs {
     /// Learn from the embeddings of pictures, or of the captions themselves (CapDec)
     #[arg(long, value_enum)]
     learn_from: Option<LearnFromArg>,
+    /// Network between CLIP and GPT-2 [default: transformer]
     #[arg(long, value_enum)]
     mapper: Option<MapperArg>,
     /// Vectors that GPT-2 reads before the caption
@@ -55,8 +56,10 @@ pub struct SettingArgs {
     /// Text that ends a caption, one token long; may be given several times [default: a full stop]
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// Times that the training images are gone through [default: 5 on the sample, 20 elsewhere]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// Captions in a batch [default: 16 on the sample, 40 elsewhere]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Batches whose mean gradient makes one step
@@ -96,6 +99,7 @@ pub struct SettingArgs {
     /// Stop after so many epochs without getting better
     #[arg(long, value_name = "EPOCHS")]
     early_stopping: Option<usize>,
+    /// Seed of everything random: the same seed and settings give the same weights [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -112,14 +116,19 @@ enum TrainableArg {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum LearnFromArg {
+    /// The images' embeddings (ClipCap)
     Images,
+    /// The captions' own embeddings (CapDec): text-only training
     Captions,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum MapperArg {
+    /// A transformer over the embedding and learned constants
     Transformer,
+    /// Two linear layers
     Mlp,
+    /// One linear layer
     Linear,
 }
 
@@ -133,14 +142,19 @@ enum BestByArg {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum CaptionsArg {
+    /// With each of its captions
     All,
+    /// With a random one
     One,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum DecayArg {
+    /// It stays
     Constant,
+    /// It falls to 0 in a line
     Linear,
+    /// It falls to 0 as half a cosine
     Cosine,
 }
 

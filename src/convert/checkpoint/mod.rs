@@ -1,6 +1,7 @@
 //! Foreign checkpoints: names and tensors, whatever the file's format. Values stay in the file until they are asked for,
 //! and nothing in a file is ever run. No part of this module needs burn.
 
+mod foreign;
 mod globals;
 mod machine;
 mod pickle;
@@ -8,6 +9,7 @@ mod safetensors;
 mod source;
 mod tensor;
 mod torch;
+mod wrappers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,8 +27,8 @@ const DEEPEST: usize = 64;
 const MOST_VISITS: usize = 10_000_000;
 /// What training scripts call the state dict among the other things that they save.
 const STATE_DICTS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "module"];
-/// What wrappers put before every name.
-const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+/// Wrappers named in a message.
+const LISTED: usize = 3;
 /// Names of a network's weights in a folder, the preferred first.
 const WEIGHT_FILES: [&str; 6] = [
     "model.safetensors",
@@ -64,19 +66,35 @@ impl Checkpoint {
         if is_index {
             return Self::open_shards(&file);
         }
-        let section = Section::open(&file)?;
-        let checkpoint = Self::read(&section).with_context(|| file.display().to_string())?;
+        let checkpoint = Self::open_file(&file)?;
+        checkpoint
+            .without_wrappers()
+            .with_context(|| file.display().to_string())
+    }
+
+    fn open_file(file: &Path) -> Result<Self> {
+        let read = || Self::read_as_named(&Section::open(file)?);
+        let checkpoint = read().with_context(|| file.display().to_string())?;
         Ok(Self {
-            files: vec![file],
+            files: vec![file.to_path_buf()],
             ..checkpoint
         })
     }
 
     /// Reads a checkpoint of one file.
+    ///
+    /// # Errors
+    /// When it is none, or is damaged.
     pub fn read(section: &Section) -> Result<Self> {
-        let mut first = vec![0; section.byte_len().min(16) as usize];
+        Self::read_as_named(section)?.without_wrappers()
+    }
+
+    /// Reads one file and leaves the names as they are.
+    fn read_as_named(section: &Section) -> Result<Self> {
+        let enough = section.byte_len().min(foreign::ENOUGH as u64);
+        let mut first = vec![0; enough as usize];
         section.read_at(0, &mut first)?;
-        let mut checkpoint = if torch::is_zip(&first) {
+        let checkpoint = if torch::is_zip(&first) {
             Self::from_torch(&TorchObject::from_zip(section)?)?
         } else if torch::is_pickle(&first) {
             Self::from_torch(&TorchObject::from_pickle(section)?)?
@@ -88,13 +106,12 @@ impl Checkpoint {
                 format: "safetensors".into(),
                 ..Self::default()
             }
-        } else if first == b"version https://" {
-            bail!("it is a Git LFS pointer, not the file itself: get it with `git lfs pull`");
+        } else if let Some(what) = foreign::describe(&first) {
+            bail!("it is {what}");
         } else {
             bail!("it is neither safetensors nor a PyTorch file");
         };
         ensure!(!checkpoint.tensors.is_empty(), "there are no tensors in it");
-        checkpoint.unwrap_names();
         Ok(checkpoint)
     }
 
@@ -114,7 +131,7 @@ impl Checkpoint {
                 "{}: `{name}` is no file beside it",
                 index.display()
             );
-            let shard = Self::open(&index.with_file_name(name))?;
+            let shard = Self::open_file(&index.with_file_name(name))?;
             all.tensors.extend(shard.tensors);
             all.files.extend(shard.files);
             all.format = format!("{}, sharded", shard.format);
@@ -126,7 +143,7 @@ impl Checkpoint {
                 index.display()
             );
         }
-        Ok(all)
+        all.without_wrappers().with_context(context)
     }
 
     fn from_torch(object: &TorchObject) -> Result<Self> {
@@ -143,16 +160,33 @@ impl Checkpoint {
         })
     }
 
-    /// Takes off what a wrapper put before every name.
-    fn unwrap_names(&mut self) {
-        for wrapper in WRAPPERS {
-            if self.tensors.keys().all(|name| name.starts_with(wrapper)) {
-                self.tensors = std::mem::take(&mut self.tensors)
-                    .into_iter()
-                    .map(|(name, tensor)| (name[wrapper.len()..].to_string(), tensor))
-                    .collect();
-            }
+    /// Takes off what wrappers put into names, and says so in the format.
+    fn without_wrappers(mut self) -> Result<Self> {
+        let (tensors, taken) = wrappers::strip(self.tensors)?;
+        self.tensors = tensors;
+        if !taken.is_empty() {
+            let names: Vec<String> = (taken.iter().take(LISTED))
+                .map(|wrapper| format!("`{wrapper}`"))
+                .collect();
+            self.format = format!(
+                "{}, {} taken off its names",
+                self.format,
+                names.join(" and ")
+            );
         }
+        Ok(self)
+    }
+}
+
+/// # Errors
+/// When a file is something else than PyTorch or NumPy write, and it can be told what.
+pub fn refuse_foreign(section: &Section) -> Result<()> {
+    let enough = section.byte_len().min(foreign::ENOUGH as u64);
+    let mut first = vec![0; enough as usize];
+    section.read_at(0, &mut first)?;
+    match foreign::describe(&first) {
+        Some(what) => bail!("it is {what}"),
+        None => Ok(()),
     }
 }
 

@@ -14,9 +14,10 @@ const LONGEST_HEADER: u64 = 100_000_000;
 /// Tensors by name, and the file's free-form notes.
 pub type Contents = (BTreeMap<String, StoredTensor>, BTreeMap<String, String>);
 
-/// Whether a file begins as a safetensors file does: a length, then a JSON object.
+/// Whether a file begins as a safetensors file does: a length, then a JSON object. Eight bytes of text are no length: that
+/// would be a header beyond any disk.
 pub fn is_safetensors(first: &[u8]) -> bool {
-    first.get(8) == Some(&b'{')
+    first.get(8) == Some(&b'{') && first[7] == 0
 }
 
 /// Reads the header.

@@ -64,9 +64,10 @@ impl TorchObject {
             let start = start.context("an entry of the archive has no place in it")?;
             entries.insert(name, (stored, start, entry.size()));
         }
-        let root = root.context(
-            "it is a zip archive without a data.pkl, so no PyTorch checkpoint of version 1.6 or later",
-        )?;
+        let root = root.with_context(|| {
+            let held = entries.keys().min().map_or("nothing", String::as_str);
+            format!("it is a zip archive without a data.pkl (it holds {held}), so no PyTorch checkpoint: unpack it, and give the file with the weights")
+        })?;
         let open = |name: &str, (stored, start, len): (bool, u64, u64)| {
             ensure!(
                 stored,

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use walkdir::WalkDir;
 
 use super::{ClassSet, Labelled, Pictures};
-use crate::picture::is_picture_name;
+use crate::inputs::{self, InputError, OtherFiles, is_hidden};
 
 /// What the part to test on is called.
 const TEST_NAMES: [&str; 3] = ["test", "val", "valid"];
@@ -72,7 +71,7 @@ fn classes(folder: &Path) -> Result<Vec<String>> {
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let name = entry.file_name().to_str()?.to_string();
-            (entry.path().is_dir() && !name.starts_with('.')).then_some(name)
+            (entry.path().is_dir() && !is_hidden(name.as_ref())).then_some(name)
         })
         .collect();
     names.sort();
@@ -82,18 +81,18 @@ fn classes(folder: &Path) -> Result<Vec<String>> {
 fn files(folder: &Path, classes: &[String]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for (label, class) in classes.iter().enumerate() {
-        let mut paths = Vec::new();
-        for entry in WalkDir::new(folder.join(class)).sort_by_file_name() {
-            let path = match entry {
-                Ok(entry) => entry.into_path(),
-                // A class that the test part does not have.
-                Err(error) if error.depth() == 0 => break,
-                Err(error) => return Err(error.into()),
-            };
-            if is_picture_name(&path) && path.is_file() {
-                paths.push(path);
-            }
+        let folder = folder.join(class);
+        // A class that the test part does not have.
+        if !folder.is_dir() {
+            continue;
         }
+        let images = inputs::images(&folder, true, &OtherFiles::default());
+        let paths = images.map(|image| match image {
+            // What is no file is left out when it cannot be opened.
+            Err(InputError::Special { path, .. } | InputError::BrokenLink { path }) => Ok(path),
+            image => image,
+        });
+        let paths = paths.collect::<Result<Vec<_>, _>>()?;
         let placed = paths.into_iter().enumerate();
         found.extend(placed.map(|(place, path)| (path, label, place)));
     }

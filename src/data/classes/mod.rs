@@ -6,12 +6,15 @@ mod pictures;
 mod scenes;
 mod stl10;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+
+use super::unreadable;
 
 pub use pictures::Pictures;
 pub use scenes::SceneClass;
@@ -105,6 +108,14 @@ impl Labelled {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+
+    /// Some of them, by index.
+    fn choose(&self, which: Vec<usize>) -> Self {
+        Self {
+            labels: which.iter().map(|&index| self.labels[index]).collect(),
+            pictures: self.pictures.choose(which),
+        }
+    }
 }
 
 impl ClassSet {
@@ -149,6 +160,37 @@ impl ClassSet {
         }
     }
 
+    /// Without the images that cannot be read, each of which is opened for it and named. What is no file of its own is
+    /// taken as it is.
+    ///
+    /// # Errors
+    /// When there are too many of them; see [`unreadable`].
+    pub fn readable(mut self, report: &dyn Fn(&str)) -> Result<Self> {
+        for (part, name) in [(&mut self.train, "train"), (&mut self.test, "test")] {
+            let errors = part.pictures.unreadable();
+            if errors.is_empty() {
+                continue;
+            }
+            let reasons: Vec<&String> = errors.values().collect();
+            unreadable::check(&reasons, part.len(), &self.name, report)?;
+            let kept: Vec<usize> = (0..part.len())
+                .filter(|index| !errors.contains_key(index))
+                .collect();
+            ensure!(!kept.is_empty(), "{} has no image to {name} on", self.name);
+            let places: HashMap<usize, usize> = (kept.iter().copied().zip(0..)).collect();
+            if name == "train" {
+                for fold in &mut self.folds {
+                    *fold = fold
+                        .iter()
+                        .filter_map(|index| places.get(index).copied())
+                        .collect();
+                }
+            }
+            *part = part.choose(kept);
+        }
+        Ok(self)
+    }
+
     /// The training part alone, four fifths of each class to train on and the others to test on: the test part has no say
     /// in what is chosen by it.
     ///
@@ -167,13 +209,7 @@ impl ClassSet {
         let part = |which: Vec<(usize, usize)>| {
             let mut which: Vec<usize> = which.into_iter().map(|(_, index)| index).collect();
             which.sort_unstable();
-            Labelled {
-                labels: which
-                    .iter()
-                    .map(|&index| self.train.labels[index])
-                    .collect(),
-                pictures: self.train.pictures.choose(which),
-            }
+            self.train.choose(which)
         };
         Ok(Self {
             train: part(train),

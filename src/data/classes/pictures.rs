@@ -1,5 +1,6 @@
 //! Many pictures of one data set, each read when it is asked for.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
+use rayon::prelude::*;
 
 use crate::data::scenes;
 use crate::picture;
@@ -80,6 +82,26 @@ impl Pictures {
                 Ok(scenes::draw(&scenes::scene(*seed, first + index as u64)))
             }
             Self::Chosen(all, which) => all.get(which[index]),
+        }
+    }
+
+    /// What is wrong with those that cannot be read, by index: each file is opened for it. What is in memory or in one file
+    /// with others is taken to be readable.
+    pub fn unreadable(&self) -> BTreeMap<usize, String> {
+        if !self.are_files() {
+            return BTreeMap::new();
+        }
+        (0..self.len())
+            .into_par_iter()
+            .filter_map(|index| Some((index, format!("{:#}", self.get(index).err()?))))
+            .collect()
+    }
+
+    fn are_files(&self) -> bool {
+        match self {
+            Self::Files(_) => true,
+            Self::Chosen(all, _) => all.are_files(),
+            Self::Memory { .. } | Self::Columns { .. } | Self::Scenes { .. } => false,
         }
     }
 

@@ -1,26 +1,32 @@
 //! Scenes as a data set on disk.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{GENERATOR_VERSION, SIDE, draw, scene};
-use crate::files;
+use crate::files::{self, Lock};
+
+/// How long another process that makes the same set is waited for.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Makes sure that `folder` holds the first `count` scenes of `seed` as PNG files with COCO caption annotations, and
-/// returns the annotation file. A complete set is left as it is.
+/// returns the annotation file. A complete set is left as it is, and one that another process is making is waited for.
 pub fn ensure(folder: &Path, seed: u64, count: usize) -> Result<PathBuf> {
     let annotations = folder.join("captions.json");
     let info = info(seed, count);
-    if let Ok(text) = std::fs::read_to_string(&annotations)
-        && let Ok(present) = serde_json::from_str::<serde_json::Value>(&text)
-        && present["info"] == info
-    {
+    if is_complete(&annotations, &info) {
         return Ok(annotations);
     }
     let images = folder.join("images");
     files::create_dir(&images)?;
+    let _lock = Lock::wait_at_most(folder, PATIENCE, &|_| ())?;
+    // Another process may have made it while it was waited for.
+    if is_complete(&annotations, &info) {
+        return Ok(annotations);
+    }
     for index in 0..count {
         let path = images.join(file_name(index));
         let picture = draw(&scene(seed, index as u64));
@@ -28,16 +34,17 @@ pub fn ensure(folder: &Path, seed: u64, count: usize) -> Result<PathBuf> {
         picture
             .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
             .with_context(|| format!("encoding {}", path.display()))?;
-        std::fs::write(&path, png).with_context(|| {
-            format!(
-                "cannot write {}: check permissions and free space",
-                path.display()
-            )
-        })?;
+        files::write_atomic(&path, |writer| writer.write_all(&png))?;
     }
     // Last: its presence says that the pictures are there.
     files::write_json(&annotations, &annotation(seed, count, info))?;
     Ok(annotations)
+}
+
+fn is_complete(annotations: &Path, info: &serde_json::Value) -> bool {
+    let text = std::fs::read_to_string(annotations).ok();
+    let present = text.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    present.is_some_and(|present| present["info"] == *info)
 }
 
 fn file_name(index: usize) -> String {

@@ -1,281 +1,305 @@
 //! JSON data sets: COCO caption annotations (<https://cocodataset.org/#format-data>), Karpathy's splits
 //! (<https://cs.stanford.edu/people/karpathy/deepimagesent/>), and rows of image and caption.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::io::BufRead;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::{Collector, Format, clean, find};
+use super::Format;
+use super::collector::{Collector, file_id, find};
 use crate::data::coco::ImageId;
 use crate::data::picture_source::PictureSource;
 use crate::data::scenes::Kind;
 use crate::data::split::Part;
+use crate::data::text::cell::{CAPTION, Entry, Fields, IMAGE, IMAGE_ID};
+use crate::data::text::json::{begins_with_line, read_document, read_entry};
+use crate::data::text::{Lines, check};
 
 /// COCO's or Karpathy's file.
 #[derive(Deserialize)]
 struct Annotations {
-    images: Vec<ImageEntry>,
-    #[serde(default)]
-    annotations: Option<Vec<CaptionEntry>>,
+    images: Option<Vec<Entry>>,
+    annotations: Option<Vec<Annotation>>,
 }
 
+/// An entry of COCO's annotations, or why it is none.
 #[derive(Deserialize)]
-struct ImageEntry {
-    /// COCO
-    #[serde(default)]
-    id: Option<ImageId>,
-    /// COCO
-    #[serde(default)]
-    file_name: Option<String>,
-    #[serde(default)]
-    main: Option<Kind>,
-    /// Karpathy; `cocoid` where the images are COCO's, else `imgid`.
-    #[serde(default)]
-    cocoid: Option<ImageId>,
-    #[serde(default)]
-    imgid: Option<ImageId>,
-    #[serde(default)]
-    filename: Option<String>,
-    /// Karpathy's COCO file: the folder the file is in.
-    #[serde(default)]
-    filepath: Option<String>,
-    #[serde(default)]
-    split: Option<String>,
-    #[serde(default)]
-    sentences: Option<Vec<Sentence>>,
+#[serde(from = "Entry")]
+struct Annotation {
+    image: Result<ImageId, String>,
+    caption: Result<String, String>,
 }
 
-#[derive(Deserialize)]
-struct Sentence {
-    raw: String,
+impl From<Entry> for Annotation {
+    fn from(entry: Entry) -> Self {
+        let Entry::Fields(fields) = entry else {
+            return Self {
+                image: Err("is not an object".into()),
+                caption: Ok(String::new()),
+            };
+        };
+        let caption = match &fields.captions()[..] {
+            [] => Err("has no `caption`".to_string()),
+            [caption] => caption.clone().map(String::from),
+            _ => Err("has several captions: one is expected".to_string()),
+        };
+        Self {
+            image: (fields.id(&IMAGE_ID))
+                .and_then(|id| id.ok_or_else(|| "has no `image_id`".to_string())),
+            caption,
+        }
+    }
 }
 
-#[derive(Deserialize)]
-struct CaptionEntry {
-    image_id: ImageId,
-    caption: String,
+/// Whether a text is a JSON list.
+pub fn is_list(head: &[u8]) -> bool {
+    head.trim_ascii_start().first() == Some(&b'[')
 }
 
-/// A row that names an image, by file or by COCO id, and says something of it.
-#[derive(Deserialize)]
-struct Row {
-    #[serde(
-        alias = "image_name",
-        alias = "file_name",
-        alias = "filename",
-        alias = "image_path",
-        alias = "path",
-        alias = "filepath",
-        default
-    )]
-    image: Option<String>,
-    #[serde(default)]
-    image_id: Option<ImageId>,
-    #[serde(alias = "text", alias = "captions", alias = "sentences", default)]
-    caption: Option<OneOrMore>,
-    #[serde(default)]
-    split: Option<String>,
+/// Whether a text that may be anything begins as JSON data sets do.
+pub fn is_json(head: &[u8]) -> bool {
+    let text = head.trim_ascii_start();
+    let next = |text: &[u8]| text[1..].trim_ascii_start().first().copied();
+    match text.first() {
+        Some(b'{') => next(text) == Some(b'"'),
+        Some(b'[') => next(text) == Some(b'{'),
+        _ => false,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-/// Reads a JSON file, whichever of the three it is.
+/// Reads a JSON file, whichever of the forms it has; `head` is its beginning.
+///
+/// # Errors
+/// When it is not JSON, has none of the forms, or says two things of an image.
 pub fn read(
-    mut reader: BufReader<impl Read>,
+    head: &[u8],
+    reader: impl BufRead,
     folders: &[PathBuf],
     collector: &mut Collector,
 ) -> Result<Format> {
-    if first_byte(&mut reader)? == Some(b'[') {
-        let rows: Vec<Row> = serde_json::from_reader(reader)
+    if is_list(head) {
+        let rows: Vec<Entry> = read_document(reader)
             .context("is not a list of rows with an image and a caption each")?;
         for (i, row) in rows.into_iter().enumerate() {
-            add(row, folders, collector).with_context(|| format!("entry {}", i + 1))?;
+            add(&format!("entry {}", i + 1), row, folders, collector)?;
         }
         return Ok(Format::JsonRows);
     }
-    let file: Annotations = serde_json::from_reader(reader)
-        .context("is neither COCO caption annotations (`images` and `annotations`) nor a Karpathy split (`images` with `sentences`)")?;
-    match file.annotations {
-        Some(annotations) => {
-            coco(file.images, annotations, folders, collector)?;
+    if begins_with_row(head) {
+        read_lines(reader, folders, collector)?;
+        return Ok(Format::JsonRows);
+    }
+    let form = "is neither COCO caption annotations (`images` and `annotations`) nor a Karpathy split (`images` with `sentences`)";
+    let file: Annotations = read_document(reader).context(form)?;
+    match (file.images, file.annotations) {
+        (Some(images), Some(annotations)) => {
+            coco(images, annotations, folders, collector)?;
             Ok(Format::Coco)
         }
-        None => {
-            karpathy(file.images, folders, collector)?;
+        (Some(images), None) => {
+            karpathy(images, folders, collector)?;
             Ok(Format::Karpathy)
         }
+        (None, _) => bail!("{form}: it has no list `images`"),
+    }
+}
+
+/// Whether a text is JSON Lines, whatever its ending says.
+fn begins_with_row(head: &[u8]) -> bool {
+    match begins_with_line(head) {
+        Some(Entry::Fields(row)) => [&CAPTION[..], &IMAGE, &IMAGE_ID]
+            .into_iter()
+            .any(|names| row.first(names).is_some()),
+        _ => false,
     }
 }
 
 /// Reads one row a line.
+///
+/// # Errors
+/// When it cannot be read, or says two things of an image.
 pub fn read_lines(
     reader: impl BufRead,
     folders: &[PathBuf],
     collector: &mut Collector,
 ) -> Result<()> {
-    for (i, line) in reader.lines().enumerate() {
-        let place = || format!("line {}", i + 1);
-        let line = line.with_context(place)?;
-        if line.trim().is_empty() {
+    for (i, line) in Lines::new(reader).enumerate() {
+        let line = line.context("cannot be read")?;
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let row = serde_json::from_str(&line)
-            .map_err(|error| anyhow!("{error}"))
-            .with_context(place)?;
-        add(row, folders, collector).with_context(place)?;
+        let place = format!("line {}", i + 1);
+        match check(&line).and_then(read_entry) {
+            Ok(row) => add(&place, row, folders, collector)?,
+            Err(reason) => collector.leave_out(&place, &reason),
+        }
     }
     Ok(())
 }
 
-fn first_byte(reader: &mut impl BufRead) -> Result<Option<u8>> {
-    loop {
-        let buffer = reader.fill_buf().context("cannot be read")?;
-        if buffer.is_empty() {
-            return Ok(None);
-        }
-        if let Some(&byte) = buffer.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            return Ok(Some(byte));
-        }
-        let length = buffer.len();
-        reader.consume(length);
+fn add(place: &str, row: Entry, folders: &[PathBuf], collector: &mut Collector) -> Result<()> {
+    match row {
+        Entry::Fields(fields) => collector.add_row(place, &fields, folders)?,
+        Entry::Other(cell) => collector.leave_out(place, &format!("is {cell} and not an object")),
     }
+    Ok(())
 }
 
 fn coco(
-    images: Vec<ImageEntry>,
-    annotations: Vec<CaptionEntry>,
+    images: Vec<Entry>,
+    annotations: Vec<Annotation>,
     folders: &[PathBuf],
     collector: &mut Collector,
 ) -> Result<()> {
-    for (i, entry) in images.into_iter().enumerate() {
-        let (Some(id), Some(name)) = (entry.id, entry.file_name) else {
-            bail!("image {} of the list has no `id` or no `file_name`", i + 1);
+    list_coco(images, folders, collector)?;
+    for (i, entry) in annotations.into_iter().enumerate() {
+        let place = || format!("annotation {}", i + 1);
+        let id = match entry.image {
+            Ok(id) => id,
+            Err(reason) => {
+                collector.leave_out(&place(), &reason);
+                continue;
+            }
         };
-        let (image, is_new) = collector.image(id, || {
-            let path = find(&name, folders);
-            (name, Some(PictureSource::File(path)))
-        });
-        if !is_new {
-            bail!("image id {} is listed twice", image.id);
-        }
-        image.main = entry.main;
-    }
-    for entry in annotations {
-        match collector.index.get(&entry.image_id) {
-            Some(&place) => collector.images[place]
-                .captions
-                .extend(clean(&entry.caption)),
-            None => collector.left_out.note(|| {
-                format!(
-                    "a caption of image {}, which the file does not list",
-                    entry.image_id
-                )
-            }),
+        match (collector.place(&id), entry.caption) {
+            (Some(image), Ok(caption)) => collector.caption(image, &place(), Ok(&caption)),
+            (Some(image), Err(reason)) => {
+                collector.caption(image, &format!("{} (image {id})", place()), Err(reason));
+            }
+            (None, _) => collector.leave_out(
+                &place(),
+                &format!("is of image {id}, which the file does not list"),
+            ),
         }
     }
     Ok(())
 }
 
-fn karpathy(images: Vec<ImageEntry>, folders: &[PathBuf], collector: &mut Collector) -> Result<()> {
+/// Reads COCO's `images`.
+fn list_coco(images: Vec<Entry>, folders: &[PathBuf], collector: &mut Collector) -> Result<()> {
+    let mut files: HashMap<ImageId, usize> = HashMap::with_capacity(images.len());
     for (i, entry) in images.into_iter().enumerate() {
-        let (Some(name), Some(sentences)) = (entry.filename, entry.sentences) else {
-            bail!(
-                "image {} of the list has no `filename` or no `sentences`, and the file has no `annotations`",
-                i + 1
+        let place = format!("image {} of the list", i + 1);
+        let (id, name, main) = match coco_image(&entry) {
+            Ok(image) => image,
+            Err(reason) => {
+                collector.leave_out(&place, &reason);
+                continue;
+            }
+        };
+        let file = file_id(&name);
+        match (collector.place(&id), files.get(&file)) {
+            // The same entry again.
+            (Some(before), Some(same)) if before == *same => {}
+            (Some(before), _) => bail!(
+                "{place}: image id {id} is listed twice, for {} and for {name}",
+                collector.images[before].file_name
+            ),
+            // One image under two ids must not come into two parts.
+            (None, Some(&same)) => collector.also_called(id, same),
+            (None, None) => {
+                let path = find(&name, folders);
+                let image = collector.image(id, || (name, Some(PictureSource::File(path))));
+                collector.images[image].main = main;
+                files.insert(file, image);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn coco_image(entry: &Entry) -> Result<(ImageId, String, Option<Kind>), String> {
+    let Entry::Fields(fields) = entry else {
+        return Err("is not an object".into());
+    };
+    let id = fields.id(&["id"])?.ok_or("has no `id`")?;
+    let name = fields.first(&["file_name", "filename"]);
+    let name = name
+        .and_then(|name| name.text())
+        .ok_or("has no `file_name`")?;
+    Ok((id, name.to_string(), main_object(fields)))
+}
+
+/// What a generated scene is of; other data sets may mean anything by `main`.
+fn main_object(fields: &Fields) -> Option<Kind> {
+    let main = fields.get("main")?.fields()?;
+    let text = |name| main.get(name)?.text().map(serde_json::Value::from);
+    let kind = serde_json::json!({"shape": text("shape")?, "color": text("color")?});
+    serde_json::from_value(kind).ok()
+}
+
+fn karpathy(images: Vec<Entry>, folders: &[PathBuf], collector: &mut Collector) -> Result<()> {
+    for (i, entry) in images.into_iter().enumerate() {
+        let place = format!("image {} of the list", i + 1);
+        let read = match &entry {
+            Entry::Fields(fields) => KarpathyImage::read(fields),
+            Entry::Other(_) => Err("is not an object".to_string()),
+        };
+        match read {
+            Ok(image) => image.add(&place, folders, collector)?,
+            Err(reason) => collector.leave_out(&place, &reason),
+        }
+    }
+    Ok(())
+}
+
+/// An entry of Karpathy's list: one image with its sentences.
+struct KarpathyImage<'a> {
+    /// `cocoid` where the images are COCO's, else `imgid`, else the name.
+    id: ImageId,
+    name: &'a str,
+    /// Karpathy's COCO file: the folder the file is in.
+    folder: Option<&'a str>,
+    part: Option<Part>,
+    sentences: Vec<Result<&'a str, String>>,
+}
+
+impl<'a> KarpathyImage<'a> {
+    fn read(fields: &'a Fields) -> Result<Self, String> {
+        let text = |name| fields.get(name).and_then(|cell| cell.text());
+        let (Some(name), Some(_)) = (text("filename"), fields.get("sentences")) else {
+            return Err(
+                "has no `filename` or no `sentences`, and the file has no `annotations`".into(),
             );
         };
-        let id = entry
-            .cocoid
-            .or(entry.imgid)
-            .unwrap_or_else(|| ImageId::Text(name.clone()));
-        let part = entry
-            .split
-            .map(|split| split.parse())
-            .transpose()
-            .map_err(|error: String| anyhow!(error))
-            .with_context(|| format!("image {id}"))?;
-        let nested = entry.filepath.map(|folder| format!("{folder}/{name}"));
-        let (image, is_new) = collector.image(id, || {
-            let flat = find(&name, folders);
-            let path = match nested {
-                Some(nested) if !flat.is_file() => find(&nested, folders),
+        let id = fields.id(&["cocoid", "imgid"])?;
+        Ok(Self {
+            id: id.unwrap_or_else(|| ImageId::Text(name.to_string())),
+            name,
+            folder: text("filepath"),
+            part: text("split").map(str::parse).transpose()?,
+            sentences: fields.captions(),
+        })
+    }
+
+    fn add(self, place: &str, folders: &[PathBuf], collector: &mut Collector) -> Result<()> {
+        if let Some(before) = collector.place(&self.id) {
+            let before = &collector.images[before].file_name;
+            if *before != self.name {
+                bail!(
+                    "{place}: image id {} is listed twice, for {before} and for {}",
+                    self.id,
+                    self.name
+                );
+            }
+        }
+        let image = collector.image(self.id, || {
+            let flat = find(self.name, folders);
+            let path = match self.folder {
+                Some(folder) if !flat.is_file() => {
+                    find(&format!("{folder}/{}", self.name), folders)
+                }
                 _ => flat,
             };
-            (name, Some(PictureSource::File(path)))
+            (self.name.to_string(), Some(PictureSource::File(path)))
         });
-        if !is_new {
-            bail!("image id {} is listed twice", image.id);
+        collector.put(image, place, self.part)?;
+        for sentence in self.sentences {
+            collector.caption(image, place, sentence);
         }
-        image.part = part;
-        image
-            .captions
-            .extend(sentences.iter().filter_map(|sentence| clean(&sentence.raw)));
-    }
-    Ok(())
-}
-
-fn add(row: Row, folders: &[PathBuf], collector: &mut Collector) -> Result<()> {
-    let captions = match row.caption.context("it has no `caption`")? {
-        OneOrMore::One(caption) => vec![caption],
-        OneOrMore::More(captions) => captions,
-    };
-    let part: Option<Part> = row
-        .split
-        .map(|split| split.parse())
-        .transpose()
-        .map_err(|error: String| anyhow!(error))?;
-    if let Some(name) = row.image {
-        return collector.add_row(&name, captions, part, folders);
-    }
-    let id = row
-        .image_id
-        .context("it has no `image` and no `image_id`")?;
-    let (image, _) = collector.image(id.clone(), || {
-        let (name, path) = coco_file(&id, folders);
-        (name, Some(PictureSource::File(path)))
-    });
-    image.part = part;
-    image
-        .captions
-        .extend(captions.iter().filter_map(|caption| clean(caption)));
-    Ok(())
-}
-
-/// Where COCO's image of an id is: ClipCap's captions name no file (`parse_coco.py` at 1ad805a looks in train2014, then
-/// in val2014). The first that exists, else 2014's training name in the first folder.
-fn coco_file(id: &ImageId, folders: &[PathBuf]) -> (String, PathBuf) {
-    let id = format!("{:0>12}", id.to_string());
-    let names = [
-        format!("COCO_train2014_{id}.jpg"),
-        format!("COCO_val2014_{id}.jpg"),
-        format!("train2014/COCO_train2014_{id}.jpg"),
-        format!("val2014/COCO_val2014_{id}.jpg"),
-        format!("{id}.jpg"),
-    ];
-    let exists = |name: &String| {
-        folders
-            .iter()
-            .map(|folder| folder.join(name))
-            .find(|path| path.is_file())
-    };
-    match names
-        .iter()
-        .find_map(|name| Some((name.clone(), exists(name)?)))
-    {
-        Some(found) => found,
-        None => (
-            names[0].clone(),
-            folders
-                .first()
-                .map_or(Path::new("."), |folder| folder)
-                .join(&names[0]),
-        ),
+        Ok(())
     }
 }

@@ -1,36 +1,52 @@
 //! WebDataset shards: tar files whose members with the same name up to the first dot make one sample.
 
-use std::fs::{self, File};
+use std::collections::HashMap;
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
-use serde::Deserialize;
+use anyhow::{Context, Result};
 
-use super::{Collector, clean};
+use super::collector::Collector;
 use crate::data::coco::ImageId;
 use crate::data::picture_source::PictureSource;
-use crate::picture::is_picture_name;
+use crate::data::shard_file;
+use crate::data::text::cell::{CAPTION, Entry};
+use crate::data::text::json::read_document;
+use crate::data::text::{clean, decode, reader};
+use crate::inputs::is_hidden;
+use crate::picture::format::{SNIFF_BYTES, has_image_ending, sniff};
 
 /// Largest caption file that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 
-/// What a `.json` member says of its picture.
-#[derive(Deserialize)]
-struct Member {
-    #[serde(alias = "text", default)]
-    caption: Option<String>,
-    #[serde(default)]
-    captions: Vec<String>,
+/// Endings of shards.
+const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"];
+
+/// Endings of members that hold captions.
+const TEXTS: [&str; 4] = ["txt", "caption", "text", "json"];
+
+/// Whether a file is a shard by its name.
+pub fn is_shard(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-/// The `.tar` files of a folder, by name.
+/// The shards of a folder, by name.
+///
+/// # Errors
+/// When the folder cannot be listed.
 pub fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut shards = Vec::new();
     for entry in fs::read_dir(folder).context("cannot be listed")? {
         let path = entry.context("cannot be listed")?.path();
-        if path.extension().is_some_and(|ending| ending == "tar") {
+        let is_seen = path.file_name().is_some_and(|name| !is_hidden(name));
+        if is_seen && is_shard(&path) && path.is_file() {
             shards.push(path);
         }
     }
@@ -38,73 +54,175 @@ pub fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(shards)
 }
 
-/// Reads what is in shards. The pictures stay in them: only their places are noted.
+/// Reads what is in shards. The images stay in them: only their places are noted.
+///
+/// # Errors
+/// When a shard is not a whole tar file. A member that cannot be used is left out.
 pub fn read(shards: &[PathBuf], collector: &mut Collector) -> Result<()> {
     for shard in shards {
-        read_shard(shard, collector).with_context(|| format!("shard {}", shard.display()))?;
+        let mut reader = Shard::new(shard);
+        reader.read(collector).with_context(|| {
+            format!(
+                "shard {}: download it again, or take it out",
+                shard.display()
+            )
+        })?;
     }
     Ok(())
 }
 
-fn read_shard(shard: &Path, collector: &mut Collector) -> Result<()> {
-    let shared = Arc::new(shard.to_path_buf());
-    let stem = shard
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let mut archive = tar::Archive::new(File::open(shard).context("cannot be opened")?);
-    for member in archive.entries_with_seek().context("is not a tar file")? {
-        let mut member = member.context("is not a whole tar file")?;
-        if !member.header().entry_type().is_file() {
-            continue;
+/// A shard that is being read.
+struct Shard<'a> {
+    path: &'a Path,
+    shared: Arc<PathBuf>,
+    /// Its name without endings, which ids begin with.
+    stem: String,
+    /// The ending of each sample's image.
+    images: HashMap<usize, String>,
+}
+
+impl<'a> Shard<'a> {
+    fn new(path: &'a Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let lower = name.to_lowercase();
+        let ending = ENDINGS.iter().find(|ending| lower.ends_with(*ending));
+        let stem = ending.and_then(|ending| name.get(..name.len() - ending.len()));
+        Self {
+            path,
+            shared: Arc::new(path.to_path_buf()),
+            stem: stem.unwrap_or(&name).to_string(),
+            images: HashMap::new(),
         }
-        let name = member
-            .path()
-            .context("has a member whose name cannot be read")?
-            .to_string_lossy()
-            .into_owned();
-        let (key, ending) = split_name(&name);
-        let id = ImageId::Text(format!("{stem}/{key}"));
-        let (offset, size) = (member.raw_file_position(), member.size());
-        // A sample begins with any of its members.
-        let (image, _) = collector.image(id, || (format!("{stem}/{key}"), None));
-        if is_picture_name(Path::new(&name)) {
-            image.picture = Some(PictureSource::Member {
-                shard: shared.clone(),
-                name,
-                offset,
-                size,
-            });
-        } else if matches!(ending, "txt" | "caption" | "text" | "json") && size <= MAX_TEXT {
-            let mut text = String::new();
-            member
-                .read_to_string(&mut text)
-                .with_context(|| format!("member {name} is not text"))?;
-            let captions = captions(ending, &text).with_context(|| format!("member {name}"))?;
-            for caption in captions.iter().filter_map(|caption| clean(caption)) {
-                // Many writers say the same in `.txt` and in `.json`.
-                if !image.captions.contains(&caption) {
-                    image.captions.push(caption);
-                }
+    }
+
+    fn read(&mut self, collector: &mut Collector) -> Result<()> {
+        let source = shard_file::open(self.path).context("cannot be opened")?;
+        let mut archive = tar::Archive::new(source);
+        for member in archive.entries().context("is not a tar file")? {
+            let mut member = member.context("is not a whole tar file")?;
+            if !member.header().entry_type().is_file() {
+                continue;
+            }
+            let path = member
+                .path()
+                .context("has a member whose name cannot be read")?
+                .into_owned();
+            if !path
+                .iter()
+                .any(|name| name != "." && name != ".." && is_hidden(name))
+            {
+                self.member(&path.to_string_lossy(), &mut member, collector)?;
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn member(
+        &mut self,
+        name: &str,
+        member: &mut tar::Entry<impl Read>,
+        collector: &mut Collector,
+    ) -> Result<()> {
+        let name = name.trim_start_matches("./");
+        let (key, ending) = split_name(name);
+        let last = ending.rsplit('.').next().unwrap_or_default().to_lowercase();
+        let is_text = TEXTS.contains(&last.as_str());
+        let (offset, size) = (member.raw_file_position(), member.size());
+        if !is_text && !is_image(name, member)? {
+            return Ok(());
+        }
+        // A sample begins with any of its members.
+        let called = format!("{}/{key}", self.stem);
+        let sample = collector.image(ImageId::Text(called.clone()), || (called, None));
+        if !is_text {
+            let source = PictureSource::Member {
+                shard: self.shared.clone(),
+                name: name.to_string(),
+                offset,
+                size,
+            };
+            self.add_image(sample, ending, source, collector);
+            return Ok(());
+        }
+        let place = format!("shard {}: member {name}", self.path.display());
+        match read_captions(member, size, last == "json") {
+            Ok(captions) => {
+                for caption in captions {
+                    collector.caption(sample, &place, caption.as_deref().map_err(Clone::clone));
+                }
+            }
+            Err(reason) => collector.caption(sample, &place, Err(reason)),
+        }
+        Ok(())
+    }
+
+    /// Of several images the sample's is the one with the shortest ending: `1.jpg` and not `1.seg.png`.
+    fn add_image(
+        &mut self,
+        sample: usize,
+        ending: &str,
+        source: PictureSource,
+        collector: &mut Collector,
+    ) {
+        let parts = |ending: &str| ending.split('.').count();
+        match self.images.get(&sample) {
+            Some(before) if parts(before) < parts(ending) => return,
+            Some(before) if parts(before) == parts(ending) => {
+                let place = format!("shard {}", self.path.display());
+                let name = &collector.images[sample].file_name;
+                let reason = format!("sample {name} has a second image, .{ending} after .{before}");
+                collector.leave_out(&place, &reason);
+                return;
+            }
+            _ => {}
+        }
+        self.images.insert(sample, ending.to_string());
+        collector.images[sample].picture = Some(source);
+    }
 }
 
-/// `a/b.seg.jpg` is sample `a/b`, member `seg.jpg`, whose last ending tells what it is.
+/// `a/b.seg.jpg` is sample `a/b`, member `seg.jpg`.
 fn split_name(name: &str) -> (&str, &str) {
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
     let dot = name[base..].find('.').map_or(name.len(), |dot| base + dot);
-    let ending = name[dot..].rsplit('.').next().unwrap_or_default();
-    (&name[..dot], ending)
+    (&name[..dot], name.get(dot + 1..).unwrap_or_default())
 }
 
-fn captions(ending: &str, text: &str) -> Result<Vec<String>> {
-    if ending != "json" {
-        return Ok(text.lines().map(String::from).collect());
+/// Whether a member is an image: by its ending, or else by its first bytes.
+fn is_image(name: &str, member: &mut impl Read) -> Result<bool> {
+    if has_image_ending(Path::new(name)) {
+        return Ok(true);
     }
-    let member: Member = serde_json::from_str(text).map_err(|error| anyhow!("{error}"))?;
-    Ok(member.captions.into_iter().chain(member.caption).collect())
+    let mut first = Vec::with_capacity(SNIFF_BYTES);
+    member
+        .take(SNIFF_BYTES as u64)
+        .read_to_end(&mut first)
+        .context("is not a whole tar file")?;
+    Ok(sniff(&first).is_some())
+}
+
+type Captions = Vec<Result<String, String>>;
+
+fn read_captions(member: &mut impl Read, size: u64, is_json: bool) -> Result<Captions, String> {
+    if size > MAX_TEXT {
+        return Err(format!("is too large for a caption ({size} bytes)"));
+    }
+    let mut bytes = Vec::new();
+    member
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if !is_json {
+        let text = decode(&bytes)?;
+        return Ok(text.lines().filter_map(clean).map(Ok).collect());
+    }
+    let entry: Entry =
+        read_document(reader(&bytes[..])).map_err(|error| format!("is not JSON: {error}"))?;
+    Ok(match &entry {
+        // Some write one in `caption` and all in `captions`; img2dataset has `caption` alone.
+        Entry::Fields(fields) => (CAPTION.iter().filter_map(|name| fields.get(name)))
+            .flat_map(|cell| cell.captions())
+            .map(|caption| caption.map(String::from))
+            .collect(),
+        Entry::Other(_) => Vec::new(),
+    })
 }

@@ -185,9 +185,9 @@ impl EncoderRunConfig {
     /// The pictures to train on, and those to test on.
     ///
     /// # Errors
-    /// As [`ClassSet::load`] and [`ClassSet::held_out`].
-    pub fn load_set(&self, dataset: &Path) -> Result<ClassSet> {
-        let set = ClassSet::load(&self.data, dataset)?;
+    /// As [`ClassSet::load`], [`ClassSet::readable`] and [`ClassSet::held_out`].
+    pub fn load_set(&self, dataset: &Path, report: &dyn Fn(&str)) -> Result<ClassSet> {
+        let set = ClassSet::load(&self.data, dataset)?.readable(report)?;
         if self.held_out {
             set.held_out()
         } else {

@@ -24,7 +24,7 @@ use crate::pretrain::augment::Augmentation;
 use crate::pretrain::run::{PretrainContext, Pretrained};
 use crate::train::config::BestBy;
 use crate::train::fit::{FitConfig, Fitted, StepOutput, checkpoint_folder, fit};
-use crate::train::{checkpoints, curves};
+use crate::train::{checkpoints, curves, run};
 
 /// One in this many pictures is for validation.
 const VALIDATION: usize = 20;
@@ -51,9 +51,10 @@ struct Done<M> {
 /// When the settings make no sense, the data cannot be read or are too few, or the run fails.
 pub fn pretrain_encoder(config: &EncoderRunConfig, run: &EncoderRun) -> Result<Pretrained> {
     config.validate()?;
+    let _lock = run::lock(run.context.folder)?;
     let path = run.context.folder.join("config.json");
     files::write_json(&path, config)?;
-    let set = config.load_set(run.dataset)?;
+    let set = config.load_set(run.dataset, &|line| (run.context.report)(line))?;
     run.context.device.seed(config.seed);
     match &config.method {
         Method::Simclr { .. } => save(config, run, simclr(config, run, &set)?),
