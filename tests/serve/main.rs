@@ -1,0 +1,5 @@
+//! The service, asked over sockets.
+
+mod bodies;
+mod help;
+mod model;
