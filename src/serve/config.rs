@@ -45,21 +45,18 @@ pub struct ServiceConfig {
 pub struct Deadlines {
     /// From the connection to the end of the first request's head.
     pub head: Duration,
-    /// From an answer to the end of the next request's head.
-    pub idle: Duration,
     /// From the end of a request's head to the end of its body.
     pub body: Duration,
-    /// For taking an answer.
-    pub answer: Duration,
+    /// From an answer, which the client must take, to the end of the next request's head.
+    pub idle: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
-            idle: Duration::from_secs(30),
             body: Duration::from_secs(60),
-            answer: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
         }
     }
 }

@@ -30,8 +30,6 @@ use super::log::{Client, Entry};
 
 /// Bytes that a request's head may take.
 const HEAD_BYTES: usize = 64 * 1024;
-/// How long a connection may stay silent once the service is ending.
-const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How long the last words to a client may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -80,9 +78,8 @@ pub(super) async fn serve(
             break End::Evicted;
         }
         let mut deadline = now.deadline(&app.config.deadlines);
-        if is_stopping && matches!(now.phase, Phase::Opened | Phase::Idle) {
-            let last = Instant::now() + LAST_WAIT;
-            deadline = Some(deadline.map_or(last, |deadline| deadline.min(last)));
+        if is_stopping {
+            deadline = sooner(deadline, last_wait(now.phase));
         }
         tokio::select! {
             biased;
@@ -111,6 +108,21 @@ pub(super) async fn serve(
         }
         End::Closed | End::TooSlow(_) | End::Evicted => {}
     }
+}
+
+/// How much longer a connection may last once the service is ending: no request is waited for, but every one that came is
+/// answered.
+fn last_wait(phase: Phase) -> Option<Duration> {
+    match phase {
+        Phase::Opened => Some(Duration::from_secs(1)),
+        Phase::Answered => Some(Duration::from_secs(5)),
+        Phase::Receiving | Phase::Answering => None,
+    }
+}
+
+fn sooner(deadline: Option<Instant>, wait: Option<Duration>) -> Option<Instant> {
+    let last = wait.map(|wait| Instant::now() + wait);
+    deadline.into_iter().chain(last).min()
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -149,7 +161,7 @@ async fn answer(
     connection: Arc<Connection>,
     router: Router,
     body_deadline: Duration,
-) -> Result<Response<Sent>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
     let arrived = Instant::now();
     let is_whole = request.body().is_end_stream();
     connection.enter(match is_whole {
@@ -168,8 +180,8 @@ async fn answer(
     request.extensions_mut().insert(client);
     request.extensions_mut().insert(Arrived(arrived));
     let response = router.oneshot(request).await?;
-    connection.enter(Phase::Sending);
-    Ok(response.map(|body| Sent { body, connection }))
+    connection.enter(Phase::Answered);
+    Ok(response)
 }
 
 /// A request's body. What is not read of it is read and thrown away, so that a client that sends before it reads gets its
@@ -229,36 +241,4 @@ impl Drop for Upload {
 async fn drain(mut body: Incoming, deadline: Instant) {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = timeout_at(deadline, rest).await;
-}
-
-/// An answer's body. When it is gone, the connection waits for the next request.
-struct Sent {
-    body: Body,
-    connection: Arc<Connection>,
-}
-
-impl HttpBody for Sent {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Sent {
-    fn drop(&mut self) {
-        self.connection.enter(Phase::Idle);
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -9,37 +10,37 @@ use tokio::time::Instant;
 use super::config::Deadlines;
 use super::metrics::Metrics;
 
+/// How long a client may take to hear that its body took too long.
+const TO_TELL: Duration = Duration::from_secs(5);
+
 /// What a connection is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// No whole head of a request has come yet.
     Opened,
-    /// Everything that came was answered.
-    Idle,
     /// A body is coming.
     Receiving,
     /// A whole request is being answered.
     Answering,
-    /// The client takes the answer.
-    Sending,
+    /// There is an answer, which the client takes, and after which it may ask again.
+    Answered,
 }
 
 impl Phase {
     /// How long it may last; a request that came whole is answered however long it takes.
-    fn limit(self, deadlines: &Deadlines) -> Option<std::time::Duration> {
+    fn limit(self, deadlines: &Deadlines) -> Option<Duration> {
         match self {
             Self::Opened => Some(deadlines.head),
-            Self::Idle => Some(deadlines.idle),
-            // The request's own deadline comes first, and is told to the client.
-            Self::Receiving => Some(deadlines.body + deadlines.answer),
+            // The request has the same deadline, and some time to tell the client.
+            Self::Receiving => Some(deadlines.body + TO_TELL),
             Self::Answering => None,
-            Self::Sending => Some(deadlines.answer),
+            Self::Answered => Some(deadlines.idle),
         }
     }
 
     /// Whether nothing is lost, or only what came in part, when it is closed.
     fn may_make_room(self) -> bool {
-        matches!(self, Self::Opened | Self::Idle | Self::Receiving)
+        self != Self::Answering
     }
 }
 

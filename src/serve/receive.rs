@@ -17,8 +17,8 @@ const UNIT: usize = 1024;
 /// Memory for the bodies of all requests.
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
-    units: Arc<Semaphore>,
-    bytes: usize,
+    free: Arc<Semaphore>,
+    units: usize,
 }
 
 /// The part of the memory that a body takes. It is free again when this is dropped.
@@ -38,15 +38,14 @@ impl Memory {
     pub fn new(bytes: usize) -> Self {
         let units = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
         Self {
-            units: Arc::new(Semaphore::new(units)),
-            bytes,
+            free: Arc::new(Semaphore::new(units)),
+            units,
         }
     }
 
     /// Bytes that are taken.
     pub fn held(&self) -> usize {
-        let free = self.units.available_permits() * UNIT;
-        self.bytes.saturating_sub(free)
+        (self.units - self.free.available_permits()) * UNIT
     }
 
     /// Has `held` cover so many bytes.
@@ -60,7 +59,7 @@ impl Memory {
             return Ok(());
         }
         let permit = u32::try_from(more).ok().and_then(|more| {
-            let permit = self.units.clone().try_acquire_many_owned(more);
+            let permit = self.free.clone().try_acquire_many_owned(more);
             permit.ok()
         });
         let Some(permit) = permit else {

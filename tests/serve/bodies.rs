@@ -13,25 +13,31 @@ use super::help::*;
 
 fn address() -> SocketAddr {
     static RUNNING: OnceLock<Running> = OnceLock::new();
-    RUNNING.get_or_init(|| start(Fake::default(), config())).address
+    RUNNING
+        .get_or_init(|| start(Fake::default(), config()))
+        .address
 }
 
 /// A part of a form.
-struct Part<'a> {
-    disposition: &'a str,
-    body: &'a [u8],
+struct Part {
+    disposition: &'static str,
+    body: Vec<u8>,
 }
 
-fn file<'a>(disposition: &'a str, body: &'a [u8]) -> Part<'a> {
+fn file(disposition: &'static str, body: impl Into<Vec<u8>>) -> Part {
+    let body = body.into();
     Part { disposition, body }
 }
 
 fn form(parts: &[Part]) -> Vec<u8> {
     let mut body = Vec::new();
     for part in parts {
-        let head = format!("--xyz\r\nContent-Disposition: form-data; {}\r\n\r\n", part.disposition);
+        let head = format!(
+            "--xyz\r\nContent-Disposition: form-data; {}\r\n\r\n",
+            part.disposition
+        );
         body.extend_from_slice(head.as_bytes());
-        body.extend_from_slice(part.body);
+        body.extend_from_slice(&part.body);
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(b"--xyz--\r\n");
@@ -52,14 +58,21 @@ fn a_file_is_taken_whatever_its_type_is_said_to_be() {
         "application/x-www-form-urlencoded",
         "text/plain",
     ] {
-        let answer = ask(address(), "POST", "/caption", &[("Content-Type", kind)], &png(20));
+        let answer = ask(
+            address(),
+            "POST",
+            "/caption",
+            &[("Content-Type", kind)],
+            &png(20),
+        );
         assert_eq!(answer.caption(), "20 wide, 0", "{kind}");
     }
 }
 
 #[test]
 fn what_is_no_image_or_too_large_is_refused_and_the_next_one_captioned() {
-    let message = post(address(), b"not an image").fails(400, &["the image", "multipart/form-data"]);
+    let message =
+        post(address(), b"not an image").fails(400, &["the image", "multipart/form-data"]);
     assert!(message.contains("base64"), "{message}");
     post(address(), &png(300)[..60]).fails(400, &["the image", "is damaged"]);
     post(address(), b"").fails(400, &["no image came", "curl -F"]);
@@ -89,12 +102,12 @@ fn a_form_with_one_image_is_answered_as_the_file_alone() {
         "name=\"image\"",
         "name=\"file\"",
     ] {
-        let answer = post_form(&form(&[file(disposition, &png(21))]));
+        let answer = post_form(&form(&[file(disposition, png(21))]));
         assert_eq!(answer.caption(), "21 wide, 0", "{disposition}");
     }
     let parts = [
         file("name=\"num_captions\"", b"2"),
-        file("name=\"image\"; filename=\"a.png\"", &png(21)),
+        file("name=\"image\"; filename=\"a.png\"", png(21)),
     ];
     let answer = post_form(&form(&parts));
     assert_eq!(answer.json()["captions"].as_array().unwrap().len(), 2);
@@ -103,17 +116,18 @@ fn a_form_with_one_image_is_answered_as_the_file_alone() {
 #[test]
 fn several_images_in_a_form_are_answered_each_by_name() {
     let parts = [
-        file("name=\"image\"; filename=\"a.png\"", &png(22)),
-        file("name=\"image\"; filename=\"b\nad.txt\"", b"no image"),
-        file("name=\"image\"", &png(23)),
-        file("name=\"image\"; filename=\"d.png\"", &png(FAILS)),
+        file("name=\"image\"; filename=\"a.png\"", png(22)),
+        file("name=\"image\"", png(23)),
+        file("name=\"image\"; filename=\"d.png\"", png(FAILS)),
     ];
-    let body = form(&[&parts[..1], &parts[2..]].concat_parts());
-    let answer = post_form(&body);
+    let answer = post_form(&form(&parts));
     assert_eq!(answer.status, 200, "{answer:?}");
     let answer = answer.json();
     let images = answer["images"].as_array().unwrap();
-    let names: Vec<&str> = images.iter().map(|image| image["image"].as_str().unwrap()).collect();
+    let names: Vec<&str> = images
+        .iter()
+        .map(|image| image["image"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["a.png", "image 2", "d.png"]);
     assert_eq!(images[0]["captions"][0]["caption"], "22 wide, 0");
     assert_eq!(images[1]["captions"][0]["caption"], "23 wide, 0");
@@ -121,21 +135,9 @@ fn several_images_in_a_form_are_answered_each_by_name() {
     assert!(error.contains("the device is gone"), "{error}");
 }
 
-/// Parts again, in one list.
-trait Concat {
-    fn concat_parts(&self) -> Vec<Part<'_>>;
-}
-
-impl Concat for [&[Part<'_>]] {
-    fn concat_parts(&self) -> Vec<Part<'_>> {
-        let parts = self.iter().flat_map(|parts| parts.iter());
-        parts.map(|part| file(part.disposition, part.body)).collect()
-    }
-}
-
 #[test]
 fn one_bad_image_of_several_is_told_and_where_all_are_bad_the_request_failed() {
-    let good = file("name=\"image\"; filename=\"a.png\"", &png(24));
+    let good = file("name=\"image\"; filename=\"a.png\"", png(24));
     let body = form(&[good, file("name=\"image\"; filename=\"b.txt\"", b"no")]);
     let answer = post_form(&body).json();
     assert_eq!(answer["images"][0]["captions"][0]["caption"], "24 wide, 0");
@@ -152,7 +154,8 @@ fn one_bad_image_of_several_is_told_and_where_all_are_bad_the_request_failed() {
 #[test]
 fn forms_that_are_broken_or_hold_what_is_unknown_are_refused() {
     let image = || file("name=\"image\"; filename=\"a.png\"", b"x");
-    post_form(&form(&[image(), file("name=\"captions\"", b"2")])).fails(400, &["`captions`", "num_captions"]);
+    post_form(&form(&[image(), file("name=\"captions\"", b"2")]))
+        .fails(400, &["`captions`", "num_captions"]);
     post_form(&form(&[file("name=\"decode\"", b"best")])).fails(400, &["decode", "`best`"]);
     post_form(&form(&[])).fails(400, &["no image came"]);
     post_form(&form(&[file("name=\"image\"; filename=\"\"", b"")])).fails(400, &["no image came"]);
@@ -162,7 +165,7 @@ fn forms_that_are_broken_or_hold_what_is_unknown_are_refused() {
     let many: Vec<Part> = (0..6).map(|_| image()).collect();
     post_form(&form(&many)).fails(400, &["at most 5 images"]);
     let large = vec![0; 100_001];
-    post_form(&form(&[file("name=\"image\"; filename=\"l.png\"", &large)]))
+    post_form(&form(&[file("name=\"image\"; filename=\"l.png\"", large)]))
         .fails(413, &["l.png", "100000 bytes"]);
     let kind = [("Content-Type", "multipart/form-data")];
     ask(address(), "POST", "/caption", &kind, &whole).fails(400, &["boundary"]);
@@ -186,12 +189,16 @@ fn json_takes_base64_in_all_its_ways_and_data_urls() {
         wrapped.join("\n"),
         format!("data:image/png;base64,{standard}"),
         format!("data:;base64,{standard}"),
-        format!("DATA:image/png;base64,{}", standard.replace('+', "%2B").replace('=', "%3D")),
+        format!(
+            "DATA:image/png;base64,{}",
+            standard.replace('+', "%2B").replace('=', "%3D")
+        ),
     ] {
         let answer = post_json(address(), &json!({ "image": text }).to_string());
         assert_eq!(answer.caption(), "25 wide, 0", "{text}");
     }
-    let settings = json!({ "num_captions": 2, "max_length": "4", "decode": null, "image": standard });
+    let settings =
+        json!({ "num_captions": 2, "max_length": "4", "decode": null, "image": standard });
     let answer = post_json(address(), &settings.to_string());
     assert_eq!(answer.json()["captions"].as_array().unwrap().len(), 2);
     let list = json!({ "images": [standard, "!", STANDARD.encode(b"no image")] });
@@ -199,9 +206,20 @@ fn json_takes_base64_in_all_its_ways_and_data_urls() {
     assert_eq!(answer.status, 200);
     let answer = answer.json();
     assert_eq!(answer["images"][0]["captions"][0]["caption"], "25 wide, 0");
-    let errors: Vec<&Value> = (1..3).map(|index| &answer["images"][index]["error"]).collect();
-    assert!(errors[0].as_str().unwrap().contains("image 2 is not in base64"), "{answer}");
-    assert!(errors[1].as_str().unwrap().starts_with("image 3: "), "{answer}");
+    let errors: Vec<&Value> = (1..3)
+        .map(|index| &answer["images"][index]["error"])
+        .collect();
+    assert!(
+        errors[0]
+            .as_str()
+            .unwrap()
+            .contains("image 2 is not in base64"),
+        "{answer}"
+    );
+    assert!(
+        errors[1].as_str().unwrap().starts_with("image 3: "),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -219,12 +237,21 @@ fn json_that_is_broken_or_holds_what_is_unknown_is_refused() {
         ("{\"images\": \"x\"}", &["images a list"]),
         ("{\"images\": [1]}", &["image 1 is not a text"]),
         ("{\"images\": []}", &["no image came"]),
-        ("{\"image\": \"x\", \"image\": \"x\"}", &["image is given twice"]),
-        ("{\"image\": \"x\", \"url\": \"y\"}", &["`url`", "num_captions"]),
+        (
+            "{\"image\": \"x\", \"image\": \"x\"}",
+            &["image is given twice"],
+        ),
+        (
+            "{\"image\": \"x\", \"url\": \"y\"}",
+            &["`url`", "num_captions"],
+        ),
         ("{\"image\": \"x\", \"url\": []}", &["`url`"]),
         ("{\"image\": \"x\", \"seed\": [1]}", &["seed is [1]"]),
         ("{\"image\": \"x\", \"seed\": 1.5}", &["seed", "`1.5`"]),
-        ("{\"image\": \"http://a.org/b.png\"}", &["the image is an address", "base64"]),
+        (
+            "{\"image\": \"http://a.org/b.png\"}",
+            &["the image is an address", "base64"],
+        ),
         ("{\"image\": \"data:image/png\"}", &["data URL"]),
         ("{\"image\": \"data:;base64,%%%\"}", &["data URL", "base64"]),
         ("{\"image\": \"a picture\u{1}\"}", &["JSON"]),
@@ -233,8 +260,14 @@ fn json_that_is_broken_or_holds_what_is_unknown_is_refused() {
         post_json(address(), body).fails(400, parts);
     }
     let twice = [("Content-Type", "application/json")];
-    ask(address(), "POST", "/caption?seed=1", &twice, b"{\"image\":\"x\",\"seed\":1}")
-        .fails(400, &["seed is given twice"]);
+    ask(
+        address(),
+        "POST",
+        "/caption?seed=1",
+        &twice,
+        b"{\"image\":\"x\",\"seed\":1}",
+    )
+    .fails(400, &["seed is given twice"]);
 }
 
 #[test]
@@ -244,17 +277,24 @@ fn bodies_together_take_no_more_memory_than_allowed() {
         ..config()
     };
     let running = start(Fake::default(), small);
-    let half = [b"POST /caption HTTP/1.1\r\nHost: here\r\nContent-Length: 60000\r\n\r\n".to_vec(), vec![0; 50_000]];
+    let half = [
+        b"POST /caption HTTP/1.1\r\nHost: here\r\nContent-Length: 60000\r\n\r\n".to_vec(),
+        vec![0; 50_000],
+    ];
     let mut stream = connect(running.address);
     stream.write_all(&half.concat()).unwrap();
     wait_until("the half body is in memory", || {
         let metrics = get(running.address, "/metrics").body;
-        let held = metrics.lines().find_map(|line| line.strip_prefix("clipcap_body_bytes "));
+        let held = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("clipcap_body_bytes "));
         held.unwrap().parse::<usize>().unwrap() >= 50_000
     });
     let answer = post(running.address, &vec![0; 20_000]);
     answer.fails(503, &["in memory"]);
     assert!(answer.header("retry-after").is_some());
     drop(stream);
-    wait_until("the memory is free again", || post(running.address, &vec![0; 20_000]).status == 400);
+    wait_until("the memory is free again", || {
+        post(running.address, &vec![0; 20_000]).status == 400
+    });
 }

@@ -130,7 +130,10 @@ fn a_request_chooses_its_search_length_and_prompt() {
     });
     assert_same(&prompted, &with_prompt);
     assert!(
-        prompted[0]["caption"].as_str().unwrap().starts_with("A small"),
+        prompted[0]["caption"]
+            .as_str()
+            .unwrap()
+            .starts_with("A small"),
         "{prompted}"
     );
 }
@@ -140,10 +143,19 @@ fn settings_beyond_the_limits_or_against_each_other_are_refused_by_name() {
     let long = "word%20".repeat(40);
     let longer = "x".repeat(10_000);
     for (query, parts) in [
-        ("decode=beam&num_captions=11", &["num_captions", "11", "at most 10"][..]),
-        ("decode=beam&beam_size=11", &["beam_size", "11", "at most 10"]),
+        (
+            "decode=beam&num_captions=11",
+            &["num_captions", "11", "at most 10"][..],
+        ),
+        (
+            "decode=beam&beam_size=11",
+            &["beam_size", "11", "at most 10"],
+        ),
         ("max_length=68", &["max_length", "68", "at most"]),
-        (&format!("prompt={long}"), &["prompt", "tokens", "at most 32"]),
+        (
+            &format!("prompt={long}"),
+            &["prompt", "tokens", "at most 32"],
+        ),
         (&format!("prompt={longer}"), &["prompt", "bytes", "at most"]),
         ("num_captions=2", &["num_captions", "decode beam or sample"]),
         ("decode=beam&num_captions=6", &["num_captions", "beam_size"]),
