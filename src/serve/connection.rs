@@ -16,8 +16,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -44,7 +43,7 @@ enum End {
 
 /// Answers a connection's requests until it ends. Once `stop` is true, no further one than that which is under way.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: SocketAddr,
     admitted: Admitted,
     app: Arc<App>,
@@ -133,7 +132,7 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// Tells a client whose request's head took too long.
-async fn refuse_head(mut stream: TcpStream) {
+async fn refuse_head(mut stream: impl AsyncWrite + Unpin) {
     let body = "{\"error\":\"the request's head did not come whole in time: send it faster\"}\n";
     let answer = format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json; charset=utf-8\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
