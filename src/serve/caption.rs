@@ -94,7 +94,9 @@ async fn take_apart(
         image_bytes: app.config.max_image_bytes,
     };
     let Received { bytes, held } = received;
+    let permit = app.decoders.clone().acquire_owned().await;
     let read = move || {
+        let _permit = permit;
         let upload = form.read(bytes, most, &mut choices)?;
         Ok((upload, choices, held))
     };

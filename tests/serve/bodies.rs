@@ -1,6 +1,6 @@
 //! What a request's body may be, and what is said about others.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
@@ -297,4 +297,25 @@ fn bodies_together_take_no_more_memory_than_allowed() {
     wait_until("the memory is free again", || {
         post(running.address, &vec![0; 20_000]).status == 400
     });
+}
+
+#[test]
+fn a_client_that_waits_to_be_told_to_go_on_is_told_or_refused() {
+    let head = |length: usize| {
+        format!(
+            "POST /caption HTTP/1.1\r\nHost: here\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let image = png(26);
+    let mut stream = connect(address());
+    stream.write_all(head(image.len()).as_bytes()).unwrap();
+    let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let mut told = vec![0; go_on.len()];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(told, go_on);
+    stream.write_all(&image).unwrap();
+    assert_eq!(read_answer(stream).caption(), "26 wide, 0");
+    let mut stream = connect(address());
+    stream.write_all(head(1_000_000).as_bytes()).unwrap();
+    read_answer(stream).fails(413, &["100000 bytes"]);
 }

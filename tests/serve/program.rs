@@ -145,6 +145,11 @@ fn what_cannot_be_served_is_told_in_a_line() {
             ["--limit-length 3", "less than"],
         ),
         (["--max-request", "5"], 2, ["--max-request 5", "--max-size"]),
+        (
+            ["--max-connections", "128"],
+            2,
+            ["--max-connections 128", "--queue 128"],
+        ),
         (["--max-size", "0"], 2, ["--max-size", "1 to 1024"]),
     ] {
         let output = command(&args).args(["--port", "0"]).output().unwrap();

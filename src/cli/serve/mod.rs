@@ -5,8 +5,7 @@ mod log;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +16,7 @@ use clipcap::decode::Strategy;
 use clipcap::serve::{Deadlines, Limits, Listening, Model, Service, ServiceConfig};
 
 use self::log::{LogFormat, Logger};
-use super::common::usage;
+use super::common::{interruptible, usage};
 use super::decoding::DecodeArgs;
 use super::model::ModelArgs;
 
@@ -51,16 +50,16 @@ pub struct ServeArgs {
     /// Images that may wait; further ones are answered 503 and Retry-After
     #[arg(long, value_name = "N", default_value = "128")]
     queue: NonZeroUsize,
-    /// Connections at a time; beyond them, the one silent the longest is closed
-    #[arg(long, value_name = "N", default_value = "512")]
-    max_connections: NonZeroUsize,
+    /// Connections at a time; silent ones make room [default: 512, or four times --queue]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<NonZeroUsize>,
     /// Seconds for a request's head to come whole
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds)]
     head_timeout: u64,
     /// Seconds for a request's body to come whole
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = seconds)]
     body_timeout: u64,
-    /// Let pages of this origin read the answers (CORS), such as https://example.org; * is all; may be given several times
+    /// Let pages of this origin ask, such as https://example.org; * is all; repeatable
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// Ask for one of the bearer tokens in this file, one a line
@@ -166,6 +165,16 @@ impl ServeArgs {
             Some(most) => most,
             None => 64.max(2 * self.max_size),
         };
+        let queue = self.queue.get();
+        let max_connections = match self.max_connections.map(NonZeroUsize::get) {
+            // Else images that wait could take them all, and nobody would be told that the queue is full.
+            Some(most) if most <= queue => usage(
+                ErrorKind::ArgumentConflict,
+                &format!("--max-connections {most} must be more than --queue {queue}"),
+            ),
+            Some(most) => most,
+            None => 512.max(4 * queue),
+        };
         let tokens = match &self.token_file {
             Some(file) => read_tokens(file)?,
             None => Vec::new(),
@@ -176,8 +185,8 @@ impl ServeArgs {
             max_body_bytes: max_request * MEGABYTE,
             max_held_bytes: HELD_BODIES * max_request * MEGABYTE,
             max_images: self.max_images.get(),
-            queue_length: self.queue.get(),
-            max_connections: self.max_connections.get(),
+            queue_length: queue,
+            max_connections,
             deadlines: Deadlines {
                 head: Duration::from_secs(self.head_timeout),
                 body: Duration::from_secs(self.body_timeout),
@@ -232,18 +241,21 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP end the service once all that it took is answered; a second one ends it at once.
+/// Ctrl-C, SIGTERM and SIGHUP end the service once all that it took is answered; a second Ctrl-C ends it at once.
 fn stop_on_signals(listening: &Listening) -> Result<()> {
+    const OFTEN: Duration = Duration::from_millis(100);
+    let interrupter = interruptible()?;
     let stop = listening.stopper();
-    let is_stopping = Arc::new(AtomicBool::new(false));
-    ctrlc::set_handler(move || {
-        if is_stopping.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    let wait = move || {
+        while !interrupter.should_stop() {
+            thread::sleep(OFTEN);
         }
         stop.stop();
         log::line("ending, once all that came is answered");
-    })
-    .context("cannot listen for signals")
+    };
+    let thread = thread::Builder::new().name("signals".into()).spawn(wait);
+    thread.context("cannot start a thread")?;
+    Ok(())
 }
 
 /// A panic ends one request, whose answer tells it: a line is enough here.
