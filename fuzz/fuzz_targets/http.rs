@@ -1,5 +1,6 @@
-//! Any bytes as what comes over a connection, or as the body of a request for captions: there must be answers of the
-//! service's own making, and no fault of the program. The first byte says which it is.
+//! Any bytes as what comes over a connection, or as the body of a request for captions: there must
+//! be answers of the service's own making, and no fault of the program. The first byte says which
+//! it is.
 
 #![no_main]
 #![allow(dead_code)] // parts of the program are included that are not all used here

@@ -136,7 +136,8 @@ async fn caption_all(
     Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
-/// What the encoder looks at. No more images are decoded at a time than there are cores, since a whole one may be large.
+/// What the encoder looks at. No more images are decoded at a time than there are cores, since a
+/// whole one may be large.
 async fn crop(app: &Arc<App>, image: Image, held: Arc<Held>) -> Result<RgbImage, Failure> {
     let file = image.file.map_err(Failure::bad_request)?;
     let permit = app.decoders.clone().acquire_owned().await;

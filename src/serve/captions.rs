@@ -9,8 +9,9 @@ use crate::decode::DecodeConfig;
 
 /// What captions images for the service.
 ///
-/// [`Captions::crop`] and [`Captions::settings`] are called from several threads, [`Captions::caption`] from one. Where
-/// they panic, the request that was answered has failed and the service goes on.
+/// [`Captions::crop`] and [`Captions::settings`] are called from several threads,
+/// [`Captions::caption`] from one. Where they panic, the request that was answered has failed and
+/// the service goes on.
 pub trait Captions: Send + Sync + 'static {
     /// The part of an image that the encoder looks at.
     fn crop(&self, image: &RgbImage) -> RgbImage;

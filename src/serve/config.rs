@@ -8,7 +8,8 @@ use super::log::Entry;
 
 const MEGABYTE: usize = 1024 * 1024;
 
-/// Takes the log's entries, one a request. It is called where requests are answered, so it must not wait.
+/// Takes the log's entries, one a request. It is called where requests are answered, so it must not
+/// wait.
 pub type LogFn = Arc<dyn Fn(&Entry) + Send + Sync>;
 
 /// What is served, and how much of it.
@@ -28,13 +29,15 @@ pub struct ServiceConfig {
     pub max_images: usize,
     /// Images that may wait to be captioned.
     pub queue_length: usize,
-    /// Connections at a time. Beyond them, the one that has sent no request for the longest time is closed.
+    /// Connections at a time. Beyond them, the one that has sent no request for the longest time is
+    /// closed.
     pub max_connections: usize,
     /// How long a client may take.
     pub deadlines: Deadlines,
     /// Origins whose pages may read the answers, as browsers send them; `*` is all.
     pub allow_origins: Vec<String>,
-    /// Bearer tokens, one of which requests for captions and metrics must carry; none: everybody may ask.
+    /// Bearer tokens, one of which requests for captions and metrics must carry; none: everybody
+    /// may ask.
     pub tokens: Vec<String>,
     /// Takes the log's entries.
     pub log: Option<LogFn>,

@@ -41,7 +41,8 @@ enum End {
     Evicted,
 }
 
-/// Answers a connection's requests until it ends. Once `stop` is true, no further one than that which is under way.
+/// Answers a connection's requests until it ends. Once `stop` is true, no further one than that
+/// which is under way.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: SocketAddr,
@@ -109,8 +110,8 @@ pub(super) async fn serve(
     }
 }
 
-/// How much longer a connection may last once the service is ending: no request is waited for, but every one that came is
-/// answered.
+/// How much longer a connection may last once the service is ending: no request is waited for, but
+/// every one that came is answered.
 fn last_wait(phase: Phase) -> Option<Duration> {
     match phase {
         Phase::Opened => Some(Duration::from_secs(1)),
@@ -183,8 +184,8 @@ async fn answer(
     Ok(response)
 }
 
-/// A request's body. What is not read of it is read and thrown away, so that a client that sends before it reads gets its
-/// answer.
+/// A request's body. What is not read of it is read and thrown away, so that a client that sends
+/// before it reads gets its answer.
 struct Upload {
     /// None once it came whole, or broke off.
     body: Option<Incoming>,

@@ -124,7 +124,8 @@ impl Connections {
         self.lock().open.len()
     }
 
-    /// A place for a new connection, for which an old one that sends nothing is closed if it must be.
+    /// A place for a new connection, for which an old one that sends nothing is closed if it must
+    /// be.
     pub async fn admit(self: &Arc<Self>) -> Admitted {
         loop {
             // Made first, so that no connection closes unseen.
@@ -158,7 +159,8 @@ impl Connections {
         })
     }
 
-    /// Closes the connection that has been waited for the longest, those that send a body last. Gives whether there was one.
+    /// Closes the connection that has been waited for the longest, those that send a body last.
+    /// Gives whether there was one.
     pub fn evict(&self) -> bool {
         let all = self.lock();
         let candidates = all.open.values().filter_map(|connection| {

@@ -1,6 +1,6 @@
 //! One log entry a request, and its id.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -24,8 +24,8 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// What is logged as the status where the client went away before there was an answer.
 const GONE: u16 = 499;
 
-/// A request and its answer, as the log has them: as text by [`Display`](fmt::Display), as JSON by [`Serialize`]. Both are
-/// one line.
+/// A request and its answer, as the log has them: as text by [`Display`](fmt::Display), as JSON by
+/// [`Serialize`]. Both are one line.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
     /// When the request came, in UTC (RFC 3339).
@@ -70,7 +70,11 @@ impl fmt::Display for Entry {
             write!(formatter, " images={images}")?;
         }
         match &self.error {
-            Some(error) => write!(formatter, ": {}", error.escape_debug()),
+            Some(error) => {
+                formatter.write_str(": ")?;
+                let mut plain = error.chars().filter(|c| !c.is_control());
+                plain.try_for_each(|c| formatter.write_char(c))
+            }
             None => Ok(()),
         }
     }
@@ -133,7 +137,8 @@ impl Drop for Open {
 }
 
 impl Entry {
-    /// A request of which nothing is known yet; it counts as left by its client until it is answered.
+    /// A request of which nothing is known yet; it counts as left by its client until it is
+    /// answered.
     pub(super) fn now(client: Option<SocketAddr>) -> Self {
         // Log lines need no more than milliseconds.
         let now = OffsetDateTime::from(SystemTime::now());

@@ -9,9 +9,10 @@
 //! | `GET /metrics` | counters for Prometheus |
 //! | `GET /openapi.json` | all of this for programs |
 //!
-//! What goes wrong is `{"error"}` with a status of 400 and up. Connections are tasks on a few threads, so that one that is
-//! slow or silent costs no more than its socket; as many images are decoded at a time as there are cores; one more thread
-//! captions, everything that waits for it together.
+//! What goes wrong is `{"error"}` with a status of 400 and up. Connections are tasks on a few
+//! threads, so that one that is slow or silent costs no more than its socket; as many images are
+//! decoded at a time as there are cores; one more thread captions, everything that waits for it
+//! together.
 //!
 //! ```text
 //! server        addresses, and the end

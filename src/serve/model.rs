@@ -125,7 +125,8 @@ impl Model {
         let prompt = match &choices.prompt {
             None => self.decode.prompt.clone(),
             Some(text) => {
-                // No token is longer than this, so that a long text is refused before it is cut into tokens.
+                // No token is longer than this, so that a long text is refused before it is cut
+                // into tokens.
                 const LONGEST_TOKEN: usize = 128;
                 at_most(
                     "the length of prompt in bytes",

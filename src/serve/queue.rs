@@ -1,4 +1,5 @@
-//! Images that wait to be captioned, and the thread that captions those with the same settings together.
+//! Images that wait to be captioned, and the thread that captions those with the same settings
+//! together.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -258,8 +259,8 @@ pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Waits for images, and takes the first with those after it that have the same settings, up to `batch_size`; none when
-/// the queue is closed.
+/// Waits for images, and takes the first with those after it that have the same settings, up to
+/// `batch_size`; none when the queue is closed.
 fn next_batch(shared: &Shared, batch_size: usize) -> Option<Vec<Job>> {
     let mut waiting = lock(&shared.waiting);
     loop {

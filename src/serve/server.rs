@@ -62,12 +62,14 @@ impl Service {
         Ok(Self { app, router })
     }
 
-    /// What answers requests, to be put behind another server. Deadlines of heads and connections are that server's then.
+    /// What answers requests, to be put behind another server. Deadlines of heads and connections
+    /// are that server's then.
     pub fn router(&self) -> Router {
         self.router.clone()
     }
 
-    /// Listens from now on, on all addresses of a host, which is an address or a name; port 0 is any that is free.
+    /// Listens from now on, on all addresses of a host, which is an address or a name; port 0 is
+    /// any that is free.
     ///
     /// # Errors
     /// When the host is unknown, or an address taken or not this machine's; the message names it.

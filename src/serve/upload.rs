@@ -302,7 +302,8 @@ impl<'de> Deserialize<'de> for Fields {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                // More than there are settings and images; a longer list would take long to be searched.
+                // More than there are settings and images; a longer list would take long to be
+                // searched.
                 const MOST: usize = 32;
                 let mut fields: Vec<(String, Value)> = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {

@@ -109,7 +109,8 @@ fn seconds(text: &str) -> Result<u64, String> {
 }
 
 impl LimitArgs {
-    /// The limits, which the service's own settings keep to. Flags that contradict each other end the program.
+    /// The limits, which the service's own settings keep to. Flags that contradict each other end
+    /// the program.
     fn resolve(&self, captioning: &Captioning) -> Limits {
         let standard = Limits::default();
         let limit = |flag: &str, limit: Option<NonZeroUsize>, standard: usize, own: usize| {
@@ -167,7 +168,8 @@ impl ServeArgs {
         };
         let queue = self.queue.get();
         let max_connections = match self.max_connections.map(NonZeroUsize::get) {
-            // Else images that wait could take them all, and nobody would be told that the queue is full.
+            // Else images that wait could take them all, and nobody would be told that the queue is
+            // full.
             Some(most) if most <= queue => usage(
                 ErrorKind::ArgumentConflict,
                 &format!("--max-connections {most} must be more than --queue {queue}"),
@@ -241,7 +243,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP end the service once all that it took is answered; a second Ctrl-C ends it at once.
+/// Ctrl-C, SIGTERM and SIGHUP end the service once all that it took is answered; a second Ctrl-C
+/// ends it at once.
 fn stop_on_signals(listening: &Listening) -> Result<()> {
     const OFTEN: Duration = Duration::from_millis(100);
     let interrupter = interruptible()?;
