@@ -7,6 +7,7 @@ use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::CaptionReader;
 use clipcap::decode::{DecodeConfig, Strategy};
+use clipcap::serve::Searches;
 
 use super::common::usage;
 
@@ -124,6 +125,18 @@ impl DecodeArgs {
                 ),
             ),
             drawn => drawn.unwrap_or(self.num_captions()),
+        }
+    }
+
+    /// Settings of the searches that these flags do not choose.
+    pub fn searches(&self) -> Searches {
+        Searches {
+            beam_size: self.beam_size,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            seed: self.seed,
+            best_of: self.best_of,
         }
     }
 

@@ -1,0 +1,215 @@
+//! A model as the service asks it.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Result, bail};
+use image::RgbImage;
+
+use super::captions::{Captions, Settings};
+use super::settings::{Choices, Decode, Limits, at_most};
+use crate::captioner::{Caption, Captioning};
+use crate::clip::Preprocessing;
+use crate::decode::{DecodeConfig, Strategy};
+use crate::tokenizer::Tokenizer;
+
+/// How a request's search is done where the request names another than the service's own.
+#[derive(Clone, Debug)]
+pub struct Searches {
+    /// Beams of a beam search.
+    pub beam_size: usize,
+    /// Divides the logits before sampling.
+    pub temperature: f32,
+    /// Sample from so many of the likeliest tokens only.
+    pub top_k: Option<usize>,
+    /// Sample from the likeliest tokens that together have this probability.
+    pub top_p: Option<f32>,
+    /// Seed of sampling.
+    pub seed: u64,
+    /// Captions sampled an image, of which the best are given.
+    pub best_of: Option<usize>,
+}
+
+impl Default for Searches {
+    fn default() -> Self {
+        Self {
+            beam_size: 5,
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            seed: 0,
+            best_of: None,
+        }
+    }
+}
+
+/// A captioner, its settings, and how far requests may change them.
+#[derive(Debug)]
+pub struct Model {
+    preprocessing: Preprocessing,
+    tokenizer: Tokenizer,
+    /// Tokens that fit the language model after the prefix.
+    room: usize,
+    decode: DecodeConfig,
+    num_captions: usize,
+    searches: Searches,
+    limits: Limits,
+    captioning: Mutex<Captioning>,
+}
+
+impl Model {
+    /// A model whose captions are as `captioning` says, where a request does not choose.
+    pub fn new(captioning: Captioning, searches: Searches, limits: Limits) -> Self {
+        let captioner = &captioning.captioner;
+        Self {
+            preprocessing: captioner.encoder.preprocessing().clone(),
+            tokenizer: captioner.reader.tokenizer.clone(),
+            room: captioner.reader.longest_caption(),
+            decode: captioning.config.clone(),
+            num_captions: captioning.num_captions,
+            searches,
+            limits,
+            captioning: Mutex::new(captioning),
+        }
+    }
+
+    /// The search, and how many captions of it are given.
+    fn strategy(&self, choices: &Choices) -> Result<(Strategy, usize)> {
+        let own = match self.decode.strategy {
+            Strategy::Greedy => Decode::Greedy,
+            Strategy::Beam { .. } => Decode::Beam,
+            Strategy::Sample { .. } => Decode::Sample,
+        };
+        let decode = choices.decode.unwrap_or(own);
+        needs(choices, decode)?;
+        let asked = choices.num_captions;
+        match decode {
+            Decode::Greedy => match asked {
+                Some(count) if count > 1 => bail!(
+                    "num_captions is {count}: it needs decode beam or sample, greedy finds one caption"
+                ),
+                _ => Ok((Strategy::Greedy, 1)),
+            },
+            Decode::Beam => {
+                let beam_size = choices.beam_size.unwrap_or(match self.decode.strategy {
+                    Strategy::Beam { beam_size } => beam_size,
+                    _ => self.searches.beam_size,
+                });
+                let count = asked.unwrap_or(self.num_captions.min(beam_size));
+                if count > beam_size {
+                    bail!(
+                        "num_captions is {count}: it needs a beam_size of at least as many (it is {beam_size})"
+                    );
+                }
+                Ok((Strategy::Beam { beam_size }, count))
+            }
+            Decode::Sample => {
+                let count = asked.unwrap_or(self.num_captions);
+                Ok((self.sampling(choices, count), count))
+            }
+        }
+    }
+
+    fn sampling(&self, choices: &Choices, count: usize) -> Strategy {
+        let searches = &self.searches;
+        Strategy::Sample {
+            temperature: choices.temperature.unwrap_or(searches.temperature),
+            top_k: choices.top_k.or(searches.top_k),
+            top_p: choices.top_p.or(searches.top_p),
+            seed: choices.seed.unwrap_or(searches.seed),
+            num_captions: searches.best_of.map_or(count, |drawn| drawn.max(count)),
+        }
+    }
+
+    /// The prompt as tokens, and the longest caption after it.
+    fn lengths(&self, choices: &Choices) -> Result<(Vec<u32>, usize)> {
+        let prompt = match &choices.prompt {
+            None => self.decode.prompt.clone(),
+            Some(text) => {
+                // No token is longer than this, so that a long text is refused before it is cut
+                // into tokens.
+                const LONGEST_TOKEN: usize = 128;
+                at_most(
+                    "the length of prompt in bytes",
+                    text.len(),
+                    self.limits.prompt * LONGEST_TOKEN,
+                )?;
+                let prompt = self.tokenizer.encode(text)?;
+                at_most(
+                    "the length of prompt in tokens",
+                    prompt.len(),
+                    self.limits.prompt,
+                )?;
+                prompt
+            }
+        };
+        let room = self.room.saturating_sub(prompt.len());
+        if room == 0 {
+            bail!(
+                "the prompt is {} tokens, which leaves no room for a caption: shorten it",
+                prompt.len()
+            );
+        }
+        match choices.max_length {
+            None => Ok((prompt, self.decode.max_length.min(room))),
+            Some(length) => {
+                at_most("max_length", length, self.limits.max_length.min(room))?;
+                Ok((prompt, length))
+            }
+        }
+    }
+}
+
+impl Captions for Model {
+    fn crop(&self, image: &RgbImage) -> RgbImage {
+        self.preprocessing.crop(image)
+    }
+
+    fn settings(&self, choices: &Choices) -> Result<Settings> {
+        if let Some(count) = choices.num_captions {
+            at_most("num_captions", count, self.limits.num_captions)?;
+        }
+        if let Some(size) = choices.beam_size {
+            let limit = self.limits.beam_size.min(self.tokenizer.vocab_size());
+            at_most("beam_size", size, limit)?;
+        }
+        let (strategy, num_captions) = self.strategy(choices)?;
+        let (prompt, max_length) = self.lengths(choices)?;
+        let decode = DecodeConfig {
+            strategy,
+            prompt,
+            max_length,
+            ..self.decode.clone()
+        };
+        decode.validate()?;
+        Ok(Settings {
+            decode,
+            num_captions,
+        })
+    }
+
+    fn caption(&self, crops: &[RgbImage], settings: &Settings) -> Result<Vec<Vec<Caption>>> {
+        // A panic while it was held has changed nothing in it.
+        let captioning = self.captioning.lock();
+        let mut captioning = captioning.unwrap_or_else(PoisonError::into_inner);
+        captioning.config = settings.decode.clone();
+        captioning.num_captions = settings.num_captions;
+        captioning.caption(crops)
+    }
+}
+
+/// Refuses settings of another search than the one that is done.
+fn needs(choices: &Choices, decode: Decode) -> Result<()> {
+    let of_sampling = [
+        ("temperature", choices.temperature.is_some()),
+        ("top_k", choices.top_k.is_some()),
+        ("top_p", choices.top_p.is_some()),
+        ("seed", choices.seed.is_some()),
+    ];
+    if decode != Decode::Beam && choices.beam_size.is_some() {
+        bail!("beam_size needs decode beam");
+    }
+    match of_sampling.iter().find(|(_, given)| *given) {
+        Some((name, _)) if decode != Decode::Sample => bail!("{name} needs decode sample"),
+        _ => Ok(()),
+    }
+}

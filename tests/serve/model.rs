@@ -1,0 +1,172 @@
+//! With the sample model: captions are the library's, and settings stay within their limits.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use burn::tensor::Device;
+use clipcap::captioner::{Captioner, Captioning};
+use clipcap::data::scenes;
+use clipcap::decode::{DecodeConfig, Strategy};
+use clipcap::serve::{Limits, Model, Searches};
+use image::RgbImage;
+use serde_json::Value;
+
+use super::help::*;
+
+fn captioning(strategy: Strategy, num_captions: usize) -> Captioning {
+    let captioner = Captioner::load(Path::new("model/sample"), &Device::flex()).unwrap();
+    Captioning {
+        config: captioner.reader.decode_config(strategy),
+        num_captions,
+        rerank_by_clip: false,
+        captioner,
+    }
+}
+
+fn model(strategy: Strategy, num_captions: usize) -> Model {
+    let captioning = captioning(strategy, num_captions);
+    Model::new(captioning, Searches::default(), Limits::default())
+}
+
+/// A greedy one for the tests that need no other.
+fn address() -> std::net::SocketAddr {
+    static RUNNING: OnceLock<Running> = OnceLock::new();
+    let running = RUNNING.get_or_init(|| start(model(Strategy::Greedy, 1), config()));
+    running.address
+}
+
+fn scene(index: u64) -> RgbImage {
+    scenes::draw(&scenes::scene(77, index))
+}
+
+/// What the library finds with other settings than the greedy ones.
+fn expected(change: impl FnOnce(&Captioning, &mut DecodeConfig)) -> Value {
+    let mut captioning = captioning(Strategy::Greedy, 3);
+    let mut config = captioning.config.clone();
+    change(&captioning, &mut config);
+    captioning.config = config;
+    let crop = captioning.captioner.encoder.crop(&scene(1));
+    serde_json::to_value(&captioning.caption(&[crop]).unwrap()[0]).unwrap()
+}
+
+/// Equal but for the last digits of numbers.
+fn assert_same(found: &Value, expected: &Value) {
+    let (found, expected) = (found.as_array().unwrap(), expected.as_array().unwrap());
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found["caption"], expected["caption"]);
+        assert_eq!(found["tokens"], expected["tokens"]);
+        for key in ["log_prob", "score"] {
+            let [found, expected] = [found, expected].map(|value| value[key].as_f64().unwrap());
+            assert!((found - expected).abs() < 1e-6, "{key}: {found}");
+        }
+    }
+}
+
+#[test]
+fn captions_are_those_of_the_library_best_first() {
+    let strategy = Strategy::Beam { beam_size: 3 };
+    let running = start(model(strategy.clone(), 2), config());
+    let mut captions = expected(|_, config| config.strategy = strategy);
+    captions.as_array_mut().unwrap().truncate(2);
+    let answer = post(running.address, &encoded(&scene(1)));
+    assert_eq!(answer.status, 200);
+    assert_same(&answer.json()["captions"], &captions);
+    let greedy = ask(
+        running.address,
+        "POST",
+        "/caption?decode=greedy",
+        &[],
+        &encoded(&scene(1)),
+    );
+    assert_same(&greedy.json()["captions"], &expected(|_, _| {}));
+}
+
+#[test]
+fn many_at_once_get_a_caption_of_their_own_image_each() {
+    let one = captioning(Strategy::Greedy, 1);
+    let address = address();
+    std::thread::scope(|threads| {
+        for index in 0..24 {
+            let crop = one.captioner.encoder.crop(&scene(index));
+            let expected = one.caption(&[crop]).unwrap()[0][0].caption.clone();
+            threads.spawn(move || {
+                assert_eq!(post(address, &encoded(&scene(index))).caption(), expected);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_request_chooses_its_search_length_and_prompt() {
+    let ask = |query: &str| {
+        let target = format!("/caption?{query}");
+        let answer = ask(address(), "POST", &target, &[], &encoded(&scene(1)));
+        assert_eq!(answer.status, 200, "{query}: {answer:?}");
+        answer.json()["captions"].clone()
+    };
+    let beams = ask("decode=beam&beam_size=4&num_captions=3");
+    assert_same(
+        &beams,
+        &expected(|_, config| config.strategy = Strategy::Beam { beam_size: 4 }),
+    );
+    let samples = ask("decode=sample&num_captions=3&temperature=0.7&top_k=20&top_p=0.9&seed=5");
+    let sampling = Strategy::Sample {
+        temperature: 0.7,
+        top_k: Some(20),
+        top_p: Some(0.9),
+        seed: 5,
+        num_captions: 3,
+    };
+    assert_same(&samples, &expected(|_, config| config.strategy = sampling));
+    let short = ask("max_length=2");
+    assert_same(&short, &expected(|_, config| config.max_length = 2));
+    let prompted = ask("prompt=A%20small");
+    let with_prompt = expected(|captioning, config| {
+        let tokenizer = &captioning.captioner.reader.tokenizer;
+        config.prompt = tokenizer.encode("A small").unwrap();
+        let room = captioning.captioner.reader.longest_caption();
+        config.max_length = config.max_length.min(room - config.prompt.len());
+    });
+    assert_same(&prompted, &with_prompt);
+    assert!(
+        prompted[0]["caption"]
+            .as_str()
+            .unwrap()
+            .starts_with("A small"),
+        "{prompted}"
+    );
+}
+
+#[test]
+fn settings_beyond_the_limits_or_against_each_other_are_refused_by_name() {
+    let long = "word%20".repeat(40);
+    let longer = "x".repeat(10_000);
+    for (query, parts) in [
+        (
+            "decode=beam&num_captions=11",
+            &["num_captions", "11", "at most 10"][..],
+        ),
+        (
+            "decode=beam&beam_size=11",
+            &["beam_size", "11", "at most 10"],
+        ),
+        ("max_length=68", &["max_length", "68", "at most"]),
+        (
+            &format!("prompt={long}"),
+            &["prompt", "tokens", "at most 32"],
+        ),
+        (&format!("prompt={longer}"), &["prompt", "bytes", "at most"]),
+        ("num_captions=2", &["num_captions", "decode beam or sample"]),
+        ("decode=beam&num_captions=6", &["num_captions", "beam_size"]),
+        ("temperature=0.5", &["temperature", "decode sample"]),
+        ("decode=beam&top_k=3", &["top_k", "decode sample"]),
+        ("decode=sample&beam_size=3", &["beam_size", "decode beam"]),
+        ("captions=2", &["`captions`", "num_captions"]),
+    ] {
+        let target = format!("/caption?{query}");
+        let answer = ask(address(), "POST", &target, &[], &encoded(&scene(1)));
+        answer.fails(400, parts);
+    }
+    assert_eq!(post(address(), &encoded(&scene(1))).status, 200);
+}
