@@ -28,7 +28,7 @@ def caption(batch, beams):
     return {"work": "caption", "batch": batch, "beams": beams, "tokens": TOKENS, "way": "cached"}
 
 
-ROWS = [
+CAPTIONING = [
     ("CLIP, 1 image", {"work": "clip", "batch": 1}),
     ("greedy, 1 image", caption(1, 0)),
     ("CLIP, 32 images", {"work": "clip", "batch": 32}),
@@ -37,6 +37,8 @@ ROWS = [
     ("beam 5, 16 images", caption(16, 5)),
     ("CLIP, 256 images", {"work": "clip", "batch": 256}),
     ("greedy, 64 images", caption(64, 0)),
+]
+TRAINING = [
     ("training step, mapper", {"work": "train", "batch": 40, "tokens": TOKENS, "joint": False}),
     ("training step, mapper and GPT-2", {"work": "train", "batch": 40, "tokens": TOKENS, "joint": True}),
     ("training step, ResNet-18, 512 images", {"work": "resnet18", "batch": 512, "side": 32, "width": 64, "stem": "cifar"}),
@@ -86,7 +88,7 @@ class Bench:
     def starts(self, device, names):
         """Kernels are compiled and chosen by the first start on a machine, and read from the user's cache folder by the next."""
         for which in ("first", "second"):
-            seconds, rows, wrong = self.infer(device, "f16", 150, names[:1])
+            seconds, _, wrong = self.infer(device, "f16", 120, names[:1])
             self.keep(f"{which} start, 1 image, sample model, {device} f16", {"seconds": round(seconds, 2), "wrong": wrong})
 
     def captions(self, device, precision, names, *more):
@@ -98,7 +100,7 @@ class Bench:
         result = {"of": len(expected), "answered": len(rows), "equal": len(same)}
         self.keep(key, result | {"log_prob_difference": max(apart, default=None), "seconds": round(seconds, 2), "wrong": wrong})
 
-    def side(self, name, command, limit):
+    def side(self, name, command, limit, rows):
         """Medians of a side's rows; the first time of each, with what is compiled for it, is kept apart."""
         process = subprocess.Popen(
             [str(part) for part in command], cwd=ROOT, text=True,
@@ -106,7 +108,7 @@ class Bench:
         )
         stop = threading.Timer(max(1, min(limit, self.left())), process.kill)
         stop.start()
-        for row, work in ROWS:
+        for row, work in rows:
             times = []
             for _ in range(9):
                 try:
@@ -161,16 +163,18 @@ def main():
     worker.unlink(missing_ok=True)
     worker.symlink_to(args.binary.resolve())
     peer = [sys.executable, ROOT / "benches/speed.py", "--peer", args.folder, "--work", args.peer_device]
-    bench.side(f"{devices[0]} f16", [worker, model, args.folder / "pictures", devices[0], "f16"], 150)
-    bench.side("PyTorch f16", [*peer, "f16"], 60)
+    ours = [worker, model, args.folder / "pictures", devices[0]]
+    bench.side(f"{devices[0]} f16", [*ours, "f16"], 140, CAPTIONING)
+    bench.side("PyTorch f16", [*peer, "f16"], 60, CAPTIONING + TRAINING)
     bench.captions(devices[0], "f16", names)
+    bench.side(f"{devices[0]} f16", [*ours, "f16"], 100, TRAINING)
     bench.captions(devices[0], "f32", names)
     bench.captions(devices[0], "f32", names, "--decode", "beam")
     for device in devices[1:]:
         bench.captions(device, "f16", names)
     # burn multiplies float32 on tensor cores, in TF32.
-    bench.side("PyTorch tf32", [*peer, "tf32"], 60)
-    bench.side(f"{devices[0]} f32", [worker, model, args.folder / "pictures", devices[0], "f32"], 150)
+    bench.side("PyTorch tf32", [*peer, "tf32"], 60, CAPTIONING + TRAINING)
+    bench.side(f"{devices[0]} f32", [*ours, "f32"], 150, CAPTIONING)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,14 @@ impl Bench {
             .iter()
             .map(|path| Ok(captioner.encoder.crop(&picture::open(path)?)))
             .collect::<Result<Vec<_>>>()?;
-        let embeddings = captioner.encoder.embed(&crops)?;
+        // What is in an embedding does not matter here, and kernels for so many images would be compiled for it.
+        let width = captioner.encoder.dim()?;
+        let embedding = |row: usize| {
+            (0..width)
+                .map(|i| ((row * width + i) as f32).sin())
+                .collect()
+        };
+        let embeddings = (0..crops.len()).map(embedding).collect();
         let crops = crops.iter().cycle().take(IMAGES).cloned().collect();
         Ok(Self {
             folder: ModelFolder::open(model)?,
