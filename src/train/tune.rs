@@ -103,30 +103,25 @@ impl TuneConfig {
 pub fn tune(config: &TuneConfig, context: &TrainContext) -> Result<Tuned> {
     let settings = config.settings()?;
     run::begin(&context.folder.join("tune.json"), config)?;
-    let total = settings.len() * config.folds;
-    let (mut scores, mut elsewhere, mut done) = (Vec::new(), 0, 0);
-    for (number, setting) in settings.into_iter().enumerate() {
-        let mut losses = Vec::new();
-        for fold in 0..config.folds {
-            let folder = trial_folder(context.folder, number, fold);
-            done += 1;
-            match trial(config, context, &setting, fold, &folder)? {
-                Some(result) => {
-                    losses.push(result.loss);
-                    (context.report)(&format!(
-                        "{done}/{total}  {setting}  fold {}: validation loss {:.4} at epoch {}",
-                        fold + 1,
-                        result.loss,
-                        result.epoch
-                    ));
-                }
-                None => elsewhere += 1,
-            }
-        }
-        if losses.len() == config.folds {
-            scores.push(score(setting, losses));
-        }
+    let mut losses = vec![vec![None; config.folds]; settings.len()];
+    let missing = |losses: &[Vec<Option<f64>>]| {
+        losses
+            .iter()
+            .flatten()
+            .filter(|loss| loss.is_none())
+            .count()
+    };
+    // Again for what others had begun: of several processes the last to finish finds everything done.
+    let mut left = usize::MAX;
+    while (1..left).contains(&missing(&losses)) {
+        left = missing(&losses);
+        pass(config, context, &settings, &mut losses)?;
     }
+    let elsewhere = missing(&losses);
+    let whole = |losses: Vec<Option<f64>>| losses.into_iter().collect::<Option<Vec<f64>>>();
+    let mut scores: Vec<Score> = (settings.into_iter().zip(losses))
+        .filter_map(|(setting, losses)| Some(score(setting, whole(losses)?)))
+        .collect();
     scores.sort_by(|a, b| a.mean.total_cmp(&b.mean));
     let chosen = (elsewhere == 0)
         .then(|| finish(config, context.folder, &scores))
@@ -136,6 +131,36 @@ pub fn tune(config: &TuneConfig, context: &TrainContext) -> Result<Tuned> {
         chosen,
         elsewhere,
     })
+}
+
+/// Runs, or reads, every training that has no loss yet and that no other process holds.
+fn pass(
+    config: &TuneConfig,
+    context: &TrainContext,
+    settings: &[Setting],
+    losses: &mut [Vec<Option<f64>>],
+) -> Result<()> {
+    let total = settings.len() * config.folds;
+    for (number, setting) in settings.iter().enumerate() {
+        for fold in 0..config.folds {
+            if losses[number][fold].is_some() {
+                continue;
+            }
+            let folder = trial_folder(context.folder, number, fold);
+            let Some(result) = trial(config, context, setting, fold, &folder)? else {
+                continue;
+            };
+            losses[number][fold] = Some(result.loss);
+            (context.report)(&format!(
+                "{}/{total}  {setting}  fold {}: validation loss {:.4} at epoch {}",
+                number * config.folds + fold + 1,
+                fold + 1,
+                result.loss,
+                result.epoch
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn trial_folder(run: &Path, setting: usize, fold: usize) -> PathBuf {
