@@ -114,7 +114,7 @@ impl Collector {
         match (image.part, part) {
             (Some(before), Some(now)) if before != now => bail!(
                 "{place}: image {} is in two parts: each image must be in one",
-                image.file_name
+                shorten(&image.file_name)
             ),
             (before, now) => image.part = before.or(now),
         }
