@@ -123,7 +123,7 @@ fn many_at_once_get_a_caption_of_their_own_picture_each() {
 fn what_is_no_picture_or_too_large_is_refused_and_the_next_one_captioned() {
     let (status, message) = error(b"not a picture");
     assert!(
-        status == 400 && message.contains("is not a picture"),
+        status == 400 && message.contains("is not an image"),
         "{message}"
     );
     let (status, message) = error(&png(&scene(1))[..200]);
