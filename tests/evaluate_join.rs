@@ -37,7 +37,8 @@ fn place() -> Place {
 
 /// Lines as `infer` writes them, of these images.
 fn lines(images: impl Iterator<Item = usize>) -> String {
-    let line = |i| json!({"image": format!("photos/{}", name(i)), "rank": 0, "caption": caption(i)});
+    let line =
+        |i| json!({"image": format!("photos/{}", name(i)), "rank": 0, "caption": caption(i)});
     images.map(|i| line(i).to_string() + "\n").collect()
 }
 
@@ -59,7 +60,10 @@ fn scored(output: &std::process::Output) -> (u64, f64) {
 fn all_scored(output: &std::process::Output, images: u64) {
     let (found, bleu) = scored(output);
     assert_eq!(found, images);
-    assert!((bleu - 1.0).abs() < 1e-6, "a caption met another's reference: {bleu}");
+    assert!(
+        (bleu - 1.0).abs() < 1e-6,
+        "a caption met another's reference: {bleu}"
+    );
 }
 
 #[test]
@@ -67,8 +71,13 @@ fn captions_with_paths_meet_references_with_file_names() {
     let place = place();
     let whole = lines(0..IMAGES);
     all_scored(&evaluate(&place, "a.jsonl", &whole, &[]), 20);
-    all_scored(&evaluate(&place, "a.txt", &format!("\u{feff}{whole}"), &[]), 20);
-    let windows = whole.replace("photos/", r"C:\\photos\\").replace('\n', "\r\n");
+    all_scored(
+        &evaluate(&place, "a.txt", &format!("\u{feff}{whole}"), &[]),
+        20,
+    );
+    let windows = whole
+        .replace("photos/", r"C:\\photos\\")
+        .replace('\n', "\r\n");
     all_scored(&evaluate(&place, "b.jsonl", &windows, &[]), 20);
     let rows = (0..IMAGES).map(|i| format!("photos/{},0,\"{}\",\r\n", name(i), caption(i)));
     let table = format!("image,rank,caption,error\r\n{}", rows.collect::<String>());
@@ -92,13 +101,26 @@ fn what_infer_writes_is_scored() {
             "coco" => &["--ids", "data/captions.json"],
             _ => &[],
         };
-        let output = ["--format", format, "--output", "results", "data/images", "--overwrite"];
+        let output = [
+            "--format",
+            format,
+            "--output",
+            "results",
+            "data/images",
+            "--overwrite",
+        ];
         let output = place.run(&[&infer[..], &output, ids].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let ending = if format == "coco" { "json" } else { format };
         let file = format!("results.{ending}");
         fs::rename(place.path("results"), place.path(&file)).unwrap();
-        let args = ["evaluate", "--candidates", &file, "--references", "data/captions.json"];
+        let args = [
+            "evaluate",
+            "--candidates",
+            &file,
+            "--references",
+            "data/captions.json",
+        ];
         let output = place.run(&[&args[..], &["--format", "json"]].concat());
         assert_eq!(scored(&output).0, 12, "{format}");
     }
@@ -116,10 +138,22 @@ fn coco_results_need_an_id_for_every_image() {
     place.write_data();
     fs::create_dir(place.path("photos")).unwrap();
     let source = place.path("data/images/000001.png");
-    for name in ["COCO_val2014_000000391895.png", "000000000042.png", "dog.png"] {
+    for name in [
+        "COCO_val2014_000000391895.png",
+        "000000000042.png",
+        "dog.png",
+    ] {
         fs::copy(&source, place.path("photos").join(name)).unwrap();
     }
-    let infer = ["infer", "--model", "model/tiny", "--device", "cpu", "--format", "coco"];
+    let infer = [
+        "infer",
+        "--model",
+        "model/tiny",
+        "--device",
+        "cpu",
+        "--format",
+        "coco",
+    ];
     let output = place.run(&[&infer[..], &["photos"]].concat());
     assert_eq!(output.status.code(), Some(1));
     let found = json_lines(&output).remove(0);
@@ -129,15 +163,30 @@ fn coco_results_need_an_id_for_every_image() {
     ids.sort_unstable();
     assert_eq!(ids, [42, 391_895]);
     let text = stderr(&output);
-    assert!(text.contains("photos/dog.png: its name has no COCO id") && text.contains("--ids"), "{text}");
-    assert!(text.contains("1 of 3 images could not be captioned"), "{text}");
+    assert!(
+        text.contains("photos/dog.png: its name has no COCO id") && text.contains("--ids"),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 of 3 images could not be captioned"),
+        "{text}"
+    );
 
     // A second run goes on with the file.
     let output = ["photos/000000000042.png", "--output", "results.json"];
     assert!(place.run(&[&infer[..], &output].concat()).status.success());
-    let output = ["photos/COCO_val2014_000000391895.png", "photos/000000000042.png", "--output", "results.json"];
+    let output = [
+        "photos/COCO_val2014_000000391895.png",
+        "photos/000000000042.png",
+        "--output",
+        "results.json",
+    ];
     let output = place.run(&[&infer[..], &output].concat());
-    assert!(stderr(&output).contains("1 images had their captions"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("1 images had their captions"),
+        "{}",
+        stderr(&output)
+    );
     let results = fs::read_to_string(place.path("results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();
     assert_eq!(results.as_array().unwrap().len(), 2);
@@ -161,11 +210,20 @@ fn missing_and_failed_images_are_said_and_too_many_refused() {
     }
     let few = lines(0..17);
     let output = evaluate(&place, "few.jsonl", &few, &[]);
-    fails_with(&output, &["few.jsonl", "3 of the 20 images", "--allow-missing"]);
-    all_scored(&evaluate(&place, "few.jsonl", &few, &["--allow-missing"]), 17);
+    fails_with(
+        &output,
+        &["few.jsonl", "3 of the 20 images", "--allow-missing"],
+    );
+    all_scored(
+        &evaluate(&place, "few.jsonl", &few, &["--allow-missing"]),
+        17,
+    );
     let none: String = (0..IMAGES).map(failed).collect();
     let output = evaluate(&place, "none.jsonl", &none, &["--allow-missing"]);
-    fails_with(&output, &["none.jsonl holds no caption", "20 images failed"]);
+    fails_with(
+        &output,
+        &["none.jsonl holds no caption", "20 images failed"],
+    );
 }
 
 #[test]
@@ -185,11 +243,32 @@ fn entries_that_cannot_be_used_are_named_and_too_many_refused() {
     }
     let three = spoil(two, 9, "[1]") + "{\"image\": ";
     let output = evaluate(&place, "three.jsonl", &three, &[]);
-    fails_with(&output, &["three.jsonl: ", "of 22 entries", "more than 10%", "line 22: is not JSON"]);
-    fs::write(place.path("references.json"), references().to_string().replace(&format!("\"{}\"", caption(3)), "null")).unwrap();
-    let output = evaluate(&place, "all.jsonl", &lines((0..IMAGES).filter(|&i| i != 3)), &[]);
+    fails_with(
+        &output,
+        &[
+            "three.jsonl: ",
+            "of 22 entries",
+            "more than 10%",
+            "line 22: is not JSON",
+        ],
+    );
+    fs::write(
+        place.path("references.json"),
+        references()
+            .to_string()
+            .replace(&format!("\"{}\"", caption(3)), "null"),
+    )
+    .unwrap();
+    let output = evaluate(
+        &place,
+        "all.jsonl",
+        &lines((0..IMAGES).filter(|&i| i != 3)),
+        &[],
+    );
     all_scored(&output, 19);
-    assert!(stderr(&output).contains("references.json: annotation 4 (image 103): has no `caption`"));
+    assert!(
+        stderr(&output).contains("references.json: annotation 4 (image 103): has no `caption`")
+    );
 }
 
 #[test]
@@ -197,12 +276,25 @@ fn a_name_that_may_be_two_files_is_refused_unless_its_folder_tells() {
     let place = place();
     let mut both = references();
     let file = |id: usize, name: &str| json!({"id": id, "file_name": name});
-    both["images"].as_array_mut().unwrap().push(file(7, "train/img_000.png"));
-    both["annotations"].as_array_mut().unwrap().push(json!({"id": 70, "image_id": 7, "caption": "a dog"}));
+    both["images"]
+        .as_array_mut()
+        .unwrap()
+        .push(file(7, "train/img_000.png"));
+    both["annotations"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"id": 70, "image_id": 7, "caption": "a dog"}));
     fs::write(place.path("references.json"), both.to_string()).unwrap();
     let whole = lines(0..IMAGES);
     let output = evaluate(&place, "a.jsonl", &whole, &[]);
-    fails_with(&output, &["line 1", "val/img_000.png or train/img_000.png", "id instead"]);
+    fails_with(
+        &output,
+        &[
+            "line 1",
+            "val/img_000.png or train/img_000.png",
+            "id instead",
+        ],
+    );
     let told = whole.replace("photos/", "photos/val/");
     all_scored(&evaluate(&place, "b.jsonl", &told, &[]), 20);
     let two = told + "{\"image\": \"more/val/img_001.png\", \"caption\": \"a dog\"}\n";
@@ -215,7 +307,10 @@ fn the_same_annotation_twice_is_one_and_the_same_words_of_two_people_are_two() {
     let place = place();
     let score = |annotations: Value| {
         let mut file = references();
-        file["annotations"].as_array_mut().unwrap().extend(annotations.as_array().unwrap().clone());
+        file["annotations"]
+            .as_array_mut()
+            .unwrap()
+            .extend(annotations.as_array().unwrap().clone());
         fs::write(place.path("references.json"), file.to_string()).unwrap();
         let wrong = lines(0..IMAGES).replace("number 0 on", "number 1 on");
         let output = evaluate(&place, "a.jsonl", &wrong, &[]);
