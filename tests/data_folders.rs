@@ -34,11 +34,9 @@ fn load(folder: &Path) -> CaptionData {
 
 /// Names and captions.
 fn found(data: &CaptionData) -> Vec<(&str, Vec<&str>)> {
-    let captions = |image: &'_ source::CaptionedImage| -> Vec<String> { image.captions.clone() };
     data.images
         .iter()
         .map(|image| {
-            assert_eq!(captions(image), image.captions);
             let captions = image.captions.iter().map(String::as_str);
             (image.file_name.as_str(), captions.collect())
         })
@@ -202,8 +200,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 /// One sample a shard but for what else is in the first.
 fn shards(folder: &Path, names: &[&str]) -> Vec<PathBuf> {
     let write_shard = |(i, name): (usize, &&str)| {
-        let json = serde_json::json!({"caption": "One.", "captions": ["Two.", null], "x": 1});
-        let json = json.to_string().replace('1', "NaN");
+        let json = r#"{"caption": "One.", "captions": ["Two."], "x": NaN}"#;
         let mut members = vec![
             ("./0001.txt", b"\xef\xbb\xbfOne.\r\n".to_vec()),
             ("./0001.png", image(i as u32 + 1)),
@@ -212,10 +209,7 @@ fn shards(folder: &Path, names: &[&str]) -> Vec<PathBuf> {
             ("__MACOSX/0001.png", image(99)),
         ];
         if i == 0 {
-            members.push((
-                "./0001.json",
-                json.replace(", null", "").replace(",null", "").into_bytes(),
-            ));
+            members.push(("./0001.json", json.into()));
         }
         let bytes = tar(&members);
         let path = folder.join(name);

@@ -209,8 +209,12 @@ impl Collector {
             if !self.lost.contains(&(place - 1)) {
                 self.entries += usize::from(!by_image);
                 let name = &image.file_name;
+                let kind = match format {
+                    Format::WebDataset => "sample",
+                    _ => "image",
+                };
                 self.left_out
-                    .note(|| format!("{file}: image {name} has no {lacks}"));
+                    .note(|| format!("{file}: {kind} {name} has no {lacks}"));
             }
             false
         });
