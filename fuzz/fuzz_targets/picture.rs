@@ -7,10 +7,6 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../src/guard.rs"]
-mod guard;
-#[path = "../../src/path_text.rs"]
-mod path_text;
 #[path = "../../src/picture.rs"]
 mod picture;
 

@@ -1,13 +1,16 @@
 // The parts of the program that read data sets and results, without burn: included by each target that needs them.
 
-#[path = "../../src/guard.rs"]
-mod guard;
-#[path = "../../src/inputs.rs"]
-mod inputs;
-#[path = "../../src/path_text.rs"]
-mod path_text;
-#[path = "../../src/picture.rs"]
-mod picture;
+// Within a module, so that the folders beside these files are found.
+#[path = "../../../src"]
+mod program {
+    pub mod guard;
+    pub mod inputs;
+    pub mod path_text;
+    pub mod picture;
+}
+
+#[allow(unused_imports)]
+use program::{guard, inputs, path_text, picture};
 
 mod files {
     pub fn write_json<T>(_: &std::path::Path, _: &T) -> anyhow::Result<()> {
@@ -23,7 +26,7 @@ mod metrics {
     }
 }
 
-#[path = "../../src/data"]
+#[path = "../../../src/data"]
 mod data {
     pub mod coco;
     pub mod left_out;
