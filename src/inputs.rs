@@ -375,7 +375,7 @@ mod tests {
         let error = tree.results(&["only"], false, "").remove(0).unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("has no pictures") && text.contains("--recursive"),
+            text.contains("has no images") && text.contains("--recursive"),
             "{text}"
         );
         assert_eq!(error.path(), tree.0.path().join("only"));

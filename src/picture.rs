@@ -185,7 +185,7 @@ fn decode_unguarded(bytes: &[u8], path: &Path) -> Result<RgbImage, PictureError>
         return Err(PictureError::Empty(name()));
     }
     let format = known_format(bytes, path)?;
-    if format == ImageFormat::Jpeg && !allows_truncated() && !jpeg::is_whole(bytes) {
+    if !allows_truncated() && !is_whole(bytes, format) {
         return Err(PictureError::Truncated(name()));
     }
     let (bytes, format) = match format {
@@ -195,7 +195,7 @@ fn decode_unguarded(bytes: &[u8], path: &Path) -> Result<RgbImage, PictureError>
     };
     let failed = |error: ImageError| match error {
         ImageError::Unsupported(_) => PictureError::Unsupported(name(), form(format)),
-        error if is_cut_short(&error) => PictureError::Truncated(name()),
+        error if is_cut_short(&error) && !allows_truncated() => PictureError::Truncated(name()),
         error => PictureError::Damaged(name(), one_line_text(&error.to_string())),
     };
     let found = match with_image(&bytes, format, path) {
@@ -216,6 +216,18 @@ fn decode_unguarded(bytes: &[u8], path: &Path) -> Result<RgbImage, PictureError>
     })?;
     image.apply_orientation(orientation);
     Ok(to_rgb(image))
+}
+
+/// Whether a file ends where it says, for the formats whose decoder fills in what is missing.
+fn is_whole(bytes: &[u8], format: ImageFormat) -> bool {
+    match format {
+        ImageFormat::Jpeg => jpeg::is_whole(bytes),
+        ImageFormat::WebP => {
+            let size = bytes.get(4..8).and_then(|size| size.try_into().ok());
+            size.is_some_and(|size| bytes.len() as u64 >= 8 + u64::from(u32::from_le_bytes(size)))
+        }
+        _ => true,
+    }
 }
 
 /// What was wrong, as the decoder or as this module says it.
@@ -290,6 +302,8 @@ fn is_cut_short(error: &ImageError) -> bool {
                 "unexpected end",
                 "unexpected eof",
                 "failed to fill whole buffer",
+                "not enough bytes",
+                "image truncated",
             ]
             .iter()
             .any(|what| text.contains(what))

@@ -89,7 +89,7 @@ fn a_bad_picture_is_reported_and_the_others_are_captioned() {
         lines[0]["error"]
             .as_str()
             .unwrap()
-            .contains("notes.jpg: is not a picture")
+            .contains("notes.jpg: is not an image")
     );
     assert!(lines[1]["caption"].is_string());
     assert!(

@@ -229,7 +229,7 @@ fn subfolders_patterns_and_lists_are_taken_apart() {
 fn an_output_file_is_continued_where_it_ended() {
     let place = Place::new();
     place.write_data();
-    fs::write(place.path("data/images/bad.png"), "no picture").unwrap();
+    fs::write(place.path("data/images/bad.png"), "no image").unwrap();
     for format in ["text", "jsonl", "csv"] {
         let args = [
             "--format", format, "--output", "captions", "--decode", "beam",
@@ -239,7 +239,7 @@ fn an_output_file_is_continued_where_it_ended() {
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
         assert_eq!(stdout(&output), "");
         assert!(
-            stderr(&output).contains("bad.png: is not a picture"),
+            stderr(&output).contains("bad.png: is not an image"),
             "{}",
             stderr(&output)
         );
@@ -288,7 +288,7 @@ fn sidecars_stand_beside_the_pictures_or_apart_and_are_not_written_twice() {
     fs::write(&beside, "my own words\n").unwrap();
     let output = infer(&place, &sidecar);
     assert!(
-        stderr(&output).contains("12 pictures had their captions"),
+        stderr(&output).contains("12 images had their captions"),
         "{}",
         stderr(&output)
     );

@@ -9,6 +9,7 @@ use std::path::Path;
 use clipcap::clip::Preprocessing;
 use clipcap::picture;
 use common::fixture;
+use common::images::huge_png;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -73,7 +74,7 @@ fn what_is_not_a_picture_is_refused_by_name_and_reason() {
     let png = std::fs::read(fixture("preprocess/wide.png")).unwrap();
     let jpeg = std::fs::read(fixture("preprocess/photo.jpg")).unwrap();
     assert!(refusal("empty.png", b"").contains("is empty"));
-    assert!(refusal("text.jpg", b"this is no picture at all").contains("is not a picture"));
+    assert!(refusal("text.jpg", b"this is no picture at all").contains("is not an image but text"));
     assert!(refusal("cut.png", &png[..png.len() / 2]).contains("is damaged"));
     assert!(refusal("head.jpg", &jpeg[..200]).contains("is damaged"));
     let container = |brands: &str| {
@@ -85,9 +86,7 @@ fn what_is_not_a_picture_is_refused_by_name_and_reason() {
         ("new.avif", container("avif"), "AVIF"),
         ("apple.heic", container("heic\0\0\0\0mif1heic"), "HEIC"),
         ("shared.avif", container("mif1\0\0\0\0mif1avif"), "AVIF"),
-        ("film.mp4", container("isom\0\0\0\0isom"), "a video"),
         ("new.jxl", b"\xff\x0a\0\0".to_vec(), "JPEG XL"),
-        ("paper.pdf", b"%PDF-1.7".to_vec(), "PDF"),
     ] {
         let text = refusal(name, &bytes);
         assert!(
@@ -95,8 +94,7 @@ fn what_is_not_a_picture_is_refused_by_name_and_reason() {
             "{text}"
         );
     }
-    let palette = std::fs::read(fixture("preprocess/palette.tiff")).unwrap();
-    assert!(refusal("palette.tiff", &palette).contains("form of TIFF (palette"));
+    assert!(picture::open(&fixture("preprocess/palette.tiff")).is_ok());
     let missing = picture::open(Path::new("no/such.png"))
         .unwrap_err()
         .to_string();
@@ -111,26 +109,5 @@ fn what_is_not_a_picture_is_refused_by_name_and_reason() {
 
 #[test]
 fn a_picture_that_claims_to_be_enormous_is_refused_before_it_is_read() {
-    // A valid PNG header for 60,000 x 60,000 pixels, and no pixels.
-    let mut png = std::fs::read(fixture("preprocess/wide.png")).unwrap();
-    png[16..20].copy_from_slice(&60_000_u32.to_be_bytes());
-    png[20..24].copy_from_slice(&60_000_u32.to_be_bytes());
-    let checksum = crc32(&png[12..29]);
-    png[29..33].copy_from_slice(&checksum.to_be_bytes());
-    assert!(refusal("bomb.png", &png).contains("60000 x 60000 pixels is too large"));
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for &byte in bytes {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 {
-                (crc >> 1) ^ 0xedb8_8320
-            } else {
-                crc >> 1
-            };
-        }
-    }
-    !crc
+    assert!(refusal("bomb.png", &huge_png()).contains("60000 x 60000 pixels is too large"));
 }

@@ -54,8 +54,8 @@ fn captions_without_an_image_and_images_without_a_caption_are_named_and_left_out
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stderr(&output);
     for part in [
-        "left out: a caption of image 777, which the file does not list",
-        "left out: image silent.png has no caption",
+        "left out: data/captions.json: annotation 61: is of image 777, which the file does not list",
+        "left out: data/captions.json: image silent.png has no caption",
         "12 images with 60 captions",
         "2 entries left out",
     ] {

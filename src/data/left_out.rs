@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 
+use super::text::cell::printable;
+
 /// Above this share of entries that cannot be used, nothing of a file is used.
 pub const MAX_SHARE: f64 = 0.1;
 
@@ -23,7 +25,7 @@ impl LeftOut {
     /// Counts an entry; `line` is what it is and why it cannot be used.
     pub fn note(&mut self, line: impl FnOnce() -> String) {
         if self.named.len() < NAMED {
-            self.named.push(line());
+            self.named.push(printable(&line()));
         }
         self.count += 1;
     }

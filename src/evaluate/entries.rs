@@ -26,8 +26,8 @@ pub(super) enum Key {
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Id(id) => id.fmt(f),
-            Self::File(name) => name.fmt(f),
+            Self::Id(ImageId::Number(id)) => id.fmt(f),
+            Self::Id(ImageId::Text(name)) | Self::File(name) => shorten(name).fmt(f),
         }
     }
 }
@@ -234,7 +234,7 @@ impl Items {
                 });
             }
             Err(reason) => {
-                let place = format!("{place} (image {})", shorten(&key.to_string()));
+                let place = format!("{place} (image {key})");
                 self.leave_out(file, &place, &reason);
             }
         }

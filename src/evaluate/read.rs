@@ -10,6 +10,7 @@ use super::references::FileNames;
 pub use super::references::References;
 use crate::data::coco::ImageId;
 use crate::data::left_out::{LeftOut, MAX_SHARE, exceeds};
+use crate::data::text::cell::shorten;
 use crate::metrics::Sample;
 
 /// An image with what is known of it.
@@ -164,7 +165,7 @@ pub fn join(
                     Some(earlier) if earlier.caption != *caption => bail!(
                         "{file}: {} and {place} are both of image {} ({} and {key}): give one for each image",
                         earlier.place,
-                        references.images[image].id,
+                        shorten(&references.images[image].id.to_string()),
                         earlier.key,
                     ),
                     _ => continue,

@@ -80,7 +80,7 @@ fn references_come_as_lines_and_tables_too() {
 fn what_is_wrong_with_a_file_is_said_with_the_entry() {
     let place = Place::new();
     let cases = [
-        ("", "results.json is empty"),
+        ("", "results.json: is empty"),
         ("[]", "results.json holds no caption"),
         ("[{\"image_id\": 7, \"caption\": \"a\"", "line 1"),
         ("{\"a\": 1}", "not a list of results"),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::entries::{CocoFile, Contents, FIX, Items, Key, contents};
 use crate::data::coco::ImageId;
 use crate::data::left_out::LeftOut;
+use crate::data::text::cell::shorten;
 use crate::metrics::Sample;
 
 /// Reference captions, in the file's order.
@@ -182,7 +183,10 @@ impl References {
         if let Some(&before) = self.index.get(&id)
             && self.images[before].file_name != file_name
         {
-            bail!("{place} has the id {id} a second time");
+            bail!(
+                "{place} has the id {} a second time",
+                shorten(&id.to_string())
+            );
         }
         self.image(id.clone(), file_name);
         Ok(Some(id))
@@ -288,9 +292,10 @@ impl FileNames {
         match fitting[..] {
             [place] => Ok(Some(place)),
             _ => Err(format!(
-                "{path} may be {} or {}: give the image's id instead",
-                name(places[0]),
-                name(places[1])
+                "{} may be {} or {}: give the image's id instead",
+                shorten(path),
+                shorten(name(places[0])),
+                shorten(name(places[1]))
             )),
         }
     }

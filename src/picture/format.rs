@@ -27,7 +27,7 @@ const ENDINGS: [&str; 38] = [
 ];
 
 /// Formats whose files begin like this.
-const SIGNATURES: [(&[u8], Sniffed); 38] = [
+const SIGNATURES: [(&[u8], Sniffed); 40] = [
     (b"\x89PNG\r\n\x1a\n", Sniffed::Read(ImageFormat::Png)),
     (b"\xff\xd8\xff", Sniffed::Read(ImageFormat::Jpeg)),
     (b"GIF87a", Sniffed::Read(ImageFormat::Gif)),
@@ -58,6 +58,8 @@ const SIGNATURES: [(&[u8], Sniffed); 38] = [
     (b"AT&TFORM", Sniffed::Unread("DjVu")),
     (b"\xd7\xcd\xc6\x9a", Sniffed::Unread("WMF")),
     (b"/* XPM */", Sniffed::Unread("XPM")),
+    (b"%!PS", Sniffed::Unread("PostScript")),
+    (b"Image type:", Sniffed::Unread("IM")),
     (b"PF\n", Sniffed::Unread("PFM")),
     (b"Pf\n", Sniffed::Unread("PFM")),
     (b"\x01\xda", Sniffed::Unread("SGI")),

@@ -10,6 +10,8 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{TiffError, TiffResult};
 
+/// Compression by JPEG.
+const JPEG: u16 = 7;
 /// Photometric interpretations: black is 0, and a palette.
 const BLACK_IS_ZERO: u16 = 1;
 const PALETTE: u16 = 3;
@@ -60,6 +62,7 @@ fn read(
 ) -> TiffResult<Option<RgbImage>> {
     let (width, height) = decoder.dimensions()?;
     let color = decoder.colortype()?;
+    let is_jpeg = decoder.find_tag_unsigned::<u16>(Tag::Compression)? == Some(JPEG);
     let mut samples = DecodingResult::U8(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut samples)?;
     if layout.planes > 1 {
@@ -105,6 +108,8 @@ fn read(
                 .flat_map(|value| pixel(byte(value)))
                 .collect()
         }
+        // A JPEG of two channels is none.
+        (ColorType::Multiband { .. }, _) if is_jpeg => return Ok(None),
         // Gray, and alpha or more behind it.
         (
             ColorType::Multiband {

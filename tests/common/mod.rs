@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
+pub mod images;
 pub mod model;
 pub mod place;
 pub mod run;

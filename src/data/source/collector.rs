@@ -114,7 +114,7 @@ impl Collector {
         match (image.part, part) {
             (Some(before), Some(now)) if before != now => bail!(
                 "{place}: image {} is in two parts: each image must be in one",
-                image.file_name
+                shorten(&image.file_name)
             ),
             (before, now) => image.part = before.or(now),
         }
@@ -209,8 +209,12 @@ impl Collector {
             if !self.lost.contains(&(place - 1)) {
                 self.entries += usize::from(!by_image);
                 let name = &image.file_name;
+                let kind = match format {
+                    Format::WebDataset => "sample",
+                    _ => "image",
+                };
                 self.left_out
-                    .note(|| format!("{file}: image {name} has no {lacks}"));
+                    .note(|| format!("{file}: {kind} {name} has no {lacks}"));
             }
             false
         });

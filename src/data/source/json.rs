@@ -14,7 +14,7 @@ use crate::data::coco::ImageId;
 use crate::data::picture_source::PictureSource;
 use crate::data::scenes::Kind;
 use crate::data::split::Part;
-use crate::data::text::cell::{CAPTION, Entry, Fields, IMAGE, IMAGE_ID};
+use crate::data::text::cell::{CAPTION, Entry, Fields, IMAGE, IMAGE_ID, shorten};
 use crate::data::text::json::{begins_with_line, read_document, read_entry};
 use crate::data::text::{Lines, check};
 
@@ -195,8 +195,10 @@ fn list_coco(images: Vec<Entry>, folders: &[PathBuf], collector: &mut Collector)
             // The same entry again.
             (Some(before), Some(same)) if before == *same => {}
             (Some(before), _) => bail!(
-                "{place}: image id {id} is listed twice, for {} and for {name}",
-                collector.images[before].file_name
+                "{place}: image id {} is listed twice, for {} and for {}",
+                shorten(&id.to_string()),
+                shorten(&collector.images[before].file_name),
+                shorten(&name)
             ),
             // One image under two ids must not come into two parts.
             (None, Some(&same)) => collector.also_called(id, same),
@@ -280,9 +282,10 @@ impl<'a> KarpathyImage<'a> {
             let before = &collector.images[before].file_name;
             if *before != self.name {
                 bail!(
-                    "{place}: image id {} is listed twice, for {before} and for {}",
-                    self.id,
-                    self.name
+                    "{place}: image id {} is listed twice, for {} and for {}",
+                    shorten(&self.id.to_string()),
+                    shorten(before),
+                    shorten(self.name)
                 );
             }
         }

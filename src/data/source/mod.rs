@@ -160,7 +160,9 @@ fn read_text(
 ) -> Result<Format> {
     let line = Lines::new(head).next().transpose()?.unwrap_or_default();
     if line.contains(&0) {
-        bail!("is not text: give captions, a table, JSON, a folder or .tar shards");
+        bail!(
+            "is not text, or is UTF-16 without a byte-order mark: give captions, a table or JSON in UTF-8, a folder or .tar shards"
+        );
     }
     let first = String::from_utf8_lossy(&line);
     if table::is_flickr_tokens(&first) {

@@ -222,20 +222,32 @@ impl fmt::Display for Cell {
             Self::Whole(number) => number.fmt(f),
             Self::Negative(number) => number.fmt(f),
             Self::Float(number) => write!(f, "{number:?}"),
-            Self::Text(text) => write!(f, "{:?}", shorten(text)),
+            Self::Text(text) => write!(f, "\"{}\"", shorten(text)),
             Self::List(_) => f.write_str("[..]"),
             Self::Fields(_) => f.write_str("{..}"),
         }
     }
 }
 
-/// A text short enough for a message.
+/// A text short enough for a message of one line.
 pub fn shorten(text: &str) -> String {
     const LONGEST: usize = 60;
     match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}..", &text[..end]),
-        None => text.to_string(),
+        Some((end, _)) => format!("{}..", printable(&text[..end])),
+        None => printable(text),
     }
+}
+
+/// A text without line breaks and other controls, which are escaped.
+pub fn printable(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 impl<'de> Deserialize<'de> for Cell {

@@ -19,15 +19,9 @@ const BUFFER: usize = 1 << 16;
 /// Opens a file as UTF-8 without a byte-order mark. Whether the bytes are UTF-8 is found by [`check`], row by row.
 ///
 /// # Errors
-/// When it cannot be opened, or is no regular file.
+/// When it cannot be opened.
 pub fn open(path: &Path) -> Result<impl BufRead + use<>> {
-    let metadata = std::fs::metadata(path).context("cannot be opened")?;
-    anyhow::ensure!(
-        metadata.is_file(),
-        "is not a regular file: give a file or a folder"
-    );
-    let file = File::open(path).context("cannot be opened")?;
-    Ok(reader(file))
+    Ok(reader(File::open(path).context("cannot be opened")?))
 }
 
 /// UTF-16 with a byte-order mark comes out as UTF-8; a mark is taken off; anything else comes out as it is.
