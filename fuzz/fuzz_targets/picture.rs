@@ -7,14 +7,20 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../src/picture.rs"]
-mod picture;
+#[path = "../../src"]
+mod clipcap {
+    pub mod guard;
+    pub mod path_text;
+    pub mod picture;
 
-#[path = "../../src/clip"]
-mod clip {
-    pub mod preprocess;
-    mod resample;
+    pub mod clip {
+        pub mod preprocess;
+        mod resample;
+    }
 }
+
+// As the parts call each other.
+use clipcap::{clip, guard, path_text, picture};
 
 fuzz_target!(|bytes: &[u8]| {
     match picture::decode(bytes, Path::new("picture")) {

@@ -1,5 +1,6 @@
 //! Names with `*`, `?`, `[...]` or `**` in them.
 
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern, PatternError};
@@ -23,7 +24,7 @@ pub(super) fn is_pattern(name: &Path) -> bool {
     has_wildcard(name.as_os_str()) && !name.exists()
 }
 
-fn has_wildcard(name: &std::ffi::OsStr) -> bool {
+fn has_wildcard(name: &OsStr) -> bool {
     name.to_string_lossy().contains(WILDCARDS)
 }
 
@@ -51,10 +52,13 @@ pub(super) fn matching(
     let depth = any_depth.map_or(names.len(), |_| usize::MAX);
     let literal = any_depth.unwrap_or(names.len());
     let folders = names.clone();
-    let walk = Files::new(&root, depth).entering(move |name, depth| {
+    let enter = move |name: &OsStr, depth: usize| {
         depth > literal || folders[depth - 1].matches_with(&name.to_string_lossy(), OPTIONS)
-    });
-    Ok(walk.filter(move |file| {
+    };
+    // Without the folder nothing matches.
+    let is_there = root.as_os_str().is_empty() || root.is_dir();
+    let walk = is_there.then(|| Files::new(&root, depth).entering(enter));
+    Ok(walk.into_iter().flatten().filter(move |file| {
         let path = match file {
             Ok(path) => path,
             Err(InputError::Special { path, .. } | InputError::BrokenLink { path }) => path,

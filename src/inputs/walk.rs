@@ -64,9 +64,11 @@ pub struct Files {
     /// Files given by their own names, and by links.
     named: HashSet<FileId>,
     linked: HashSet<FileId>,
-    /// Tells by its name and depth, from 1, whether a subfolder is listed.
-    enter: Box<dyn Fn(&OsStr, usize) -> bool + Send>,
+    enter: Enter,
 }
+
+/// Tells by its name and depth, from 1, whether a subfolder is listed.
+type Enter = Box<dyn Fn(&OsStr, usize) -> bool + Send>;
 
 struct Entry {
     path: PathBuf,

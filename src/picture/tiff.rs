@@ -10,6 +10,8 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{TiffError, TiffResult};
 
+use super::MAX_PIXELS;
+
 /// Compression by JPEG.
 const JPEG: u16 = 7;
 /// Photometric interpretations: black is 0, and a palette.
@@ -61,6 +63,9 @@ fn read(
     palette: Option<&[u16]>,
 ) -> TiffResult<Option<RgbImage>> {
     let (width, height) = decoder.dimensions()?;
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(TiffError::LimitsExceeded);
+    }
     let color = decoder.colortype()?;
     let is_jpeg = decoder.find_tag_unsigned::<u16>(Tag::Compression)? == Some(JPEG);
     let mut samples = DecodingResult::U8(Vec::new());

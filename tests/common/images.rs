@@ -1,6 +1,8 @@
 //! Image files, whole and otherwise.
 
+use std::fs;
 use std::io::Cursor;
+use std::path::Path;
 
 use image::{ImageFormat, Rgb, RgbImage};
 
@@ -24,6 +26,18 @@ pub fn png(seed: u32) -> Vec<u8> {
 
 pub fn jpeg(seed: u32) -> Vec<u8> {
     encoded(seed, ImageFormat::Jpeg)
+}
+
+/// Without the last of its image data.
+pub fn cut(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.truncate(bytes.len() - 40);
+    bytes
+}
+
+/// Writes a file, and the folders that it is in.
+pub fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
 }
 
 /// A HEIC that ends after its first box.

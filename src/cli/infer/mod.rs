@@ -88,6 +88,7 @@ fn find(
     others: &OtherFiles,
 ) -> Result<(Inputs, Option<usize>)> {
     let named = if named.is_empty() {
+        eprintln!("no image is named: these are of the sample's test part");
         sample_pictures()?
     } else {
         named

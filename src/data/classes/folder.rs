@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{ClassSet, Labelled, Pictures};
 use crate::inputs::{self, InputError, OtherFiles, is_hidden};
+use crate::path_text;
 
 /// What the part to test on is called.
 const TEST_NAMES: [&str; 3] = ["test", "val", "valid"];
@@ -65,15 +66,19 @@ type Found = (PathBuf, usize, usize);
 
 /// Names of the subfolders, sorted.
 fn classes(folder: &Path) -> Result<Vec<String>> {
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let name = entry.file_name().to_str()?.to_string();
-            (entry.path().is_dir() && !is_hidden(name.as_ref())).then_some(name)
-        })
-        .collect();
+    let cannot_read = || format!("cannot read {}", folder.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).with_context(cannot_read)? {
+        let entry = entry.with_context(cannot_read)?;
+        if !entry.path().is_dir() || is_hidden(&entry.file_name()) {
+            continue;
+        }
+        let name = entry.file_name().into_string().map_err(|_| {
+            let path = path_text::text(&entry.path());
+            anyhow!("{path}: the name of a class has to be UTF-8: rename the folder")
+        })?;
+        names.push(name);
+    }
     names.sort();
     Ok(names)
 }
