@@ -59,7 +59,7 @@ fn clip_score_is_the_published_codes_with_and_without_references() {
         output: model.clone(),
     })
     .unwrap();
-    let images: Vec<EvaluatedImage> = (golden.images.iter())
+    let mut images: Vec<EvaluatedImage> = (golden.images.iter())
         .map(|image| EvaluatedImage {
             id: image.file_name.clone(),
             file_name: Some(image.file_name.clone()),
@@ -70,7 +70,10 @@ fn clip_score_is_the_published_codes_with_and_without_references() {
         })
         .collect();
     let pictures = fixture("preprocess");
-    let scores = clip_score::score(&model, &images, &pictures, &Device::flex(), &|_| ()).unwrap();
+    let device = Device::flex();
+    let scores = clip_score::score(&model, &mut images, &pictures, &device, &|_| (), &|_| ());
+    let scores = scores.unwrap();
+    assert_eq!(images.len(), golden.images.len(), "all were read");
     let both = |of: &dyn Fn(usize) -> f64| [of(0), of(1)];
     for (i, image) in golden.images.iter().enumerate() {
         let found = both(&|score| scores[score].per_image(i)[0]);

@@ -119,7 +119,7 @@ pub fn caption(
     let total = pictures.len();
     let seen = embeddings::cached(&cache, &folder, &encoder, &pictures, &|done: usize| {
         // A few are embedded before a line can be read.
-        if done % 1024 == 0 {
+        if done.is_multiple_of(1024) {
             report(&format!("embedded {done}/{total} images"));
         }
     })?;

@@ -141,16 +141,16 @@ fn pass(
     losses: &mut [Vec<Option<f64>>],
 ) -> Result<()> {
     let total = settings.len() * config.folds;
-    for (number, setting) in settings.iter().enumerate() {
-        for fold in 0..config.folds {
-            if losses[number][fold].is_some() {
+    for (number, (setting, losses)) in settings.iter().zip(losses).enumerate() {
+        for (fold, loss) in losses.iter_mut().enumerate() {
+            if loss.is_some() {
                 continue;
             }
             let folder = trial_folder(context.folder, number, fold);
             let Some(result) = trial(config, context, setting, fold, &folder)? else {
                 continue;
             };
-            losses[number][fold] = Some(result.loss);
+            *loss = Some(result.loss);
             (context.report)(&format!(
                 "{}/{total}  {setting}  fold {}: validation loss {:.4} at epoch {}",
                 number * config.folds + fold + 1,
