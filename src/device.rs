@@ -256,6 +256,16 @@ pub fn compiled() -> Vec<&'static str> {
     })
 }
 
+/// Has what burn puts on its default device, such as checkpoints that are read, on the CPU: its own choice is the first
+/// backend that is compiled in, and it panics where the machine has no such driver. To be called before any other thread
+/// runs; `BURN_DEVICE` in the environment stays.
+pub fn default_to_cpu() {
+    if std::env::var_os("BURN_DEVICE").is_none() {
+        // SAFETY: no other thread reads the environment, as there is none.
+        unsafe { std::env::set_var("BURN_DEVICE", "flex") };
+    }
+}
+
 /// Has compiled kernels, and which of them was fastest, kept in the user's cache folder: compiling them takes minutes on a
 /// first start. What a `cubecl.toml` or `CUBECL_` variables say besides stays.
 #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]

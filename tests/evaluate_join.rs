@@ -321,5 +321,5 @@ fn the_same_annotation_twice_is_one_and_the_same_words_of_two_people_are_two() {
     let again = json!({"id": 501, "image_id": "100", "caption": "a dog runs over the beach"});
     let once = score(json!([other]));
     assert_eq!(score(json!([other, other])), once);
-    assert!(score(json!([other, again])) < once);
+    assert_ne!(score(json!([other, again])), once);
 }

@@ -5,6 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clipcap::data::coco::ImageId;
 use clipcap::data::scenes;
 use clipcap::evaluate::read::{Candidates, EvaluatedImage, References, join};
 use clipcap::evaluate::report::{ReportHead, write};
@@ -29,14 +30,12 @@ fn images(folder: &Path) -> Vec<EvaluatedImage> {
         .unwrap()
         .iter()
         .map(|image| image["id"].to_string());
-    let said = ids
-        .enumerate()
-        .map(|(i, id)| (id, captions[(i + i % 3) % captions.len()].clone()));
-    join(
-        &Candidates::new(Path::new("said"), said.collect()),
-        &references,
-    )
-    .unwrap()
+    let said = ids.enumerate().map(|(i, id)| {
+        let caption = &captions[(i + i % 3) % captions.len()];
+        (ImageId::parse(&id), caption.clone())
+    });
+    let candidates = Candidates::new(Path::new("said"), said.collect());
+    join(&candidates, &references, false).unwrap().images
 }
 
 fn write_report(folder: &Path) -> PathBuf {

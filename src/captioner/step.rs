@@ -8,6 +8,9 @@ use crate::decode::{DecodeConfig, Logits, Step, Wanted};
 use crate::device::is_cpu;
 use crate::gpt2::{Gpt2, KvCache};
 
+/// On GPUs the cache's room is a multiple of this, which vector instructions like.
+const ROOM: usize = 32;
+
 /// Tokens that a device chooses at most; for more, whole rows are read.
 const MOST_CHOSEN: usize = 16;
 
@@ -31,9 +34,13 @@ impl<'a> Gpt2Step<'a> {
         let device = prefix.device();
         let start = with_prompt(gpt2, prefix, &config.prompt); // [B, P + T, C]
         let [b, length, _] = start.dims();
+        let room = match is_cpu(&device) {
+            true => length + config.max_length,
+            false => (length + config.max_length).next_multiple_of(ROOM),
+        };
         Self {
             gpt2,
-            cache: KvCache::new(n_layer, length + config.max_length),
+            cache: KvCache::new(n_layer, room),
             device,
             start: Some(start),
             rows: (0..b).collect(),

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
+use clipcap::device;
 use clipcap::guard::guarded;
 
 /// Captions pictures with CLIP, a mapper and GPT-2.
@@ -55,6 +56,7 @@ enum Command {
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
 pub fn run() -> ExitCode {
+    device::default_to_cpu();
     out::start();
     let result = match Cli::try_parse() {
         Ok(cli) => guarded(|| dispatch(cli.command)).unwrap_or_else(|panic| {

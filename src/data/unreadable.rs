@@ -31,7 +31,7 @@ pub fn check<E: Display>(
     }
     if exceeds(unreadable.len(), total) {
         bail!(
-            "{} of {total} images of {data} cannot be read, more than {:.0}% (the first: {first}): check where its images are",
+            "{} of {total} images of {data} cannot be read, more than {:.0}% (the first: {first}): check where its images are (`--images`)",
             unreadable.len(),
             100.0 * MAX_SHARE,
         );

@@ -10,9 +10,6 @@ use burn::tensor::{Device, FloatDType, Int, Tensor};
 use crate::device::is_cpu;
 use crate::nn::plain::HIDDEN;
 
-/// Room is rounded up to a multiple of this, which vector instructions like.
-const ROOM: usize = 32;
-
 /// One [`LayerCache`] a block.
 #[derive(Debug)]
 pub struct KvCache {
@@ -32,7 +29,6 @@ pub struct LayerCache {
 impl KvCache {
     /// An empty cache for `layers` blocks with room for `room` positions.
     pub fn new(layers: usize, room: usize) -> Self {
-        let room = room.next_multiple_of(ROOM);
         let layers = (0..layers)
             .map(|_| LayerCache {
                 filled: None,

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::checksum;
 use super::error::HubError;
-use crate::files::{self, Lock};
+use crate::files::Lock;
 
 /// Where the Hub is when nothing else is said.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -165,8 +165,8 @@ impl Hub {
             "{}.clipcap",
             Repo::model(id.to_string()).folder_name()
         ));
-        let locked =
-            files::create_dir(&folder).and_then(|()| Lock::wait(&path, &|line| watch.note(line)));
+        fs::create_dir_all(&folder).map_err(|error| HubError::disk(&folder, error))?;
+        let locked = Lock::wait(&path, &|line| watch.note(line));
         locked.map_err(|error| HubError::disk(&path, io::Error::other(format!("{error:#}"))))
     }
 

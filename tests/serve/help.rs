@@ -62,12 +62,15 @@ impl Gate {
     }
 }
 
+/// The widths of the images of a batch, and how many captions each was to have.
+pub type Batch = (Vec<u32>, usize);
+
 /// Captions that say how wide an image is.
 #[derive(Clone, Default)]
 pub struct Fake {
     pub gate: Gate,
-    /// The widths of the images in each batch, and how many captions each was to have.
-    pub batches: Arc<Mutex<Vec<(Vec<u32>, usize)>>>,
+    /// What was asked for, in order.
+    pub batches: Arc<Mutex<Vec<Batch>>>,
 }
 
 struct Bomb;

@@ -16,7 +16,7 @@ use clipcap::decode::Strategy;
 use clipcap::serve::{Deadlines, Limits, Listening, Model, Service, ServiceConfig};
 
 use self::log::{LogFormat, Logger};
-use super::common::{interruptible, usage};
+use super::common::{TruncatedArg, interruptible, usage};
 use super::decoding::DecodeArgs;
 use super::model::ModelArgs;
 
@@ -72,6 +72,8 @@ pub struct ServeArgs {
     limits: LimitArgs,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    truncated: TruncatedArg,
     #[command(flatten)]
     decoding: DecodeArgs,
 }
@@ -226,6 +228,7 @@ fn read_tokens(file: &Path) -> Result<Vec<String>> {
 }
 
 pub fn run(args: ServeArgs) -> Result<ExitCode> {
+    args.truncated.apply();
     one_line_panics();
     let (model, captioning) = args.model.load(&args.decoding)?;
     let limits = args.limits.resolve(&captioning);
