@@ -312,8 +312,8 @@ fn the_same_annotation_twice_is_one_and_the_same_words_of_two_people_are_two() {
             .unwrap()
             .extend(annotations.as_array().unwrap().clone());
         fs::write(place.path("references.json"), file.to_string()).unwrap();
-        let wrong = lines(0..IMAGES).replace("number 0 on", "number 1 on");
-        let output = evaluate(&place, "a.jsonl", &wrong, &[]);
+        let said = lines(0..IMAGES).replace(&caption(0), "a dog runs over the beach");
+        let output = evaluate(&place, "a.jsonl", &said, &[]);
         let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
         found["per_image"]["100"]["CIDEr"].as_f64().unwrap()
     };
@@ -321,5 +321,5 @@ fn the_same_annotation_twice_is_one_and_the_same_words_of_two_people_are_two() {
     let again = json!({"id": 501, "image_id": "100", "caption": "a dog runs over the beach"});
     let once = score(json!([other]));
     assert_eq!(score(json!([other, other])), once);
-    assert_ne!(score(json!([other, again])), once);
+    assert!(score(json!([other, again])) > once);
 }
