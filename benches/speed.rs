@@ -6,6 +6,8 @@
 
 #![recursion_limit = "256"]
 
+// Cargo builds a bench without a harness with `cfg(test)`: the tests of these files are there, and nothing runs them.
+#[allow(dead_code, unused_imports)]
 #[path = "../src/cli/mod.rs"]
 mod cli;
 
