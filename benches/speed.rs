@@ -26,13 +26,13 @@ use clipcap::captioner::Captioner;
 use clipcap::data::batcher::{CaptionBatch, TokenBatch};
 use clipcap::decode::Strategy;
 use clipcap::device::DeviceChoice;
-use clipcap::kernels::memory::keep_freed_memory;
 use clipcap::model_folder::ModelFolder;
 use clipcap::picture;
 use clipcap::precision::Precision;
 use clipcap::resnet18::{ResNet18, ResNet18Config, Stem};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
+use cpu_kernels::memory::keep_freed_memory;
 use image::RgbImage;
 use serde::Deserialize;
 

@@ -224,7 +224,7 @@ impl MultiHeadAttention {
 
 impl MlpTransformer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = Activation::Relu.forward(nn::linear(&self.fc1, x)); // [B, T, 2 C]
+        let hidden = nn::activate(Activation::Relu, nn::linear(&self.fc1, x)); // [B, T, 2 C]
         nn::linear(&self.fc2, hidden) // [B, T, C]
     }
 }

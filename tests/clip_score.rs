@@ -3,10 +3,10 @@
 mod common;
 
 use burn::tensor::Device;
+use caption_metrics::Sample;
 use clipcap::convert::{ConvertConfig, convert};
 use clipcap::evaluate::clip_score;
 use clipcap::evaluate::read::EvaluatedImage;
-use clipcap::metrics::Sample;
 use common::fixture;
 use serde::Deserialize;
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use clipcap::data::scenes;
-use common::fixture;
+use common::metric_fixture;
 use common::model::write_model;
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ impl Place {
 
     /// The golden captions as COCO files: `results.json`, and `shuffled.json` with everyone else's captions.
     fn write_golden(&self) -> Value {
-        let text = fs::read_to_string(fixture("metrics/real.json")).unwrap();
+        let text = fs::read_to_string(metric_fixture("real.json")).unwrap();
         let golden: Value = serde_json::from_str(&text).unwrap();
         let images = golden["images"].as_array().unwrap();
         let result = |image: &Value, other: &Value| json!({"image_id": image["id"], "caption": other["candidate"]});
@@ -108,7 +108,7 @@ fn json_has_pycocoevalcaps_names_and_numbers() {
         "--format",
         "json",
         "--meteor-data",
-        &fixture("metrics/meteor").display().to_string(),
+        &metric_fixture("meteor").display().to_string(),
     ];
     let text = place.succeed(&[&FILES[..], &more].concat());
     let found: Value = serde_json::from_str(&text).unwrap();

@@ -10,10 +10,11 @@ use clipcap::clip::Preprocessing;
 use clipcap::device::{DeviceChoice, Devices};
 use clipcap::guard::guarded;
 use clipcap::inputs::Input;
-use clipcap::kernels::memory::keep_freed_memory;
 use clipcap::picture::{self, PictureError};
 use clipcap::train::dashboard::{Report, Ui};
 use clipcap::train::run;
+use cpu_kernels::memory::keep_freed_memory;
+use cpu_kernels::simd::Isa;
 use image::RgbImage;
 use rayon::prelude::*;
 
@@ -34,13 +35,13 @@ pub struct DeviceArg {
 impl DeviceArg {
     /// The device itself, for a network to be run on.
     pub fn resolve(&self) -> Result<Device> {
-        keep_freed_memory();
+        prepare()?;
         Ok(self.device.resolve()?)
     }
 
     /// The device as the only one, or `several` where they are named.
     pub fn or_several(&self, several: &[DeviceChoice]) -> Result<Devices> {
-        keep_freed_memory();
+        prepare()?;
         let one = std::slice::from_ref(&self.device);
         Ok(Devices::resolve(if several.is_empty() {
             one
@@ -48,6 +49,13 @@ impl DeviceArg {
             several
         })?)
     }
+}
+
+/// Before a network is run: memory stays with the process, and `CLIPCAP_SIMD` names what there is.
+fn prepare() -> Result<()> {
+    keep_freed_memory();
+    Isa::chosen()?;
+    Ok(())
 }
 
 /// What a run is called, and how and where it goes.

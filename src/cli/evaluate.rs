@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use caption_metrics::bootstrap::Bootstrap;
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::data::scenes;
@@ -17,7 +18,6 @@ use clipcap::evaluate::report::{self, ReportHead};
 use clipcap::evaluate::score::{Evaluation, ScoreOptions, score};
 use clipcap::evaluate::table::{self, Style};
 use clipcap::files;
-use clipcap::metrics::bootstrap::Bootstrap;
 use clipcap::train::caption::DATASET;
 use serde::Serialize;
 

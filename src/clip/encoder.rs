@@ -121,7 +121,7 @@ impl Attention {
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = self.hidden_act.forward(nn::linear(&self.fc1, x)); // [B, T, intermediate_size]
+        let hidden = nn::activate(self.hidden_act, nn::linear(&self.fc1, x)); // [B, T, intermediate_size]
         nn::linear(&self.fc2, hidden) // [B, T, C]
     }
 }

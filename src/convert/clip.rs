@@ -3,7 +3,6 @@
 use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
 
-use super::checkpoint::StoredTensor;
 use super::names;
 use super::openai_clip;
 use super::origin::{Origin, Settings, Shapes};
@@ -14,6 +13,7 @@ use crate::clip::{ClipConfig, ClipTextConfig, ClipVisionConfig, VisionConfig};
 use crate::model_folder::EncoderConfig;
 use crate::nn::Activation;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
+use torch_checkpoint::StoredTensor;
 
 /// What every CLIP has for a layer norm's epsilon, where its settings say nothing.
 pub const LAYER_NORM_EPS: f64 = 1e-5;

@@ -5,13 +5,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 
-use super::checkpoint::Checkpoint;
 use super::names;
 use super::origin::Shapes;
 use super::parameters::Parameter;
 use super::weights::Weights;
 use crate::mapper::{MapperConfig, MapperKind};
 use crate::model_folder::CaptionerConfig;
+use torch_checkpoint::Checkpoint;
 
 /// What `export` calls the captioner's settings in a safetensors file's notes.
 pub const SETTINGS: &str = "clipcap";

@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 
 use super::Converted;
-use super::checkpoint::{Checkpoint, StoredTensor};
 use super::names;
 use super::origin::{Origin, Settings, Shapes};
 use super::parameters::Parameter;
@@ -14,6 +13,7 @@ use super::weights::Weights;
 use crate::gpt2::Gpt2Config;
 use crate::nn::Activation;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
+use torch_checkpoint::{Checkpoint, StoredTensor};
 
 /// Width of a head, where no settings tell it: every GPT-2 of OpenAI's.
 const HEAD_WIDTH: usize = 64;

@@ -11,7 +11,6 @@
 //! What a checkpoint is, is found by looking. Every tensor must be accounted for: one that is missing, of another shape
 //! or left over is an error, and then nothing is written.
 
-pub mod checkpoint;
 mod clip;
 mod clipcap;
 mod export;
@@ -39,9 +38,9 @@ use crate::model_folder::{
     self, CaptionerConfig, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file,
 };
 use crate::tokenizer::{Tokenizer, TokenizerKind};
-use checkpoint::Checkpoint;
 use clipcap::FoundMapper;
 use origin::Origin;
+use torch_checkpoint::Checkpoint;
 use weights::Weights;
 
 pub use export::export;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::checkpoint::Checkpoint;
 use crate::files;
 use crate::nn::Activation;
+use torch_checkpoint::Checkpoint;
 
 /// A folder, or a file with what lies beside it.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use burn::tensor::{DType as BurnDType, TensorData};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
-use super::checkpoint::{DType, Id, Node, Section, StoredTensor, TorchObject, refuse_foreign};
 use crate::files;
 use crate::guard::guarded;
+use torch_checkpoint::{DType, Id, Node, Section, StoredTensor, TorchObject, refuse_foreign};
 
 /// Where the embeddings are: ClipCap's key, then CapDec's.
 const EMBEDDING_KEYS: [&str; 2] = ["clip_embedding", "clip_embedding_text_dave"];

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::store::burn_pack::{self, Bytes, DType as PackDType, Writer};
 use half::{bf16, f16};
 
-use super::checkpoint::{Checkpoint, DType, StoredTensor};
 use super::parameters::{Foreign, Parameter, Rows};
 use crate::guard::guarded;
+use torch_checkpoint::{Checkpoint, DType, StoredTensor};
 
 /// Names listed in a message before it says "and so many more".
 const LISTED: usize = 4;

@@ -1,6 +1,6 @@
 //! What a search reads of a language model's output.
 
-use crate::kernels::reduce;
+use cpu_kernels::reduce;
 
 /// What a search reads of each row of logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use burn::tensor::Device;
 
 use super::{DeviceChoice, GpuBackend, first_gpu};
-use crate::kernels::simd::Level;
 use crate::precision::Precision;
+use cpu_kernels::simd::Isa;
 
 /// A device that can be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub fn list() -> Vec<DeviceInfo> {
     let auto = first_gpu();
     let mut all = vec![DeviceInfo {
         name: "cpu".into(),
-        description: format!("{} kernels", Level::best().name()),
+        description: format!("{} kernels", Isa::best().name()),
         precisions: vec![Precision::F32, Precision::F16, Precision::Int8],
         is_auto: auto.is_none(),
     }];

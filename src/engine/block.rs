@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::cache::{self, Cache};
 use super::layer::{Layer, Norm};
-use crate::kernels::attention::{Attention, Rows};
 use crate::nn::{Activation, Masking};
+use cpu_kernels::attention::{Attention, Rows};
 
 /// One block.
 #[derive(Debug)]

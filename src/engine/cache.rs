@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::attention::Past;
+use cpu_kernels::attention::Past;
 
 /// Rows times positions from which threads share the work.
 const WORTH_SHARING: usize = 256;

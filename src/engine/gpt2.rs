@@ -10,8 +10,8 @@ use super::cache::Cache;
 use super::layer::{Layer, Matrix, Norm, Values, take};
 use crate::decode::{Logits, Step, Wanted};
 use crate::gpt2::{self, Conv1D};
-use crate::kernels::matrix::{Epilogue, View};
 use crate::nn::Masking;
+use cpu_kernels::matrix::{Epilogue, View};
 
 /// The language model.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use burn::tensor::{Tensor, TensorData};
 use half::f16;
 
 use super::WeightType;
-use crate::kernels::matrix::{Epilogue, Packed, View};
-use crate::kernels::norm;
 use crate::nn::{Activation, LayerNorm};
+use cpu_kernels::matrix::{Epilogue, Packed, View};
+use cpu_kernels::norm;
 
 /// A weight `[K, N]` in one of the precisions.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 //! CLIP's vision transformer, the mapper and GPT-2 as captioning runs them on the CPU: the same networks as the modules
-//! they are made from, with weights packed once for [`crate::kernels`] and no tensors in between.
+//! they are made from, with weights packed once for [`cpu_kernels`] and no tensors in between.
 //!
 //! The modules stay what trains, what GPUs run, and what the tests hold this to.
 //!

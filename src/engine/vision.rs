@@ -9,7 +9,7 @@ use super::WeightType;
 use super::block::{Block, stack};
 use super::layer::{Layer, Matrix, Norm, Values, take};
 use crate::clip::{ClipVision, EncoderLayer};
-use crate::kernels::matrix::{Epilogue, View};
+use cpu_kernels::matrix::{Epilogue, View};
 
 /// Pictures in, embeddings out.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use crate::data::embeddings;
 use crate::data::noise::normalize;
 use crate::data::picture_source::PictureSource;
 use crate::data::unreadable;
-use crate::metrics::Scores;
 use crate::model_folder::ModelFolder;
+use caption_metrics::Scores;
 
 const WEIGHT: f64 = 2.5;
 const PROMPT: &str = "A photo depicts ";

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::score::Evaluation;
-use crate::metrics::bootstrap::{Bootstrap, Difference};
+use caption_metrics::bootstrap::{Bootstrap, Difference};
 
 /// Two evaluations beside each other.
 #[derive(Clone, Debug, Serialize)]

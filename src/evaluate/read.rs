@@ -11,7 +11,7 @@ pub use super::references::References;
 use crate::data::coco::ImageId;
 use crate::data::left_out::{LeftOut, MAX_SHARE, exceeds};
 use crate::data::text::cell::shorten;
-use crate::metrics::Sample;
+use caption_metrics::Sample;
 
 /// An image with what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::entries::{CocoFile, Contents, FIX, Items, Key, contents};
 use crate::data::coco::ImageId;
 use crate::data::left_out::LeftOut;
 use crate::data::text::cell::shorten;
-use crate::metrics::Sample;
+use caption_metrics::Sample;
 
 /// Reference captions, in the file's order.
 #[derive(Clone, Debug, Default)]

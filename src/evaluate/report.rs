@@ -14,9 +14,9 @@ use super::chart;
 use super::score::Evaluation;
 use crate::files;
 use crate::html::{self, escape};
-use crate::metrics::bootstrap::choose;
-use crate::metrics::diversity::Lengths;
 use crate::picture;
+use caption_metrics::bootstrap::choose;
+use caption_metrics::diversity::Lengths;
 
 /// Images shown of each kind.
 const SHOWN: usize = 9;
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::evaluate::read::EvaluatedImage;
     use crate::evaluate::score::{ScoreOptions, score};
-    use crate::metrics::Sample;
+    use caption_metrics::Sample;
 
     #[test]
     fn what_a_caption_says_cannot_become_a_part_of_the_page() {

@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 
 use super::read::{EvaluatedImage, References};
 use crate::data::text;
-use crate::metrics::bootstrap::{Bootstrap, Interval};
-use crate::metrics::cider::Frequencies;
-use crate::metrics::diversity::{self, Diversity};
-use crate::metrics::meteor::Meteor;
-use crate::metrics::{Corpus, Sample, Scores, bleu, cider, rouge};
+use caption_metrics::bootstrap::{Bootstrap, Interval};
+use caption_metrics::cider::Frequencies;
+use caption_metrics::diversity::{self, Diversity};
+use caption_metrics::meteor::Meteor;
+use caption_metrics::{Corpus, Sample, Scores, bleu, cider, rouge};
 
 /// What can be chosen about scoring.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use super::compare::Comparison;
 use super::score::Evaluation;
-use crate::metrics::diversity::Lengths;
+use caption_metrics::diversity::Lengths;
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -252,7 +252,7 @@ impl Attention {
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = self.activation.forward(self.c_fc.forward(x)); // [B, T, 4 C]
+        let hidden = nn::activate(self.activation, self.c_fc.forward(x)); // [B, T, 4 C]
         self.c_proj.forward(hidden) // [B, T, C]
     }
 }

@@ -1,4 +1,4 @@
-//! The kernels of [`crate::kernels`] as burn operations of the CPU backend, with gradients. burn's own are many passes of
+//! The kernels of [`cpu_kernels`] as burn operations of the CPU backend, with gradients. burn's own are many passes of
 //! one thread each; what the kernels do not cover stays with burn.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -12,11 +12,11 @@ use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
 use super::{Activation, Masking};
-use crate::kernels::activation;
-use crate::kernels::attention::{Attention, Rows};
-use crate::kernels::loss::{self, Loss};
-use crate::kernels::matrix::{self, Epilogue, View};
-use crate::kernels::norm::Norm;
+use cpu_kernels::activation;
+use cpu_kernels::attention::{Attention, Rows};
+use cpu_kernels::loss::{self, Loss};
+use cpu_kernels::matrix::{self, Epilogue, View};
+use cpu_kernels::norm::Norm;
 
 /// Whether the kernels can take over for a tensor.
 pub fn handles<const D: usize>(x: &Tensor<D>) -> bool {

@@ -1,6 +1,6 @@
 //! Functions shared by CLIP, the mapper and GPT-2. Each of the three keeps its own small `Attention` whose fields
 //! mirror its checkpoint; the formulas they have in common stand here once. Each is written out in burn's own operations,
-//! in [`plain`], which is what GPUs run; on the CPU [`cpu`] and [`plane_ops`] do the same with kernels of this crate.
+//! in [`plain`], which is what GPUs run; on the CPU [`cpu`] and [`plane_ops`] do the same with the crate `cpu-kernels`.
 //!
 //! Shape letters: `B` batch, `T` positions, `H` heads, `D` head size, `C = H * D` width.
 
@@ -14,44 +14,19 @@ use burn::backend::Dispatch;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Int, Tensor};
-use serde::{Deserialize, Serialize};
 
 pub use self::cast::cast;
 use self::cpu::CpuOps;
 pub use self::planes::{BatchNormalized, batch_norm, convolve, max_pool};
 
-/// Which positions a query may look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Masking {
-    /// Every position.
-    None,
-    /// Itself and those before it. With more keys than queries the last query is aligned with the last key, so one
-    /// call serves a whole sequence and a few new positions after a cache alike.
-    Causal,
-}
+pub use cpu_kernels::{Activation, Masking};
 
-/// Activation between the two layers of a transformer's MLP, under the names that Hugging Face configs use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// `x * sigmoid(1.702 x)`: OpenAI's CLIP.
-    QuickGelu,
-    /// `x * Phi(x)` with the error function: open_clip's models.
-    Gelu,
-    /// The tanh form of GELU: GPT-2.
-    GeluNew,
-    /// `max(x, 0)`: ClipCap's mapper.
-    Relu,
-}
-
-impl Activation {
-    /// Applies the activation elementwise.
-    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        if cpu::handles(&x) {
-            return Tensor::from_dispatch(Dispatch::activate(x.into_dispatch(), self));
-        }
-        plain::activate(self, x)
+/// Applies an activation elementwise.
+pub fn activate<const D: usize>(activation: Activation, x: Tensor<D>) -> Tensor<D> {
+    if cpu::handles(&x) {
+        return Tensor::from_dispatch(Dispatch::activate(x.into_dispatch(), activation));
     }
+    plain::activate(activation, x)
 }
 
 /// Layer normalisation over the last dimension. It is burn's but for who computes it, and has its name, which checkpoint
@@ -190,11 +165,11 @@ mod tests {
         let device = Device::flex();
         let x = || Tensor::<1>::from_floats([-3.0, -0.5, 0.0, 0.7, 2.0], &device);
         close(
-            Activation::GeluNew.forward(x()),
+            activate(Activation::GeluNew, x()),
             &[-0.003_637_433, -0.154_286, 0.0, 0.530_570_3, 1.954_597_7],
         );
         close(
-            Activation::Gelu.forward(x()),
+            activate(Activation::Gelu, x()),
             &[
                 -0.004_050_225,
                 -0.154_268_77,
@@ -204,7 +179,7 @@ mod tests {
             ],
         );
         close(
-            Activation::QuickGelu.forward(x()),
+            activate(Activation::QuickGelu, x()),
             &[-0.018_071_31, -0.149_611_56, 0.0, 0.536_894_4, 1.935_661_5],
         );
     }
@@ -264,7 +239,7 @@ mod tests {
         for activation in all {
             let x = || [wave([3, 7, 11], 0.37) * 3.0];
             same(
-                differentiated(x(), |[x]| activation.forward(x)),
+                differentiated(x(), |[x]| activate(activation, x)),
                 differentiated(x(), |[x]| plain::activate(activation, x)),
             );
         }

@@ -1,5 +1,5 @@
 //! Convolution, pooling and batch normalisation of `[N, C, h, w]` as burn operations of the CPU backend, with gradients, by the kernels
-//! of [`crate::kernels`]. burn's own convolution takes its gradients by way of two more convolutions with kernels as large as
+//! of [`cpu_kernels`]. burn's own convolution takes its gradients by way of two more convolutions with kernels as large as
 //! the picture.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -12,9 +12,9 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, Flex, TensorMetadata, ba
 use burn::tensor::Shape;
 
 use super::cpu::{owned, tensor, values};
-use crate::kernels::batch_norm::{BatchNorm, Statistics};
-use crate::kernels::convolution::Convolution;
-use crate::kernels::max_pool::MaxPool;
+use cpu_kernels::batch_norm::{BatchNorm, Statistics};
+use cpu_kernels::convolution::Convolution;
+use cpu_kernels::max_pool::MaxPool;
 
 /// What the kernels do. Floats are `f32`.
 #[backend_extension(Flex, Autodiff)]

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::Protocol;
-use crate::metrics::bootstrap::{Bootstrap, Interval};
-use crate::metrics::scores::Scores;
+use caption_metrics::bootstrap::{Bootstrap, Interval};
+use caption_metrics::scores::Scores;
 
 /// Predictions on the test part, counted.
 #[derive(Clone, Debug, Serialize)]

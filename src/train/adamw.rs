@@ -4,8 +4,8 @@ use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimiz
 use burn::tensor::{Device, Tensor};
 
 use super::optimizer::OptimizerConfig;
-use crate::kernels::adamw::AdamWStep;
 use crate::nn::cpu;
+use cpu_kernels::adamw::AdamWStep;
 
 /// AdamW of one group of parameters. Its state is that of burn's.
 #[derive(Clone)]

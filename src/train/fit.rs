@@ -26,7 +26,7 @@ use super::metrics::{CaptionsInput, CiderMetric, PerplexityMetric};
 use super::precision::with_checkpointing;
 use super::schedule::ScheduleConfig;
 use crate::files;
-use crate::metrics::Sample;
+use caption_metrics::Sample;
 
 /// What a step gives to the metrics.
 pub struct StepOutput {

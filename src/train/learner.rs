@@ -19,9 +19,9 @@ use crate::data::batcher::{CaptionBatch, TokenBatch};
 use crate::decode::{DecodeConfig, Hypothesis, decode};
 use crate::gpt2::Gpt2;
 use crate::mapper::Mapper;
-use crate::metrics::Sample;
 use crate::precision::Precision;
 use crate::tokenizer::Tokenizer;
+use caption_metrics::Sample;
 
 /// What a step does besides the networks' own work.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use burn::train::metric::{
     NumericAttributes, NumericEntry, SerializedEntry,
 };
 
-use crate::metrics::{Corpus, Sample, cider};
+use caption_metrics::{Corpus, Sample, cider};
 
 /// `exp` of the mean loss.
 #[derive(Clone, Default)]

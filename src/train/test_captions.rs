@@ -12,7 +12,7 @@ use crate::data::coco::{CaptionResult, write_results};
 use crate::decode::Strategy;
 use crate::evaluate::score::validate;
 use crate::files;
-use crate::metrics::Sample;
+use caption_metrics::Sample;
 
 /// Captions decoded together.
 const TEST_BATCH: usize = 64;

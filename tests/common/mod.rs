@@ -20,6 +20,13 @@ pub fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// A fixture of the metrics' crate.
+pub fn metric_fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("crates/caption-metrics/tests/fixtures")
+        .join(name)
+}
+
 /// Fills a module from a fixture in `models/`; see [`load_weights_of`].
 pub fn load_weights<M: Module>(module: M, name: &str, renames: &[(&str, &str)]) -> M {
     load_weights_of(module, &format!("models/{name}"), renames)

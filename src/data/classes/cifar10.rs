@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::pictures::interleave;
 use super::{ClassSet, Labelled, Pictures};
-use crate::convert::checkpoint::{Id, Node, Pickle, Section};
+use torch_checkpoint::{Id, Node, Pickle, Section};
 
 /// The archives' folders: binary, Python.
 pub const FOLDERS: [&str; 2] = ["cifar-10-batches-bin", "cifar-10-batches-py"];

@@ -1,17 +1,17 @@
-//! Matrix products. The right factor is packed into panels of [`Level::panel`] columns, so that a row of a panel is what
+//! Matrix products. The right factor is packed into panels of [`Isa::panel`] columns, so that a row of a panel is what
 //! one step of the inner loop reads; the left one into tiles of a few rows, whose sums stay in registers.
 //!
 //! Shapes: `[m, k] x [k, n] -> [m, n]`.
 //!
-//! [`Level::panel`]: super::simd::Level::panel
+//! [`Isa::panel`]: super::simd::Isa::panel
 
 mod packed;
 mod tile;
 
 use rayon::prelude::*;
 
-use super::simd::{LANES, Level, Simd};
-use crate::nn::Activation;
+use super::simd::{Isa, LANES, Simd};
+use crate::Activation;
 use packed::{Pack, Panels};
 use tile::{Block, pack_tiles};
 
@@ -85,7 +85,7 @@ impl<'a> View<'a> {
 
 /// `out = a x b`, both as they are, over all cores.
 pub fn product(a: View, b: View, out: &mut [f32], epilogue: Epilogue) {
-    Packed::<f32>::with_level(b, Level::best()).product(a, out, epilogue);
+    Packed::<f32>::with_isa(b, Isa::best()).product(a, out, epilogue);
 }
 
 /// The sum of each column.
@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn check_with<W: Stored>(tolerance: f32, activation: Option<Activation>) {
-        for level in Level::all() {
+        for isa in Isa::all() {
             for [m, k, n] in SHAPES {
                 let (x, w) = (wave(m * k, 0.31), wave(k * n, 0.17));
                 for transposed in [false, true] {
@@ -213,7 +213,7 @@ mod tests {
                     };
                     let bias = wave(n, 0.9);
                     let mut out = wave(m * n, 0.01);
-                    let packed = Packed::<W>::with_level(b, level);
+                    let packed = Packed::<W>::with_isa(b, isa);
                     let epilogue = Epilogue {
                         bias: Some(&bias),
                         activation,
@@ -229,7 +229,7 @@ mod tests {
                         assert!(
                             (out[i] - expected).abs() < bound,
                             "{} {m} {k} {n}: {} {expected}",
-                            level.name(),
+                            isa.name(),
                             out[i]
                         );
                     }
@@ -246,8 +246,8 @@ mod tests {
     #[test]
     fn columns_are_what_was_packed() {
         let w = wave(5 * 70, 0.17);
-        for level in Level::all() {
-            let packed = Packed::<f16>::with_level(View::new(&w, 5, 70), level);
+        for isa in Isa::all() {
+            let packed = Packed::<f16>::with_isa(View::new(&w, 5, 70), isa);
             for column in [0, 15, 16, 31, 33, 69] {
                 let mut out = [0.0; 5];
                 packed.column(column, &mut out);

@@ -92,7 +92,7 @@ pub fn measure(corpus: &Corpus) -> Diversity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Sample;
+    use crate::Sample;
 
     #[test]
     fn a_model_that_says_one_thing_is_not_diverse() {

@@ -2,8 +2,23 @@
 
 use rayon::prelude::*;
 
+use serde::{Deserialize, Serialize};
+
 use super::simd::{Kernel, LANES, Simd, run};
-use crate::nn::Activation;
+
+/// Activation between the two layers of a transformer's MLP, under the names that Hugging Face configs use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * sigmoid(1.702 x)`: OpenAI's CLIP.
+    QuickGelu,
+    /// `x * Phi(x)` with the error function: open_clip's models.
+    Gelu,
+    /// The tanh form of GELU: GPT-2.
+    GeluNew,
+    /// `max(x, 0)`: ClipCap's mapper.
+    Relu,
+}
 
 /// Values a task takes: few enough for its caches, enough to be worth handing out.
 const TASK: usize = 16 * 1024;

@@ -1,18 +1,22 @@
-//! The metrics give what pycocoevalcap gives, overall and image by image (`fixtures/make_metrics.py`).
-
-mod common;
+//! The metrics give what pycocoevalcap gives, overall and image by image (`make_fixtures.py`).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use clipcap::metrics::meteor::Meteor;
-use clipcap::metrics::{Corpus, Sample, Scores, bleu, cider, rouge};
-use common::fixture;
+use caption_metrics::meteor::Meteor;
+use caption_metrics::{Corpus, Sample, Scores, bleu, cider, rouge};
 use serde::Deserialize;
 
 /// double precision, in another order of summation
 const FLOAT64: f64 = 1e-9;
 /// METEOR's bar; what differs is how a tie between alignments is decided
 const METEOR: f64 = 1e-4;
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
 
 #[derive(Deserialize)]
 struct Golden {
@@ -31,7 +35,7 @@ struct GoldenImage {
 
 impl Golden {
     fn open(name: &str) -> Self {
-        let text = std::fs::read_to_string(fixture(&format!("metrics/{name}.json"))).unwrap();
+        let text = std::fs::read_to_string(fixture(&format!("{name}.json"))).unwrap();
         serde_json::from_str(&text).unwrap()
     }
 
@@ -74,7 +78,7 @@ fn hold(name: &str) {
         FLOAT64,
     );
     golden.holds(&Meteor::exact_stem().score(&corpus), METEOR);
-    let meteor = Meteor::load(&fixture("metrics/meteor"), &corpus).unwrap();
+    let meteor = Meteor::load(&fixture("meteor"), &corpus).unwrap();
     assert_eq!(meteor.name(), "METEOR");
     golden.holds(&meteor.score(&corpus), METEOR);
 }

@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use super::Convolution;
 use super::correlation::{Correlation, channels_last};
 use super::weights::{Order, Weights, vectors};
-use crate::kernels::matrix::tiling;
-use crate::kernels::simd::{Kernel, LANES, Level, Simd, run};
+use crate::matrix::tiling;
+use crate::simd::{Isa, Kernel, LANES, Simd, run};
 
 /// Floats of pictures that are laid out together for the gradient of the weight: a part of a last-level cache.
 const GROUP: usize = 4 * 1024 * 1024;
@@ -100,7 +100,7 @@ impl ByWeight {
     fn new(convolution: &Convolution) -> Self {
         let correlation = convolution.correlation();
         let run = correlation.across.window * correlation.channels;
-        let (height, tiles) = tiling(run, Level::best().rows());
+        let (height, tiles) = tiling(run, Isa::best().rows());
         let vectors = vectors(convolution.channels);
         let Correlation { down, across, .. } = correlation;
         let windows = (0..down.places).flat_map(|y| {

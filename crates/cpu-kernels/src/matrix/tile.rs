@@ -1,11 +1,13 @@
 //! The left factor of a product in tiles, and what multiplies them with panels.
 
+use std::marker::PhantomData;
+
 use rayon::prelude::*;
 
 use super::packed::{Panels, Stored};
 use super::{Epilogue, View, WORTH_SHARING};
-use crate::kernels::activation;
-use crate::kernels::simd::{Kernel, LANES, Level, Simd};
+use crate::activation;
+use crate::simd::{Isa, Kernel, LANES, Simd};
 
 /// Floats of the left factor that a task works through: half of a second-level cache.
 const BLOCK: usize = 96 * 1024;
@@ -18,30 +20,32 @@ const TOGETHER: usize = 64;
 
 /// Where a product goes: several tasks write to columns of their own of the same rows.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Out {
+pub(crate) struct Out<'a> {
     start: *mut f32,
     rows: usize,
     stride: usize,
     len: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
 }
 
 // SAFETY: `slice` is called for regions that are apart from each other, as its contract asks.
-unsafe impl Send for Out {}
-unsafe impl Sync for Out {}
+unsafe impl Send for Out<'_> {}
+unsafe impl Sync for Out<'_> {}
 
-impl Out {
+impl<'a> Out<'a> {
     /// A row-major matrix with rows of `stride`.
-    pub(in crate::kernels) fn new(out: &mut [f32], stride: usize) -> Self {
+    pub(crate) fn new(out: &'a mut [f32], stride: usize) -> Self {
         Self {
             start: out.as_mut_ptr(),
             rows: out.len() / stride.max(1),
             stride,
             len: out.len(),
+            borrowed: PhantomData,
         }
     }
 
     /// The matrix of `rows` rows, as far apart, that begins `offset` floats later.
-    pub(in crate::kernels) fn part(self, offset: usize, rows: usize) -> Self {
+    pub(crate) fn part(self, offset: usize, rows: usize) -> Self {
         assert!(offset <= self.len);
         Self {
             // SAFETY: within the slice this was made of.
@@ -55,17 +59,12 @@ impl Out {
     /// `count` floats of a row.
     ///
     /// # Safety
-    /// The memory this was made of is alive, and no two live slices overlap.
+    /// No two live slices overlap.
     #[inline(always)]
-    pub(in crate::kernels) unsafe fn slice<'a>(
-        self,
-        row: usize,
-        first: usize,
-        count: usize,
-    ) -> &'a mut [f32] {
+    pub(crate) unsafe fn slice(self, row: usize, first: usize, count: usize) -> &'a mut [f32] {
         let start = row * self.stride + first;
         assert!(start + count <= self.len);
-        // SAFETY: in bounds as just checked; the caller vouches for the rest.
+        // SAFETY: in bounds as just checked, borrowed for 'a; the caller vouches for the rest.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), count) }
     }
 }
@@ -74,8 +73,8 @@ impl Out {
 pub(super) struct Product<'a, W> {
     pub(super) a: View<'a>,
     pub(super) b: Panels<'a, W>,
-    pub(super) level: Level,
-    pub(super) out: Out,
+    pub(super) isa: Isa,
+    pub(super) out: Out<'a>,
     pub(super) epilogue: Epilogue<'a>,
 }
 
@@ -87,7 +86,7 @@ impl<W: Stored> Kernel for Product<'_, W> {
         let Product {
             a,
             b,
-            level,
+            isa,
             out,
             epilogue,
         } = self;
@@ -126,7 +125,7 @@ impl<W: Stored> Kernel for Product<'_, W> {
         let tasks = (0..blocks * parts).into_par_iter().with_max_len(1);
         tasks.for_each(|task| {
             let (i, part) = (task / parts, task % parts);
-            level.run(Block {
+            isa.run(Block {
                 tiles: &packed[i * size..packed.len().min((i + 1) * size)],
                 height,
                 first_row: i * block * height,
@@ -141,7 +140,7 @@ impl<W: Stored> Kernel for Product<'_, W> {
 }
 
 /// Rows a tile, at most `most` and as even as can be, and the number of tiles.
-pub(in crate::kernels) fn tiling(rows: usize, most: usize) -> (usize, usize) {
+pub(crate) fn tiling(rows: usize, most: usize) -> (usize, usize) {
     let height = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
     (height, rows.div_ceil(height))
 }
@@ -155,7 +154,7 @@ pub(super) struct Block<'a, W> {
     pub(super) panels: std::ops::Range<usize>,
     /// The panel of the whole product that panel 0 is.
     pub(super) first_panel: usize,
-    pub(super) out: Out,
+    pub(super) out: Out<'a>,
     pub(super) epilogue: Epilogue<'a>,
 }
 
@@ -248,7 +247,7 @@ struct Finish<'a> {
     scales: Option<&'a [f32]>,
     /// Of the whole product.
     columns: usize,
-    out: Out,
+    out: Out<'a>,
     epilogue: Epilogue<'a>,
 }
 

@@ -3,13 +3,13 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::simd::{LANES, Level};
+use crate::simd::{Isa, LANES};
 
 /// Vectors of a row of a panel for so many channels.
 pub(super) fn vectors(channels: usize) -> usize {
     match channels {
         0..=LANES => 1,
-        _ => Level::best().panel() / LANES,
+        _ => Isa::best().panel() / LANES,
     }
 }
 

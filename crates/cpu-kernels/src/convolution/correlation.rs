@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::axis::Axis;
 use super::weights::Weights;
-use crate::kernels::matrix::{Out, tiling};
-use crate::kernels::simd::{Kernel, LANES, Simd, run};
+use crate::matrix::{Out, tiling};
+use crate::simd::{Kernel, LANES, Simd, run};
 
 /// Floats of a picture that a task lays out at a time, more or less: a part of a second-level cache.
 const LINES: usize = 64 * 1024;
@@ -145,7 +145,7 @@ struct Band<'a> {
     /// That of the picture's first channel.
     first_plane: usize,
     /// A row a plane.
-    out: Out,
+    out: Out<'a>,
     memory: &'a mut Memory,
 }
 

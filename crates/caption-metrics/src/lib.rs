@@ -4,7 +4,7 @@
 //! of reach: it parses captions with Stanford's dependency parser, whose models are some 400 MB.
 //!
 //! ```
-//! use clipcap::metrics::{Corpus, Sample, cider, rouge};
+//! use caption_metrics::{Corpus, Sample, cider, rouge};
 //!
 //! let image = |candidate: &str, reference: &str| Sample {
 //!     candidate: candidate.into(),

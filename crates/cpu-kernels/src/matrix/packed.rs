@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::tile::{Out, Product};
 use super::{Epilogue, View, WORTH_SHARING};
-use crate::kernels::memory::Large;
-use crate::kernels::simd::{Kernel, LANES, Level, Simd};
+use crate::memory::Large;
+use crate::simd::{Isa, Kernel, LANES, Simd};
 
 /// How a weight is stored. Arithmetic is in `f32` always.
 pub trait Stored: Pod + Send + Sync {
@@ -67,7 +67,7 @@ pub struct Packed<W> {
     scales: Option<Vec<f32>>,
     rows: usize,
     cols: usize,
-    level: Level,
+    isa: Isa,
 }
 
 #[derive(Debug)]
@@ -98,42 +98,42 @@ pub(super) struct Panels<'a, W> {
 impl<W: Stored> Packed<W> {
     /// Packs `[k, n]`, to be used many times.
     pub fn new(b: View) -> Self {
-        let level = Level::best();
-        let mut data = Large::zeros(Self::size(b, level));
-        let scales = Self::pack(b, level, &mut data);
-        Self::of(Memory::Large(data), scales, b, level)
+        let isa = Isa::best();
+        let mut data = Large::zeros(Self::size(b, isa));
+        let scales = Self::pack(b, isa, &mut data);
+        Self::of(Memory::Large(data), scales, b, isa)
     }
 
     /// Packs `[k, n]`, to be used once or twice.
-    pub(super) fn with_level(b: View, level: Level) -> Self {
-        let mut data = vec![W::zeroed(); Self::size(b, level)];
-        let scales = Self::pack(b, level, &mut data);
-        Self::of(Memory::Kept(data), scales, b, level)
+    pub(super) fn with_isa(b: View, isa: Isa) -> Self {
+        let mut data = vec![W::zeroed(); Self::size(b, isa)];
+        let scales = Self::pack(b, isa, &mut data);
+        Self::of(Memory::Kept(data), scales, b, isa)
     }
 
-    fn of(data: Memory<W>, scales: Option<Vec<f32>>, b: View, level: Level) -> Self {
+    fn of(data: Memory<W>, scales: Option<Vec<f32>>, b: View, isa: Isa) -> Self {
         Self {
             data,
             scales,
             rows: b.rows,
             cols: b.cols,
-            level,
+            isa,
         }
     }
 
-    fn size(b: View, level: Level) -> usize {
-        let panel = level.panel();
+    fn size(b: View, isa: Isa) -> usize {
+        let panel = isa.panel();
         b.rows * panel * b.cols.div_ceil(panel)
     }
 
     /// Packs into zeros, and returns the factors of the columns.
-    fn pack(b: View, level: Level, data: &mut [W]) -> Option<Vec<f32>> {
-        let panel = level.panel();
+    fn pack(b: View, isa: Isa, data: &mut [W]) -> Option<Vec<f32>> {
+        let panel = isa.panel();
         let size = b.rows * panel;
         let scales = W::LARGEST.map(|largest| scales(b, largest));
         if size > 0 {
             let pack = |(i, out): (usize, &mut [W])| {
-                level.run(Pack {
+                isa.run(Pack {
                     b,
                     first: i * panel,
                     scales: scales.as_deref(),
@@ -157,11 +157,11 @@ impl<W: Stored> Packed<W> {
     /// One column, `[k]`.
     pub fn column(&self, column: usize, out: &mut [f32]) {
         assert!(column < self.cols, "column {column} of {}", self.cols);
-        let panel = self.level.panel();
+        let panel = self.isa.panel();
         let size = self.rows * panel;
         let first = column / panel * size + column % panel / LANES * LANES;
         let scale = self.scales.as_ref().map_or(1.0, |scales| scales[column]);
-        self.level.run(Column {
+        self.isa.run(Column {
             data: &self.data.as_slice()[first..],
             panel,
             lane: column % LANES,
@@ -183,10 +183,10 @@ impl<W: Stored> Packed<W> {
             rows: self.rows,
             cols: self.cols,
         };
-        self.level.run(Product {
+        self.isa.run(Product {
             a,
             b: panels,
-            level: self.level,
+            isa: self.isa,
             out: Out::new(out, self.cols),
             epilogue,
         });

@@ -8,9 +8,18 @@ use rayon::prelude::*;
 
 use super::matrix::{Out, Scratch, View, small_product};
 use super::simd::{Kernel, LANES, Simd, run};
-use crate::nn::Masking;
 
 pub use past::Past;
+
+/// Which positions a query may look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Masking {
+    /// Every position.
+    None,
+    /// Itself and those before it. With more keys than queries the last query is aligned with the last key, so one
+    /// call serves a whole sequence and a few new positions after a cache alike.
+    Causal,
+}
 
 /// Heads that a thread takes at a time, at most: the last ones are shared evenly.
 const HEADS: usize = 2;
@@ -129,7 +138,7 @@ struct Forward<'a> {
     attention: &'a Attention<'a>,
     batch: usize,
     head: usize,
-    out: Out,
+    out: Out<'a>,
     /// `[T, S]`
     shares: &'a mut [f32],
     scratch: &'a mut Scratch,
@@ -166,7 +175,7 @@ struct Backward<'a> {
     head: usize,
     shares: &'a [f32],
     grad: Rows<'a>,
-    outs: [Out; 3],
+    outs: [Out<'a>; 3],
     /// Memory for `[T, S]`.
     rows: &'a mut Vec<f32>,
     scratch: &'a mut Scratch,
@@ -190,8 +199,14 @@ impl Kernel for Backward<'_> {
         let grad = self.grad.head(batch, head, d);
         let share = View::new(shares, t, s);
         let [out_q, out_k, out_v] = self.outs;
-        let part = |out: Out, rows: usize| out.part(batch * rows * at.width + head * d, rows);
-        small_product(simd, share.transpose(), grad, part(out_v, s), scratch);
+        let offset = |rows: usize| batch * rows * at.width + head * d;
+        small_product(
+            simd,
+            share.transpose(),
+            grad,
+            out_v.part(offset(s), s),
+            scratch,
+        );
         rows.clear();
         rows.resize(t * s, 0.0);
         small_product(simd, grad, v.transpose(), Out::new(rows, s), scratch);
@@ -199,8 +214,14 @@ impl Kernel for Backward<'_> {
             softmax_backward(simd, shares, row, at.scale());
         }
         let scores = View::new(rows, t, s);
-        small_product(simd, scores, k, part(out_q, t), scratch);
-        small_product(simd, scores.transpose(), q, part(out_k, s), scratch);
+        small_product(simd, scores, k, out_q.part(offset(t), t), scratch);
+        small_product(
+            simd,
+            scores.transpose(),
+            q,
+            out_k.part(offset(s), s),
+            scratch,
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! The arithmetic of captioning and training on the CPU, written for its vector instructions: no burn in here.
+//! The arithmetic of captioning and training on the CPU, written for its vector instructions: slices of float32 in, slices out.
 //!
 //! Every kernel is held to plain loops by its tests, on odd shapes: vector operations and matrix products on each instruction
 //! set that the processor has, what is made of them on the best one.
@@ -17,3 +17,6 @@ pub mod reduce;
 pub mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub use activation::Activation;
+pub use attention::Masking;

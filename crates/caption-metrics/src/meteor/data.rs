@@ -13,7 +13,7 @@ use super::Meteor;
 use super::normalize::normalize;
 use super::paraphrases::Paraphrases;
 use super::synonyms::Synonyms;
-use crate::metrics::corpus::Corpus;
+use crate::corpus::Corpus;
 
 const JAR: &str = "meteor-1.5.jar";
 const SYNSETS: &str = "synonym/english.synsets";

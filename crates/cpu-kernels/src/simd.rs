@@ -126,7 +126,7 @@ pub trait Kernel {
 
 /// An instruction set this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum Isa {
     #[cfg(target_arch = "x86_64")]
     Avx512(super::x86::Avx512),
     #[cfg(target_arch = "x86_64")]
@@ -134,16 +134,34 @@ pub enum Level {
     Portable(Portable),
 }
 
-impl Level {
-    /// The best one. `CLIPCAP_SIMD=avx2` and `portable` ask for less.
+/// `CLIPCAP_SIMD` names no instruction set of this processor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "CLIPCAP_SIMD is {0:?}, which is no instruction set of this processor: it has {list}",
+    list = Isa::all().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
+)]
+pub struct UnknownIsa(String);
+
+impl Isa {
+    /// The best one, or the one that `CLIPCAP_SIMD` names, if the processor has it.
     pub fn best() -> Self {
-        static BEST: OnceLock<Level> = OnceLock::new();
-        *BEST.get_or_init(|| {
-            let wanted = std::env::var("CLIPCAP_SIMD").unwrap_or_default();
-            let all = Self::all();
-            let found = all.iter().find(|level| level.name() == wanted);
-            *found.unwrap_or(&all[0])
-        })
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::chosen().unwrap_or_else(|_| Self::all()[0]))
+    }
+
+    /// The one that the environment variable `CLIPCAP_SIMD` names, or the best one where it is not set.
+    ///
+    /// # Errors
+    /// When it names none that the processor has. [`best`](Self::best) then is what it would be without.
+    pub fn chosen() -> Result<Self, UnknownIsa> {
+        let all = Self::all();
+        match std::env::var_os("CLIPCAP_SIMD") {
+            None => Ok(all[0]),
+            Some(name) if name.is_empty() => Ok(all[0]),
+            Some(name) => (all.iter().copied())
+                .find(|isa| name == isa.name())
+                .ok_or(UnknownIsa(name.to_string_lossy().into_owned())),
+        }
     }
 
     /// All of this processor, the best first.
@@ -192,7 +210,7 @@ impl Level {
 
 /// Runs a kernel with the best instruction set.
 pub fn run<K: Kernel>(kernel: K) -> K::Output {
-    Level::best().run(kernel)
+    Isa::best().run(kernel)
 }
 
 struct Tile;
@@ -334,11 +352,11 @@ mod tests {
     #[test]
     fn the_exponential_is_right_to_the_last_places_on_every_instruction_set() {
         let x: Vec<f32> = (-8700..8800).map(|i| i as f32 / 100.0).collect();
-        for level in Level::all() {
-            for (x, y) in x.iter().zip(level.run(Exp(x.clone()))) {
+        for isa in Isa::all() {
+            for (x, y) in x.iter().zip(isa.run(Exp(x.clone()))) {
                 let exact = f64::from(*x).exp();
                 let error = (f64::from(y) - exact).abs() / exact;
-                assert!(error < 2.5e-7, "{}: exp({x}) = {y}", level.name());
+                assert!(error < 2.5e-7, "{}: exp({x}) = {y}", isa.name());
             }
         }
     }
@@ -362,9 +380,9 @@ mod tests {
 
     #[test]
     fn halves_and_bytes_are_widened_alike_everywhere() {
-        let expected = Level::Portable(Portable).run(Halves);
-        for level in Level::all() {
-            assert_eq!(level.run(Halves), expected, "{}", level.name());
+        let expected = Isa::Portable(Portable).run(Halves);
+        for isa in Isa::all() {
+            assert_eq!(isa.run(Halves), expected, "{}", isa.name());
         }
     }
 }

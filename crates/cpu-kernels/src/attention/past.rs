@@ -1,7 +1,7 @@
 //! Attention of one query to keys and values that are still where decoding put them.
 
 use super::softmax;
-use crate::kernels::simd::{Kernel, LANES, Simd, run};
+use crate::simd::{Kernel, LANES, Simd, run};
 
 /// Keys and values of one row's positions, which are in different memory: `[R, 2 C]` for each, keys before values.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,7 @@ mod tests {
     use super::super::tests::wave;
     use super::super::{Attention, Rows};
     use super::*;
-    use crate::nn::Masking;
+    use crate::Masking;
 
     #[test]
     fn one_query_sees_the_positions_of_its_own_row() {
