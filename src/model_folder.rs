@@ -3,7 +3,7 @@
 //! ```text
 //! config.json           sizes of every part, preprocessing, stop tokens; unknown keys are refused
 //! clip.bpk              CLIP's weights (burnpack)
-//! encoder.bpk           weights of another picture encoder, which stands where CLIP stands otherwise
+//! encoder.bpk           weights of another image encoder, which stands where CLIP stands otherwise
 //! gpt2.bpk              GPT-2's weights
 //! mapper.bpk            the mapper's weights; absent in a folder that only supplies CLIP and GPT-2 to train with
 //! clip-tokenizer.json   CLIP's vocabulary
@@ -22,7 +22,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipConfig, Preprocessing};
-use crate::encoders::{Encoder, Loader, PictureEncoderConfig};
+use crate::encoders::{Encoder, ImageEncoderConfig, Loader};
 use crate::files::{self, Lock};
 use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::mapper::{Mapper, MapperConfig};
@@ -37,16 +37,16 @@ pub use weights::{load_part, read_now, save_part};
 pub struct ModelConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<EncoderConfig>,
-    /// An encoder that is not CLIP; where there is one, it embeds the pictures.
+    /// An encoder that is not CLIP; where there is one, it embeds the images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub encoder: Option<PictureEncoderConfig>,
+    pub encoder: Option<ImageEncoderConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpt2: Option<Gpt2Config>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapper: Option<CaptionerConfig>,
 }
 
-/// CLIP and what is done to a picture before CLIP sees it.
+/// CLIP and what is done to an image before CLIP sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderConfig {
@@ -69,7 +69,7 @@ pub struct CaptionerConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Clip,
-    /// Another picture encoder.
+    /// Another image encoder.
     Encoder,
     Gpt2,
     Mapper,
@@ -129,7 +129,7 @@ impl ModelFolder {
         )
     }
 
-    /// What embeds pictures, with its weights, when it is not CLIP.
+    /// What embeds images, with its weights, when it is not CLIP.
     pub fn load_encoder(&self, device: &Device) -> Result<Option<Box<dyn Encoder>>> {
         let config = self.config.encoder.as_ref();
         config
@@ -137,18 +137,18 @@ impl ModelFolder {
             .transpose()
     }
 
-    /// The part that embeds pictures.
-    pub fn picture_part(&self) -> Part {
+    /// The part that embeds images.
+    pub fn image_part(&self) -> Part {
         match self.config.encoder {
             Some(_) => Part::Encoder,
             None => Part::Clip,
         }
     }
 
-    /// What is done to a picture before it is embedded.
+    /// What is done to an image before it is embedded.
     ///
     /// # Errors
-    /// When nothing in the folder embeds pictures.
+    /// When nothing in the folder embeds images.
     pub fn preprocessing(&self) -> Result<&Preprocessing> {
         match &self.config.encoder {
             Some(encoder) => Ok(&encoder.preprocessing),
@@ -156,10 +156,10 @@ impl ModelFolder {
         }
     }
 
-    /// Width of a picture's embedding.
+    /// Width of an image's embedding.
     ///
     /// # Errors
-    /// When nothing in the folder embeds pictures.
+    /// When nothing in the folder embeds images.
     pub fn embedding_dim(&self) -> Result<usize> {
         match &self.config.encoder {
             Some(encoder) => Ok(encoder.dim()),
@@ -167,16 +167,16 @@ impl ModelFolder {
         }
     }
 
-    /// Everything that a picture's embedding depends on, in a few bytes.
+    /// Everything that an image's embedding depends on, in a few bytes.
     ///
     /// # Errors
-    /// When nothing in the folder embeds pictures, or its weights cannot be read.
-    pub fn picture_fingerprint(&self) -> Result<Vec<u8>> {
+    /// When nothing in the folder embeds images, or its weights cannot be read.
+    pub fn image_fingerprint(&self) -> Result<Vec<u8>> {
         let settings = match &self.config.encoder {
             Some(encoder) => serde_json::to_vec(encoder)?,
             None => serde_json::to_vec(self.encoder_config()?)?,
         };
-        let weights = self.path.join(self.picture_part().file_name());
+        let weights = self.path.join(self.image_part().file_name());
         let sha256 = match weights.is_file() {
             true => files::sha256(&weights)?,
             // Pixels as they are have none.
@@ -241,7 +241,7 @@ impl ModelFolder {
     /// The vocabulary of one of the two text models.
     ///
     /// # Errors
-    /// When the folder has none. A CLIP may come without: it can embed pictures, but no sentences.
+    /// When the folder has none. A CLIP may come without: it can embed images, but no sentences.
     pub fn load_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
         let file = self.path.join(tokenizer_file(kind));
         if kind == TokenizerKind::Clip {

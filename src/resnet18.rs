@@ -1,7 +1,7 @@
 //! ResNet-18 (He et al. 2015, <https://arxiv.org/abs/1512.03385>): `[B, 3, n, n] -> [B, 8 * width]`.
 //!
 //! After torchvision's `resnet.py` (0.29), whose names the fields have. With [`Stem::Cifar`] it begins as SimCLR's for small
-//! pictures does (<https://arxiv.org/abs/2002.05709>, appendix B.9): a 3 x 3 convolution of stride 1 and no pooling.
+//! images does (<https://arxiv.org/abs/2002.05709>, appendix B.9): a 3 x 3 convolution of stride 1 and no pooling.
 
 use burn::module::{Initializer, Module, Param, RunningState};
 use burn::nn::PaddingConfig2d;
@@ -71,7 +71,7 @@ pub struct Downsample {
 }
 
 /// PyTorch's `BatchNorm2d`. burn's own keeps the variance of the batch as it is for later; PyTorch, and this, keep the one
-/// estimated for all pictures, which is `n / (n - 1)` times larger.
+/// estimated for all images, which is `n / (n - 1)` times larger.
 #[derive(Module, Debug)]
 pub struct BatchNormalization {
     pub weight: Param<Tensor<1>>,

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use clipcap::captioner::{Captioner, ImageEncoder};
 use clipcap::convert::{ConvertConfig, Report, convert, export, read_training_set};
 use clipcap::model_folder::ModelFolder;
-use common::place::{Place, fails_with, picture, stderr, stdout};
+use common::place::{Place, fails_with, image, stderr, stdout};
 use common::{FLOAT32, assert_close, fixture};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -86,7 +86,7 @@ fn vision_alone(to: &Path) -> PathBuf {
 fn embedding(model: &Path) -> Vec<f32> {
     let folder = ModelFolder::open(model).unwrap();
     let encoder = ImageEncoder::load(&folder, &Device::flex()).unwrap();
-    let image = clipcap::picture::open(Path::new(&picture())).unwrap();
+    let image = clipcap::images::open(Path::new(&image())).unwrap();
     encoder.embed_images(&[image]).unwrap().remove(0)
 }
 
@@ -151,14 +151,14 @@ fn a_tower_alone_captions_and_what_embeds_texts_asks_for_the_other() {
     .unwrap();
     Captioner::load(&place.path("model/alone"), &Device::flex()).unwrap();
     let args = ["--model", "model/alone", "--device", "cpu"];
-    let output = place.run(&[&["infer"], &args[..], &[&picture()]].concat());
+    let output = place.run(&[&["infer"], &args[..], &[&image()]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).contains(": "), "{}", stdout(&output));
 
     let data = ["--data", "data/captions.json", "--images", "data/images"];
     let rerank = ["infer", "--rerank", "clip", "--decode", "beam"];
     for asking in [
-        [&rerank[..], &args, &[&picture()]].concat(),
+        [&rerank[..], &args, &[&image()]].concat(),
         [&["gap"], &args[..], &data].concat(),
         [&["train", "--learn-from", "captions"], &args[..], &data].concat(),
     ] {
@@ -321,14 +321,14 @@ fn an_unknown_key_of_a_model_folder_comes_with_the_one_that_was_meant() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replacen("\"n_layer\"", "\"n_layers\"", 1)).unwrap();
     let args = ["infer", "--model", "model/tiny", "--device", "cpu"];
-    let output = place.run(&[&args[..], &[&picture()]].concat());
+    let output = place.run(&[&args[..], &[&image()]].concat());
     fails_with(
         &output,
         &["config.json", "`n_layers`: did you mean `n_layer`?"],
     );
     for (text, told) in [("", "it is empty"), ("<html>", "it is a web page")] {
         fs::write(&config, text).unwrap();
-        let output = place.run(&[&args[..], &[&picture()]].concat());
+        let output = place.run(&[&args[..], &[&image()]].concat());
         fails_with(&output, &["config.json", told]);
     }
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::place::{Place, fails_with, picture, stderr, stdout};
+use common::place::{Place, fails_with, image, stderr, stdout};
 use serde_json::Value;
 
 #[test]
@@ -18,7 +18,7 @@ fn a_caption_has_tokens_log_prob_and_score() {
         "cpu",
         "--format",
         "jsonl",
-        &picture(),
+        &image(),
     ]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let line: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -48,7 +48,7 @@ fn beams_are_ranked_and_one_beam_is_greedy() {
             "--format",
             "jsonl",
         ];
-        let output = place.run(&[&args[..], more, &[&picture()]].concat());
+        let output = place.run(&[&args[..], more, &[&image()]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let lines: Vec<Value> = stdout(&output)
             .lines()
@@ -73,13 +73,13 @@ fn beams_are_ranked_and_one_beam_is_greedy() {
 }
 
 #[test]
-fn a_bad_picture_is_reported_and_the_others_are_captioned() {
+fn a_bad_image_is_reported_and_the_others_are_captioned() {
     let place = Place::new();
-    fs::write(place.path("notes.jpg"), "not a picture").unwrap();
-    let good = picture();
+    fs::write(place.path("notes.jpg"), "not an image").unwrap();
+    let good = image();
     let args = ["infer", "--model", "model/tiny", "--device", "cpu"];
-    let pictures = ["notes.jpg", &good, "missing.png"];
-    let output = place.run(&[&args[..], &["--format", "jsonl"], &pictures].concat());
+    let images = ["notes.jpg", &good, "missing.png"];
+    let output = place.run(&[&args[..], &["--format", "jsonl"], &images].concat());
     assert_eq!(output.status.code(), Some(1));
     let lines: Vec<Value> = stdout(&output)
         .lines()
@@ -99,7 +99,7 @@ fn a_bad_picture_is_reported_and_the_others_are_captioned() {
             .contains("missing.png: no such file")
     );
 
-    let output = place.run(&[&args[..], &pictures].concat());
+    let output = place.run(&[&args[..], &images].concat());
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         stdout(&output).lines().count(),
@@ -113,13 +113,13 @@ fn a_bad_picture_is_reported_and_the_others_are_captioned() {
         stderr(&output)
     );
 
-    let output = place.run(&[&args[..], &["--format", "csv"], &pictures].concat());
+    let output = place.run(&[&args[..], &["--format", "csv"], &images].concat());
     assert!(stdout(&output).starts_with("image,rank,caption,log_prob,score,error\n"));
     assert_eq!(stdout(&output).lines().count(), 4);
 }
 
 #[test]
-fn a_folder_of_pictures_is_captioned_by_name() {
+fn a_folder_of_images_is_captioned_by_name() {
     let place = Place::new();
     place.write_data();
     let output = place.run(&[
@@ -208,7 +208,7 @@ fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
             "model/tiny",
             "--device",
             "cpu",
-            &picture(),
+            &image(),
         ])
     };
     let config = place.path("model/tiny/config.json");
@@ -239,7 +239,7 @@ fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
     fs::remove_file(&weights).unwrap();
     fails_with(&infer(), &["mapper.bpk is missing"]);
     fails_with(
-        &place.run(&["infer", "--model", "nowhere", &picture()]),
+        &place.run(&["infer", "--model", "nowhere", &image()]),
         &["nowhere is not a model folder"],
     );
 }
@@ -255,7 +255,7 @@ fn a_full_disk_is_an_error_and_not_a_panic() {
         "model/tiny",
         "--device",
         "cpu",
-        &picture(),
+        &image(),
     ];
     let output = place.command(&args).stdout(full).output().unwrap();
     fails_with(&output, &["writing to standard output"]);

@@ -69,9 +69,16 @@ fn clip_score_is_the_published_codes_with_and_without_references() {
             },
         })
         .collect();
-    let pictures = fixture("preprocess");
+    let image_folder = fixture("preprocess");
     let device = Device::flex();
-    let scores = clip_score::score(&model, &mut images, &pictures, &device, &|_| (), &|_| ());
+    let scores = clip_score::score(
+        &model,
+        &mut images,
+        &image_folder,
+        &device,
+        &|_| (),
+        &|_| (),
+    );
     let scores = scores.unwrap();
     assert_eq!(images.len(), golden.images.len(), "all were read");
     let both = |of: &dyn Fn(usize) -> f64| [of(0), of(1)];

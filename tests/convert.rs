@@ -159,7 +159,7 @@ fn half_weights_stay_half_on_disk() {
 }
 
 #[test]
-fn a_clip_without_vocabulary_embeds_pictures_and_says_so_for_sentences() {
+fn a_clip_without_vocabulary_embeds_images_and_says_so_for_sentences() {
     let place = Place::new();
     let report = place.try_convert("clip_resnet", "", "").unwrap();
     assert_parts(
@@ -548,7 +548,7 @@ fn an_exported_captioner_alone_has_clipcaps_names_and_keeps_its_settings() {
 }
 
 #[test]
-fn a_training_pickle_gives_captions_and_an_embedding_a_picture() {
+fn a_training_pickle_gives_captions_and_an_embedding_an_image() {
     let place = Place::new();
     let set = read_training_set(&path("training.pkl")).unwrap();
     assert_eq!((set.clip_dim, set.captions.len()), (20, 3));

@@ -1,4 +1,4 @@
-//! Data sets in the formats that people have them in: the same pictures and captions come out of each.
+//! Data sets in the formats that people have them in: the same images and captions come out of each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clipcap::data::source::{self, CaptionData, Format, LeftOut};
 use clipcap::data::split::{Part, Split};
 
-/// Two pictures and what is said of them, whatever the format.
+/// Two images and what is said of them, whatever the format.
 const CAPTIONS: [(&str, [&str; 2]); 2] = [
     ("a.png", ["A dog, running.", "One \"dog\"."]),
     ("b.png", ["A café.", "Two cups."]),
@@ -15,7 +15,7 @@ const CAPTIONS: [(&str, [&str; 2]); 2] = [
 struct Place(tempfile::TempDir);
 
 impl Place {
-    /// A folder with both pictures.
+    /// A folder with both images.
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         for (i, (name, _)) in CAPTIONS.iter().enumerate() {
@@ -53,8 +53,8 @@ fn expect(data: &CaptionData, format: Format) {
         .collect();
     assert_eq!(found, CAPTIONS.map(|(_, captions)| captions));
     for (i, image) in data.images.iter().enumerate() {
-        let picture = image.picture.as_ref().unwrap().open().unwrap();
-        assert_eq!(picture.width(), 4 + i as u32, "{}", image.file_name);
+        let opened = image.source.as_ref().unwrap().open().unwrap();
+        assert_eq!(opened.width(), 4 + i as u32, "{}", image.file_name);
     }
 }
 
@@ -165,7 +165,7 @@ fn captions_alone_are_read() {
         .unwrap();
     assert_eq!(data.format, Format::Captions);
     assert_eq!(data.images[1].captions, ["Two cups."]);
-    assert!(data.images.iter().all(|image| image.picture.is_none()));
+    assert!(data.images.iter().all(|image| image.source.is_none()));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn found(data: &CaptionData) -> Vec<(&str, Vec<&str>)> {
 
 /// The widths of the images, which are opened where they are.
 fn widths(data: &CaptionData) -> Vec<u32> {
-    let open = |image: &source::CaptionedImage| image.picture.as_ref().unwrap().open().unwrap();
+    let open = |image: &source::CaptionedImage| image.source.as_ref().unwrap().open().unwrap();
     data.images
         .iter()
         .map(|image| open(image).width())

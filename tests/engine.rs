@@ -52,7 +52,7 @@ fn gpt2(tied: bool) -> (Gpt2Config, Gpt2) {
 }
 
 #[test]
-fn pictures_are_embedded_as_by_the_module() {
+fn images_are_embedded_as_by_the_module() {
     for hidden_act in [Activation::QuickGelu, Activation::Gelu] {
         let config = ClipConfig {
             vision: ClipVisionConfig {

@@ -8,7 +8,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use common::fixture;
-use common::place::{Place, fails_with, json_lines, picture, stderr, stdout};
+use common::place::{Place, fails_with, image, json_lines, stderr, stdout};
 use hub_server::{COMMIT, HubServer, Trouble};
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ fn server() -> HubServer {
     server.add(CHECKPOINT, &[("coco_weights.pt", &checkpoint)]);
     server.add_folder(CLIP, &fixture("convert/clip_hf"));
     server.add_folder("openai-community/gpt2", &fixture("convert/gpt2"));
-    server.licence(CLIP, "mit");
+    server.license(CLIP, "mit");
     server
 }
 
@@ -54,9 +54,9 @@ fn one_word_gives_a_model_that_captions() {
     succeeds(&output);
     assert_eq!(stdout(&output).trim(), "model/clipcap-coco");
     let notes = stderr(&output);
-    assert!(notes.contains("licence: MIT (ClipCap"), "{notes}");
+    assert!(notes.contains("license: MIT (ClipCap"), "{notes}");
     assert!(
-        notes.contains("openai/clip-vit-base-patch32: licence mit"),
+        notes.contains("openai/clip-vit-base-patch32: license mit"),
         "{notes}"
     );
 
@@ -67,7 +67,7 @@ fn one_word_gives_a_model_that_captions() {
     assert!(source["mapper"].is_object(), "{source}");
 
     let args = ["infer", "--model", "model/clipcap-coco", "--device", "cpu"];
-    let output = place.run(&[&args[..], &["--format", "jsonl", &picture()]].concat());
+    let output = place.run(&[&args[..], &["--format", "jsonl", &image()]].concat());
     succeeds(&output);
     assert!(json_lines(&output)[0]["caption"].is_string());
 

@@ -373,7 +373,7 @@ fn a_set_brings_its_checkpoint_clip_and_gpt2_and_nothing_beside() {
         checkpoint,
         &[("coco_weights.pt", &large()), ("README.md", b"")],
     );
-    server.licence(checkpoint, "mit");
+    server.license(checkpoint, "mit");
     let clip = "openai/clip-vit-base-patch32";
     add_clip(
         server,
@@ -407,16 +407,16 @@ fn a_set_brings_its_checkpoint_clip_and_gpt2_and_nothing_beside() {
     );
     assert_eq!(fetched.provenance[0]["repository"], checkpoint);
     assert_eq!(fetched.provenance[0]["commit"], COMMIT);
-    assert_eq!(fetched.provenance[0]["licence"], "mit");
+    assert_eq!(fetched.provenance[0]["license"], "mit");
     let lines = setting.watch.lines.take();
     assert!(
         lines
             .iter()
-            .any(|line| line.contains("licence: MIT (ClipCap")),
+            .any(|line| line.contains("license: MIT (ClipCap")),
         "{lines:?}"
     );
     assert!(
-        lines.contains(&format!("{checkpoint}: licence mit")),
+        lines.contains(&format!("{checkpoint}: license mit")),
         "{lines:?}"
     );
 

@@ -4,12 +4,12 @@ mod common;
 
 use std::path::Path;
 
-use clipcap::picture;
+use clipcap::images;
 use common::images::{self, encoded, image, jpeg, panicking_tiff, tag, tiff};
 use image::{ImageFormat, RgbImage};
 
 fn open(bytes: &[u8]) -> Result<RgbImage, String> {
-    picture::decode(bytes, Path::new("a.file")).map_err(|error| {
+    images::decode(bytes, Path::new("a.file")).map_err(|error| {
         let text = error.to_string();
         assert!(
             text.starts_with("a.file: ") && !text.contains('\n'),
@@ -43,7 +43,7 @@ fn formats_are_read_whatever_they_are_called() {
     }
     assert!(open(&jpeg(1)).is_ok());
     let tga = encoded(1, ImageFormat::Tga);
-    let found = picture::decode(&tga, Path::new("a.TGA")).unwrap();
+    let found = images::decode(&tga, Path::new("a.TGA")).unwrap();
     assert_eq!(found, image(1));
 }
 

@@ -1,4 +1,4 @@
-//! `infer` as it is used: how captions are searched, which pictures are taken, where captions go and how an interrupted
+//! `infer` as it is used: how captions are searched, which images are taken, where captions go and how an interrupted
 //! run is taken up again.
 
 mod common;
@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 
 use clipcap::tokenizer::{Tokenizer, TokenizerKind};
-use common::place::{Place, fails_with, json_lines, picture, stderr, stdout};
+use common::place::{Place, fails_with, image, json_lines, stderr, stdout};
 use serde_json::Value;
 
 const INFER: [&str; 5] = ["infer", "--model", "model/tiny", "--device", "cpu"];
@@ -38,7 +38,7 @@ fn number(line: &Value, key: &str) -> f64 {
 #[test]
 fn every_caption_begins_with_the_prompt_and_the_score_is_of_what_follows() {
     let place = Place::new();
-    let image = picture();
+    let image = image();
     for decode in ["greedy", "beam", "sample"] {
         let args = [
             "--decode",
@@ -68,7 +68,7 @@ fn every_caption_begins_with_the_prompt_and_the_score_is_of_what_follows() {
 #[test]
 fn a_stop_text_takes_the_place_of_the_models_and_must_be_one_token() {
     let place = Place::new();
-    let image = picture();
+    let image = image();
     // Random tokens of the same seed: varied, and the same until one of them stops the caption.
     let sample = ["--decode", "sample", "--max-length", "40", &image];
     let free = tokens(&captions(&place, &[&sample[..], &["--stop", "~"]].concat())[0]);
@@ -93,7 +93,7 @@ fn a_stop_text_takes_the_place_of_the_models_and_must_be_one_token() {
 #[test]
 fn no_sequence_repeats_that_may_not() {
     let place = Place::new();
-    let image = picture();
+    let image = image();
     let args = ["--decode", "beam", "--num-captions", "5", "--stop", "~"];
     let args = [&args[..], &["--no-repeat-ngram", "2", &image]].concat();
     for line in captions(&place, &args) {
@@ -107,7 +107,7 @@ fn no_sequence_repeats_that_may_not() {
 #[test]
 fn a_length_penalty_ranks_by_itself_and_1_changes_nothing() {
     let place = Place::new();
-    let image = picture();
+    let image = image();
     let args = ["--decode", "beam", "--num-captions", "5", &image];
     let plain = captions(&place, &args);
     assert_eq!(
@@ -125,7 +125,7 @@ fn a_length_penalty_ranks_by_itself_and_1_changes_nothing() {
 #[test]
 fn clip_puts_captions_in_its_own_order() {
     let place = Place::new();
-    let image = picture();
+    let image = image();
     let args = ["--decode", "beam", "--num-captions", "3"];
     let lines = captions(&place, &[&args[..], &["--rerank", "clip", &image]].concat());
     assert_eq!(lines.len(), 3);
@@ -161,7 +161,7 @@ fn clip_puts_captions_in_its_own_order() {
 }
 
 #[test]
-fn a_batch_gives_what_each_picture_gives_alone() {
+fn a_batch_gives_what_each_image_gives_alone() {
     let place = Place::new();
     place.write_data();
     for decode in ["greedy", "beam", "sample"] {
@@ -269,13 +269,13 @@ fn an_output_file_is_continued_where_it_ended() {
         fs::remove_file(place.path("captions")).unwrap();
     }
     fails_with(
-        &infer(&place, &["--output", "no/such/folder.txt", &picture()]),
+        &infer(&place, &["--output", "no/such/folder.txt", &image()]),
         &["no/such/folder.txt"],
     );
 }
 
 #[test]
-fn sidecars_stand_beside_the_pictures_or_apart_and_are_not_written_twice() {
+fn sidecars_stand_beside_the_images_or_apart_and_are_not_written_twice() {
     let place = Place::new();
     place.write_data();
     let sidecar = ["--format", "sidecar", "data/images"];

@@ -1,5 +1,5 @@
-//! Pictures are opened, resized and cropped as Pillow and OpenAI's CLIP do it (`fixtures/make_preprocess.py`), and what
-//! is not a picture is refused with a sentence.
+//! Images are opened, resized and cropped as Pillow and OpenAI's CLIP do it (`fixtures/make_preprocess.py`), and what
+//! is not an image is refused with a sentence.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clipcap::clip::Preprocessing;
-use clipcap::picture;
+use clipcap::images;
 use common::fixture;
 use common::images::huge_png;
 use serde::Deserialize;
@@ -19,10 +19,10 @@ struct Expected {
     mode: String,
 }
 
-/// Largest and mean difference in grey levels between our crop and Pillow's.
+/// Largest and mean difference in gray levels between our crop and Pillow's.
 fn difference(name: &str, case: &Expected) -> (u8, f64) {
     let folder = fixture("preprocess");
-    let image = picture::open(&folder.join(name)).unwrap();
+    let image = images::open(&folder.join(name)).unwrap();
     let crop = Preprocessing::openai(case.size).crop(&image);
     let expected = image::open(folder.join(&case.expected)).unwrap().to_rgb8();
     assert_eq!(crop.dimensions(), expected.dimensions());
@@ -36,13 +36,13 @@ fn difference(name: &str, case: &Expected) -> (u8, f64) {
 }
 
 #[test]
-fn crops_are_within_one_grey_level_of_pillows() {
+fn crops_are_within_one_gray_level_of_pillows() {
     let text = std::fs::read_to_string(fixture("preprocess/cases.json")).unwrap();
     let cases: BTreeMap<String, Expected> = serde_json::from_str(&text).unwrap();
     assert!(cases.len() >= 66);
     for (name, case) in &cases {
         let (largest, mean) = difference(name, case);
-        // JPEG leaves the decoder some freedom (inverse transform, how colour is spread over its pixels), and Pillow's
+        // JPEG leaves the decoder some freedom (inverse transform, how color is spread over its pixels), and Pillow's
         // libjpeg-turbo uses it differently.
         let allowed = if name.ends_with(".jpg") {
             (JPEG_LARGEST, JPEG_MEAN)
@@ -64,17 +64,17 @@ fn refusal(name: &str, bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
-    let error = picture::open(&path).unwrap_err().to_string();
+    let error = images::open(&path).unwrap_err().to_string();
     assert!(error.contains(name) && !error.contains('\n'), "{error}");
     error
 }
 
 #[test]
-fn what_is_not_a_picture_is_refused_by_name_and_reason() {
+fn what_is_not_an_image_is_refused_by_name_and_reason() {
     let png = std::fs::read(fixture("preprocess/wide.png")).unwrap();
     let jpeg = std::fs::read(fixture("preprocess/photo.jpg")).unwrap();
     assert!(refusal("empty.png", b"").contains("is empty"));
-    assert!(refusal("text.jpg", b"this is no picture at all").contains("is not an image but text"));
+    assert!(refusal("text.jpg", b"this is no image at all").contains("is not an image but text"));
     assert!(refusal("cut.png", &png[..png.len() / 2]).contains("is damaged"));
     assert!(refusal("head.jpg", &jpeg[..200]).contains("is damaged"));
     let container = |brands: &str| {
@@ -94,13 +94,13 @@ fn what_is_not_a_picture_is_refused_by_name_and_reason() {
             "{text}"
         );
     }
-    assert!(picture::open(&fixture("preprocess/palette.tiff")).is_ok());
-    let missing = picture::open(Path::new("no/such.png"))
+    assert!(images::open(&fixture("preprocess/palette.tiff")).is_ok());
+    let missing = images::open(Path::new("no/such.png"))
         .unwrap_err()
         .to_string();
     assert_eq!(missing, "no/such.png: no such file");
     assert!(
-        picture::open(&fixture("preprocess"))
+        images::open(&fixture("preprocess"))
             .unwrap_err()
             .to_string()
             .contains("is a folder")
@@ -108,6 +108,6 @@ fn what_is_not_a_picture_is_refused_by_name_and_reason() {
 }
 
 #[test]
-fn a_picture_that_claims_to_be_enormous_is_refused_before_it_is_read() {
+fn an_image_that_claims_to_be_enormous_is_refused_before_it_is_read() {
     assert!(refusal("bomb.png", &huge_png()).contains("60000 x 60000 pixels is too large"));
 }

@@ -1,4 +1,4 @@
-//! Encoders from pictures alone, and what can be read out of them, as the program does it.
+//! Encoders from images alone, and what can be read out of them, as the program does it.
 
 mod common;
 
@@ -20,7 +20,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-/// Files of CIFAR-10's binary version with random content, `rows` pictures each.
+/// Files of CIFAR-10's binary version with random content, `rows` images each.
 fn write_cifar10(folder: &Path, rows: usize) {
     fs::create_dir_all(folder).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(4);
@@ -86,7 +86,7 @@ fn cifar10_files_of_random_content_are_trained_on_and_probed_by_every_encoder() 
         let args = format!("probe --encoder {encoder} --data cifar10 --eval knn --format json");
         let line: Value = serde_json::from_str(&succeeds(&place, &args)).unwrap();
         let accuracy = line["outcome"]["accuracy"].as_f64().unwrap();
-        // Nothing can be learnt of noise: about one in ten of 40 is right.
+        // Nothing can be learned of noise: about one in ten of 40 is right.
         assert!(accuracy < 0.4, "{encoder}: {accuracy}");
         assert_eq!(line["outcome"]["classes"].as_array().unwrap().len(), 10);
     }
@@ -139,7 +139,7 @@ fn a_run_goes_on_and_ends_as_one_that_was_not_stopped() {
 }
 
 #[test]
-fn an_encoder_learnt_from_pictures_alone_feeds_the_mapper() {
+fn an_encoder_learned_from_images_alone_feeds_the_mapper() {
     let place = Place::new();
     place.write_data();
     let classes = place.path("classes");
@@ -218,7 +218,7 @@ fn what_cannot_be_trained_on_or_probed_is_named() {
     fails(
         &place,
         "pretrain simclr --data data --output model/x --batch-size 1",
-        "a batch of one picture",
+        "a batch of one image",
     );
     fails(
         &place,
@@ -233,7 +233,7 @@ fn what_cannot_be_trained_on_or_probed_is_named() {
     fails(
         &place,
         "pretrain simclr --data data --output model/x --batch-size 4096",
-        "too few pictures",
+        "too few images",
     );
     fails(
         &place,
@@ -282,7 +282,7 @@ fn a_table_and_an_ablation_go_on_where_they_were() {
 
 /// The Python version's files, as the archive has them: pickles of protocol 2 by Python 2, with a NumPy array.
 #[test]
-fn both_versions_of_cifar10_are_the_same_pictures() {
+fn both_versions_of_cifar10_are_the_same_images() {
     let place = tempfile::tempdir().unwrap();
     let (binary, python) = (place.path().join("bin"), place.path().join("py"));
     write_cifar10(&binary, 3);
@@ -297,8 +297,8 @@ fn both_versions_of_cifar10_are_the_same_pictures() {
     assert_eq!(a.train.labels, b.train.labels);
     for index in 0..a.train.len() {
         assert_eq!(
-            a.train.pictures.get(index).unwrap(),
-            b.train.pictures.get(index).unwrap()
+            a.train.images.get(index).unwrap(),
+            b.train.images.get(index).unwrap()
         );
     }
     fs::write(python.join("test_batch"), b"\x80\x02}q\x01.").unwrap();

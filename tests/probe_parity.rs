@@ -79,12 +79,12 @@ fn resnet18_agrees(name: &str, stem: Stem) {
 }
 
 #[test]
-fn resnet18_with_the_stem_for_small_pictures_equals_torchvision() {
+fn resnet18_with_the_stem_for_small_images_equals_torchvision() {
     resnet18_agrees("resnet18_cifar", Stem::Cifar);
 }
 
 #[test]
-fn resnet18_with_the_stem_for_large_pictures_equals_torchvision() {
+fn resnet18_with_the_stem_for_large_images_equals_torchvision() {
     resnet18_agrees("resnet18_imagenet", Stem::Imagenet);
 }
 
@@ -196,14 +196,14 @@ fn principal_components_equal_scikit_learns() {
 }
 
 #[test]
-fn nearest_neighbours_vote_as_lightlys_do() {
+fn nearest_neighbors_vote_as_lightlys_do() {
     let case = Case::at("probe/readout");
     let device = Device::flex();
     let train = embedded(&case, &device);
     let test = case.tensor("test", &device);
-    for (neighbours, temperature) in [(1, 0.07), (15, 0.07), (50, 0.5), (160, 0.1)] {
+    for (neighbors, temperature) in [(1, 0.07), (15, 0.07), (50, 0.5), (160, 0.1)] {
         let config = KnnConfig {
-            neighbours,
+            neighbors,
             temperature,
         };
         let found: Vec<i32> = knn::predict(&train, &test, 4, &config)
@@ -212,7 +212,7 @@ fn nearest_neighbours_vote_as_lightlys_do() {
             .collect();
         assert_eq!(
             found,
-            case.ints(&format!("knn_{neighbours}_{temperature}")),
+            case.ints(&format!("knn_{neighbors}_{temperature}")),
             "{config:?}"
         );
     }
@@ -259,9 +259,9 @@ fn augmentations_are_torchvisions() {
             .map(|&value| value as u8)
             .collect::<Vec<u8>>()
     };
-    let picture = RgbImage::from_raw(26, 20, bytes("picture")).unwrap();
+    let image = RgbImage::from_raw(26, 20, bytes("picture")).unwrap();
     // torchvision gives top and left, height and width.
-    let cut = imageops::crop_imm(&picture, 7, 3, 17, 14).to_image();
+    let cut = imageops::crop_imm(&image, 7, 3, 17, 14).to_image();
     assert_eq!(resized(&cut, 16).into_raw(), bytes("crop"));
     let check = |change: &dyn Fn(&mut Planes), key: &str| {
         let mut view = Planes {

@@ -44,7 +44,7 @@ fn write_report(folder: &Path) -> PathBuf {
     let head = ReportHead {
         title: "Evaluation",
         subtitle: "scenes against each other",
-        pictures: Some(&folder.join("data/images")),
+        image_folder: Some(&folder.join("data/images")),
         seed: 1,
     };
     write(&path, &evaluation, &head).unwrap();
@@ -110,7 +110,7 @@ fn the_report_needs_nothing_but_itself() {
 }
 
 #[test]
-fn a_browser_shows_the_scores_the_pictures_and_a_table_in_order() {
+fn a_browser_shows_the_scores_the_images_and_a_table_in_order() {
     let Some(browser) = chromium() else {
         println!("no Chromium here: the page is not looked at");
         return;
@@ -139,21 +139,21 @@ fn a_browser_shows_the_scores_the_pictures_and_a_table_in_order() {
     assert_eq!(cider.len(), 50);
     assert!(cider.is_sorted_by(|a, b| a >= b), "{cider:?}");
 
-    let picture = folder.path().join("page.png");
-    let shot = format!("--screenshot={}", picture.display());
+    let image = folder.path().join("page.png");
+    let shot = format!("--screenshot={}", image.display());
     browse(
         browser,
         folder.path(),
         &page,
         &[&shot, "--window-size=1000,1600"],
     );
-    let image = image::open(&picture).unwrap().to_rgb8();
+    let image = image::open(&image).unwrap().to_rgb8();
     assert_eq!(image.dimensions(), (1000, 1600));
-    let colours: std::collections::HashSet<[u8; 3]> = image.pixels().map(|pixel| pixel.0).collect();
+    let colors: std::collections::HashSet<[u8; 3]> = image.pixels().map(|pixel| pixel.0).collect();
     assert!(
-        colours.len() > 200,
-        "the page has text, bars and pictures: {} colours",
-        colours.len()
+        colors.len() > 200,
+        "the page has text, bars and images: {} colors",
+        colors.len()
     );
     // The right edge is background: nothing overflows.
     let edge: std::collections::HashSet<[u8; 3]> =

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::place::{Place, fails_with, picture, stderr, stdout};
+use common::place::{Place, fails_with, image, stderr, stdout};
 
 const INFER: [&str; 5] = ["infer", "--model", "model/tiny", "--device", "cpu"];
 
@@ -68,7 +68,7 @@ fn training_goes_on_when_nobody_reads_how_it_goes() {
 fn captions_come_though_standard_error_is_closed_or_full() {
     let place = Place::new();
     fs::write(place.path("bad.png"), "no image").unwrap();
-    let good = picture();
+    let good = image();
     for way in [closed(), full()] {
         let mut command = place.command(&[&INFER[..], &[&good, "bad.png"]].concat());
         let output = command.stderr(way).output().unwrap();

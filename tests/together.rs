@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clipcap::data::scenes;
-use common::place::{Place, fails_with, picture, stderr, stdout};
+use common::place::{Place, fails_with, image, stderr, stdout};
 
 /// Times that two processes are started together.
 const ROUNDS: usize = 3;
@@ -139,7 +139,7 @@ fn an_output_is_written_by_one_and_the_other_says_by_whom() {
     until("the output is there", || place.path("out.jsonl").exists());
     let id = first.id().to_string();
     for more in [&[][..], &["--overwrite"]] {
-        let mut second = with(&picture());
+        let mut second = with(&image());
         let second = second.args(more).output().unwrap();
         fails_with(&second, &["out.jsonl: another run", "is writing to it"]);
         if cfg!(target_os = "linux") {
@@ -149,7 +149,7 @@ fn an_output_is_written_by_one_and_the_other_says_by_whom() {
     // A process that is killed leaves no lock behind.
     first.kill().unwrap();
     first.wait().unwrap();
-    succeed(&[with(&picture()).output().unwrap()]);
+    succeed(&[with(&image()).output().unwrap()]);
     let lines = fs::read_to_string(place.path("out.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 1);
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::model::write_model_seeded;
-use common::place::{Place, fails_with, picture, stderr, stdout};
+use common::place::{Place, fails_with, image, stderr, stdout};
 use common::run::{losses, weights};
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ fn training_writes_a_run_that_infer_takes_up() {
     ] {
         assert!(place.path("artifacts/mine").join(file).is_file(), "{file}");
     }
-    let output = place.run(&["infer", "--device", "cpu", &picture()]);
+    let output = place.run(&["infer", "--device", "cpu", &image()]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(
         stderr(&output).contains("model: artifacts/mine/best (the last run)"),
@@ -150,7 +150,7 @@ fn ctrl_c_leaves_a_model_that_loads() {
         "artifacts/long/best",
         "--device",
         "cpu",
-        &picture(),
+        &image(),
     ]);
     assert_eq!(infer.status.code(), Some(0), "{}", stderr(&infer));
 }
@@ -313,11 +313,11 @@ fn captions_alone_are_enough_to_learn_from() {
     };
     let output = command("texts", "captions.txt", &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let infer = place.run(&["infer", "--device", "cpu", &picture()]);
+    let infer = place.run(&["infer", "--device", "cpu", &image()]);
     assert_eq!(infer.status.code(), Some(0), "{}", stderr(&infer));
     fails_with(
         &command("offset", "captions.txt", &["--modality-offset"]),
-        &["needs pictures"],
+        &["needs images"],
     );
     let output = command(
         "pairs",
@@ -329,7 +329,7 @@ fn captions_alone_are_enough_to_learn_from() {
         place
             .path("artifacts/pairs/predictions-test.json")
             .is_file(),
-        "it is tested on pictures"
+        "it is tested on images"
     );
     fails_with(
         &command("images", "captions.txt", &["--learn-from", "images"]),

@@ -1,4 +1,4 @@
-//! Bad input to a training run, and a disk or a loss that fails on the way: said in a line, and nothing already learnt is
+//! Bad input to a training run, and a disk or a loss that fails on the way: said in a line, and nothing already learned is
 //! lost.
 
 mod common;

@@ -23,7 +23,7 @@ fn classes_are_probed_without_the_images_that_cannot_be_read() {
     write(&place.path("classes/blue/.hidden.png"), b"no image");
     write(&place.path("classes/.ipynb_checkpoints/00.png"), &png(1));
     write(&place.path("classes/blue/tiles.tif"), &panicking_tiff());
-    let args = "probe --encoder model/tiny --device cpu --data classes --eval knn --neighbours 3";
+    let args = "probe --encoder model/tiny --device cpu --data classes --eval knn --neighbors 3";
     let args: Vec<&str> = args.split(' ').collect();
     let output = place.run(&args);
     let text = stderr(&output);

@@ -19,13 +19,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use source::{decode, html, kernels, picture, serve};
+use source::{decode, html, kernels, image, serve};
 
 #[path = "../../src"]
 mod source {
     pub mod decode;
     pub mod html;
-    pub mod picture;
+    pub mod images;
 
     pub mod kernels {
         pub mod reduce;

@@ -1,4 +1,4 @@
-//! The picture's half of the captioner: pictures in, embeddings out.
+//! The image's half of the captioner: images in, embeddings out.
 
 use std::sync::OnceLock;
 
@@ -17,27 +17,27 @@ use crate::nn;
 use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
-/// Pictures that the CPU embeds together: their activations stay in its caches.
-const PICTURES_TOGETHER: usize = 8;
+/// Images that the CPU embeds together: their activations stay in its caches.
+const IMAGES_TOGETHER: usize = 8;
 /// Sentences embedded together.
 const TEXTS_TOGETHER: usize = 64;
 
-/// The picture's half: CLIP, or another encoder, with the preprocessing that belongs to it.
+/// The image's half: CLIP, or another encoder, with the preprocessing that belongs to it.
 #[derive(Debug)]
 pub struct ImageEncoder {
     tower: Tower,
-    /// The picture's tower where the CPU runs it; the one in `tower` is then without.
+    /// The image's tower where the CPU runs it; the one in `tower` is then without.
     vision: Option<engine::Vision>,
     preprocessing: Preprocessing,
     device: Device,
-    /// What the tower takes pictures in.
+    /// What the tower takes images in.
     dtype: FloatDType,
     folder: ModelFolder,
     /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
     tokenizer: OnceLock<Tokenizer>,
 }
 
-/// What embeds pictures.
+/// What embeds images.
 #[derive(Debug)]
 enum Tower {
     /// It embeds sentences too.
@@ -46,7 +46,7 @@ enum Tower {
 }
 
 impl ImageEncoder {
-    /// Loads what embeds pictures from an opened folder, with its weights as they are.
+    /// Loads what embeds images from an opened folder, with its weights as they are.
     pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
         Self::load_as(folder, device, Precision::F32)
     }
@@ -85,7 +85,7 @@ impl ImageEncoder {
         })
     }
 
-    /// What is done to a picture before CLIP sees it.
+    /// What is done to an image before CLIP sees it.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
@@ -103,13 +103,13 @@ impl ImageEncoder {
         self.preprocessing.crop(image)
     }
 
-    /// [`Self::embed`] of whole pictures.
+    /// [`Self::embed`] of whole images.
     pub fn embed_images(&self, images: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
         let crops: Vec<RgbImage> = images.iter().map(|image| self.crop(image)).collect();
         self.embed(&crops)
     }
 
-    /// The projected embeddings of cropped pictures, not normalised, `clip_dim` values each.
+    /// The projected embeddings of cropped images, not normalized, `clip_dim` values each.
     pub fn embed(&self, crops: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
         if crops.is_empty() {
             return Ok(Vec::new());
@@ -126,10 +126,7 @@ impl ImageEncoder {
                     .map(<[f32]>::to_vec)
                     .collect::<Vec<_>>()
             };
-            return Ok(crops
-                .chunks(PICTURES_TOGETHER)
-                .flat_map(embeddings)
-                .collect());
+            return Ok(crops.chunks(IMAGES_TOGETHER).flat_map(embeddings).collect());
         }
         let n = self.preprocessing.image_size as usize;
         let pixel_values = self.preprocessing.normalize_all(crops.par_iter());
@@ -141,7 +138,7 @@ impl ImageEncoder {
         }) // [B, clip_dim]
     }
 
-    /// The projected embeddings of sentences, not normalised, `clip_dim` values each. A sentence longer than CLIP reads is
+    /// The projected embeddings of sentences, not normalized, `clip_dim` values each. A sentence longer than CLIP reads is
     /// cut.
     ///
     /// # Errors

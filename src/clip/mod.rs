@@ -1,4 +1,4 @@
-//! CLIP (Radford et al. 2021, <https://arxiv.org/abs/2103.00020>): a picture and a sentence, each to one vector in a
+//! CLIP (Radford et al. 2021, <https://arxiv.org/abs/2103.00020>): an image and a sentence, each to one vector in a
 //! shared space. Field names are Hugging Face's (`modeling_clip.py`, transformers 4.57), sizes come from the config.
 
 mod encoder;
@@ -24,7 +24,7 @@ pub use vision::{ClipVision, ClipVisionConfig};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClipConfig {
-    /// The picture's tower.
+    /// The image's tower.
     pub vision: VisionConfig,
     /// The sentence's tower; captioning does without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,7 +33,7 @@ pub struct ClipConfig {
     pub projection_dim: usize,
 }
 
-/// The picture's tower: a vision transformer, or a ResNet. In a file the two are told apart by their keys.
+/// The image's tower: a vision transformer, or a ResNet. In a file the two are told apart by their keys.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum VisionConfig {
@@ -57,7 +57,7 @@ pub struct Clip {
 }
 
 impl VisionConfig {
-    /// Side of the picture in pixels.
+    /// Side of the image in pixels.
     pub fn image_size(&self) -> usize {
         match self {
             Self::Vit(vit) => vit.image_size,
@@ -78,7 +78,7 @@ impl From<ResNetConfig> for VisionConfig {
     }
 }
 
-// By hand, so that a misspelt key is named: serde's own untagged enums only say that nothing matched.
+// By hand, so that a misspelled key is named: serde's own untagged enums only say that nothing matched.
 impl<'de> Deserialize<'de> for VisionConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
@@ -92,7 +92,7 @@ impl<'de> Deserialize<'de> for VisionConfig {
 }
 
 impl ClipConfig {
-    /// Fresh weights, initialised as PyTorch's defaults do.
+    /// Fresh weights, initialized as PyTorch's defaults do.
     pub fn init(&self, device: &Device) -> Clip {
         let project = |width| {
             LinearConfig::new(width, self.projection_dim)
@@ -121,7 +121,7 @@ impl ClipConfig {
 }
 
 impl Clip {
-    /// The projected picture embedding, not normalised.
+    /// The projected image embedding, not normalized.
     ///
     /// # Shapes
     /// - `pixel_values`: `[B, 3, image_size, image_size]`; returns `[B, projection_dim]`

@@ -1,4 +1,4 @@
-//! A picture as CLIP sees it: shorter side resized to `image_size`, centre crop, mean and standard deviation.
+//! An image as CLIP sees it: shorter side resized to `image_size`, center crop, mean and standard deviation.
 //!
 //! It equals the transform of OpenAI's CLIP (`_transform` in `clip.py`, d05afc4) and of torchvision under it: Pillow's
 //! antialiased bicubic on 8-bit pixels, rounded after each of its two passes. Hugging Face's slow processor places the
@@ -35,7 +35,7 @@ impl Preprocessing {
 
     /// Resizes the shorter side to `image_size` and cuts the middle out, `image_size` pixels square.
     ///
-    /// Only what the crop shows is computed: a picture of 1 x 5000 pixels costs no more than any other.
+    /// Only what the crop shows is computed: an image of 1 x 5000 pixels costs no more than any other.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         let n = self.image_size;
         let (width, height) = image.dimensions();
@@ -73,7 +73,7 @@ impl Preprocessing {
         }
     }
 
-    /// Crop and normalisation together, `[3, n, n]` values.
+    /// Crop and normalization together, `[3, n, n]` values.
     pub fn pixel_values(&self, image: &RgbImage) -> Vec<f32> {
         let crop = self.crop(image);
         let mut values = vec![0.0; crop.as_raw().len()];
@@ -82,7 +82,7 @@ impl Preprocessing {
     }
 }
 
-/// The whole picture at `side` pixels square, its shape given up.
+/// The whole image at `side` pixels square, its shape given up.
 pub fn resized(image: &RgbImage, side: u32) -> RgbImage {
     if image.dimensions() == (side, side) {
         return image.clone();
@@ -101,7 +101,7 @@ fn window(side: u32, shorter: u32, n: u32) -> Window {
     let overhang = (full - u64::from(n)) as f64;
     Window {
         full,
-        // Python's `round`, which torchvision calls, takes a half to the even neighbour.
+        // Python's `round`, which torchvision calls, takes a half to the even neighbor.
         start: (overhang / 2.0).round_ties_even() as u64,
         count: n,
     }
@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_the_right_size_is_left_alone() {
+    fn an_image_of_the_right_size_is_left_alone() {
         let image = ramp(16, 16);
         assert_eq!(Preprocessing::openai(16).crop(&image), image);
     }
 
     #[test]
-    fn extreme_pictures_cost_no_more_than_others() {
+    fn extreme_images_cost_no_more_than_others() {
         for (width, height) in [(1, 1), (1, 20_000), (20_000, 1), (2, 3)] {
             let crop = Preprocessing::openai(224).crop(&ramp(width, height));
             assert_eq!(crop.dimensions(), (224, 224));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_by_channel_and_normalised() {
+    fn values_are_by_channel_and_normalized() {
         let preprocessing = Preprocessing {
             image_size: 1,
             mean: [0.0, 0.5, 1.0],

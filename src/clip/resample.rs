@@ -1,7 +1,7 @@
 //! Pillow's bicubic resampling of 8-bit pixels, to the last bit (`Resample.c`, Pillow 13).
 //!
 //! It is written out here because the crates for it weigh one pixel more or less at each end of the window, which is up
-//! to 19 grey levels off at hard edges.
+//! to 19 gray levels off at hard edges.
 
 use image::RgbImage;
 
@@ -10,7 +10,7 @@ const PRECISION: u32 = 32 - 8 - 2;
 /// One half, so that cutting off rounds.
 const HALF: i32 = 1 << (PRECISION - 1);
 
-/// A part of a side of the resized picture.
+/// A part of a side of the resized image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
     /// Length of the whole side after resizing.
@@ -27,13 +27,13 @@ struct Kernel {
     weights: Vec<i32>,
 }
 
-/// The `columns` x `rows` window of the picture resized to `columns.full` x `rows.full`.
+/// The `columns` x `rows` window of the image resized to `columns.full` x `rows.full`.
 pub fn resample(image: &RgbImage, columns: Window, rows: Window) -> RgbImage {
     let (width, height) = image.dimensions();
     let across = kernels(width, columns);
     let mut down = kernels(height, rows);
     let stride = 3 * width as usize;
-    // Each pass rounds, so their order shows in the last bits. Pillow shrinks the height of tall pictures first.
+    // Each pass rounds, so their order shows in the last bits. Pillow shrinks the height of tall images first.
     let pixels = if height > 2 * width && rows.full < u64::from(height) {
         let lowered = resample_columns(image.as_raw(), stride, &down);
         resample_rows(&lowered, stride, &across)

@@ -1,4 +1,4 @@
-//! CLIP's other picture tower, a ResNet with attention pooling: `[B, 3, n, n] -> [B, E]`.
+//! CLIP's other image tower, a ResNet with attention pooling: `[B, 3, n, n] -> [B, E]`.
 //!
 //! After `clip/model.py` of OpenAI's CLIP (d05afc4), which differs from torchvision's ResNet in three ways: the stem has
 //! three convolutions and an average pool, strides are average pools in front of convolutions, and the last pool is
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nn::{self, Masking, convolve};
 
-/// Sides shrink by this much from picture to last stage.
+/// Sides shrink by this much from image to last stage.
 const SHRINK: usize = 32;
 /// A bottleneck's output is this many times its middle.
 const EXPANSION: usize = 4;
@@ -32,7 +32,7 @@ pub struct ResNetConfig {
     pub layers: [usize; 4],
     /// Width of the stem's output.
     pub width: usize,
-    /// Side of the picture in pixels.
+    /// Side of the image in pixels.
     pub image_size: usize,
     /// Heads of the attention pool.
     pub attention_heads: usize,
@@ -75,7 +75,7 @@ pub struct Downsample {
     pub bn: FrozenBatchNorm,
 }
 
-/// Batch normalisation with the statistics of training; it is never trained here.
+/// Batch normalization with the statistics of training; it is never trained here.
 #[derive(Module, Debug)]
 pub struct FrozenBatchNorm {
     pub weight: Param<Tensor<1>>,
@@ -84,7 +84,7 @@ pub struct FrozenBatchNorm {
     pub running_var: Param<Tensor<1>>,
 }
 
-/// One attention step in which the mean over the picture asks, and every place answers.
+/// One attention step in which the mean over the image asks, and every place answers.
 #[derive(Module, Debug)]
 pub struct AttentionPool {
     pub positional_embedding: Param<Tensor<2>>,

@@ -1,4 +1,4 @@
-//! CLIP's picture tower, a vision transformer: `[B, 3, n, n] -> [B, C]`.
+//! CLIP's image tower, a vision transformer: `[B, 3, n, n] -> [B, C]`.
 //!
 //! Shape letters: `B` batch, `G` patches a side, `C` hidden_size.
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::encoder::{Encoder, EncoderConfig};
 use crate::nn::{Activation, LayerNorm, Masking};
 
-/// Sizes of the picture tower, under Hugging Face's names.
+/// Sizes of the image tower, under Hugging Face's names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClipVisionConfig {
@@ -21,7 +21,7 @@ pub struct ClipVisionConfig {
     pub intermediate_size: usize,
     pub num_hidden_layers: usize,
     pub num_attention_heads: usize,
-    /// Side of the picture in pixels.
+    /// Side of the image in pixels.
     pub image_size: usize,
     /// Side of a patch in pixels.
     pub patch_size: usize,

@@ -334,9 +334,9 @@ fn describe(sizes: &MapperConfig, normalize_embedding: bool) -> String {
         } => format!("transformer of {layers} layers, clip length {clip_length}"),
     };
     let embedding = if normalize_embedding {
-        "normalised"
+        "normalized"
     } else {
-        "not normalised"
+        "not normalized"
     };
     format!(
         "{kind}: embeddings of {}, {embedding}, to a prefix of {} x {}",

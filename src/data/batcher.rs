@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::loader::SeededBatcher;
 use super::noise::{Noise, normalize};
 
-/// What is learnt together: one pair or, of several, a random one each time.
+/// What is learned together: one pair or, of several, a random one each time.
 #[derive(Clone, Debug)]
 pub struct CaptionItem {
     /// At least one.
@@ -24,7 +24,7 @@ pub struct CaptionItem {
 /// An embedding and the caption that belongs to it.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// `clip_dim` values as CLIP gave them; the captions of a picture share its embedding.
+    /// `clip_dim` values as CLIP gave them; the captions of an image share its embedding.
     pub clip_embedding: Arc<[f32]>,
     /// Token ids, at least one.
     pub caption: Vec<u32>,
@@ -89,7 +89,7 @@ pub struct CaptionBatcher {
     pub normalize: bool,
     /// Noise on the embedding, and a random pair; without it the first pair.
     pub training: Option<Noise>,
-    /// Added to the embedding after the noise, which is normalised again: the way from sentences to pictures (CapDec).
+    /// Added to the embedding after the noise, which is normalized again: the way from sentences to images (CapDec).
     pub offset: Option<Arc<[f32]>>,
 }
 
@@ -203,7 +203,7 @@ mod tests {
         };
         assert_eq!(batch(None, None), (vec![1.0, 0.5], vec![4]));
         let (moved, _) = batch(None, Some([2.0, 3.5].into()));
-        assert_eq!(moved, [0.6, 0.8], "moved, then normalised");
+        assert_eq!(moved, [0.6, 0.8], "moved, then normalized");
         let none = Noise {
             mode: crate::data::noise::NoiseMode::None,
             ..Noise::default()

@@ -1,4 +1,4 @@
-//! The gap between CLIP's embeddings of pictures and of sentences: CapDec learns on one side of it and is used on the
+//! The gap between CLIP's embeddings of images and of sentences: CapDec learns on one side of it and is used on the
 //! other (Nukrai et al. 2022, <https://arxiv.org/abs/2211.00575>).
 
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::noise::normalize;
 
-/// Images from which the centres are taken: CapDec's number (`embeddings_generator.py` at 4451bfd).
+/// Images from which the centers are taken: CapDec's number (`embeddings_generator.py` at 4451bfd).
 pub const CENTER_IMAGES: usize = 20_000;
 
-/// What is between the two kinds of embeddings, all normalised.
+/// What is between the two kinds of embeddings, all normalized.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Gap {
     pub images: usize,
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn centres_cosines_and_distances_are_of_normalised_embeddings() {
+    fn centers_cosines_and_distances_are_of_normalized_embeddings() {
         let row = |x: f32, y: f32| -> Arc<[f32]> { [x, y].into() };
         let images = [row(2.0, 0.0), row(0.0, 3.0)];
         let captions = [vec![row(5.0, 0.0), row(3.0, 4.0)], vec![row(0.0, 1.0)]];

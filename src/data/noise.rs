@@ -1,8 +1,8 @@
-//! Noise on the normalised CLIP embedding while training.
+//! Noise on the normalized CLIP embedding while training.
 //!
-//! The paper puts noise "on 10% of the feature information of each picture" and says no more. The reading taken by
+//! The paper puts noise "on 10% of the feature information of each image" and says no more. The reading taken by
 //! default: a random tenth of the coordinates gets Gaussian noise, with CapDec's variance (0.016, its README at
-//! 4451bfd), and the result is normalised again. The other readings are modes.
+//! 4451bfd), and the result is normalized again. The other readings are modes.
 
 use rand::seq::index;
 use rand::{Rng, RngExt};
@@ -49,7 +49,7 @@ impl Default for Noise {
 }
 
 impl Noise {
-    /// Adds noise to a normalised embedding and normalises it again.
+    /// Adds noise to a normalized embedding and normalizes it again.
     pub fn apply(&self, embedding: &mut [f32], rng: &mut impl Rng) {
         let std = self.variance.max(0.0).sqrt();
         match self.mode {
@@ -139,7 +139,7 @@ mod tests {
     fn a_tenth_of_the_coordinates_changes_and_the_norm_stays_one() {
         let out = noisy(&Noise::default(), 640, 1);
         assert!((norm(&out) - 1.0).abs() < 1e-5);
-        // The others keep their ratios: they are all scaled by the same renormalisation.
+        // The others keep their ratios: they are all scaled by the same renormalization.
         let ratios: Vec<f32> = out.iter().zip(unit(640)).map(|(a, b)| a / b).collect();
         let mut sorted = ratios.clone();
         sorted.sort_by(f32::total_cmp);

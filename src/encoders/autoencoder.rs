@@ -1,6 +1,6 @@
-//! A convolutional autoencoder: a picture through a narrow middle and back. The middle is the embedding.
+//! A convolutional autoencoder: an image through a narrow middle and back. The middle is the embedding.
 //!
-//! Shape letters: `B` batch, `n` the picture's side, `w` width, `D` dim.
+//! Shape letters: `B` batch, `n` the image's side, `w` width, `D` dim.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nn::convolve;
 
-/// Sides shrink by this much from picture to middle.
+/// Sides shrink by this much from image to middle.
 const SHRINK: usize = 8;
 
 /// Sizes of the network.
@@ -22,7 +22,7 @@ pub struct AutoencoderConfig {
     pub width: usize,
     /// Width of the embedding.
     pub dim: usize,
-    /// Side of the picture, a multiple of 8.
+    /// Side of the image, a multiple of 8.
     pub image_size: usize,
 }
 
@@ -39,17 +39,17 @@ pub struct Autoencoder {
 
 impl AutoencoderConfig {
     /// # Errors
-    /// When the picture does not halve three times.
+    /// When the image does not halve three times.
     pub fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.image_size > 0 && self.image_size.is_multiple_of(SHRINK),
-            "an autoencoder halves a picture three times, and {} is no multiple of {SHRINK}: give another --image-size",
+            "an autoencoder halves an image three times, and {} is no multiple of {SHRINK}: give another --image-size",
             self.image_size
         );
         Ok(())
     }
 
-    /// Fresh weights, initialised as PyTorch's defaults do.
+    /// Fresh weights, initialized as PyTorch's defaults do.
     pub fn init(&self, device: &Device) -> Autoencoder {
         let w = self.width;
         let channels = [3, w, 2 * w, 4 * w];

@@ -9,15 +9,15 @@ use rayon::prelude::*;
 
 use super::{Encoder, Pca, Pixels, preprocessing};
 use crate::clip::Preprocessing;
-use crate::data::classes::Pictures;
+use crate::data::classes::Images;
 use crate::model_folder::ModelFolder;
 
-/// Pictures embedded together.
+/// Images embedded together.
 const BATCH: usize = 64;
-/// Most pictures that principal components are computed from.
+/// Most images that principal components are computed from.
 const MOST_FOR_PCA: usize = 50_000;
 
-/// What turns pictures into embeddings.
+/// What turns images into embeddings.
 #[derive(Debug)]
 pub struct FrozenEncoder {
     encoder: Box<dyn Encoder>,
@@ -26,7 +26,7 @@ pub struct FrozenEncoder {
 }
 
 impl FrozenEncoder {
-    /// The encoder of a model folder: CLIP's picture tower, or what `pretrain` made.
+    /// The encoder of a model folder: CLIP's image tower, or what `pretrain` made.
     ///
     /// # Errors
     /// When the folder has none, or a file of it is missing or does not fit.
@@ -44,7 +44,7 @@ impl FrozenEncoder {
         })
     }
 
-    /// The pixels of pictures at this side.
+    /// The pixels of images at this side.
     pub fn pixels(image_size: u32) -> Self {
         Self {
             encoder: Box::new(Pixels),
@@ -53,28 +53,28 @@ impl FrozenEncoder {
         }
     }
 
-    /// The principal components of these pictures' pixels at this side.
+    /// The principal components of these images' pixels at this side.
     ///
     /// # Errors
     /// See [`fit_pca`].
-    pub fn pca(pictures: &Pictures, image_size: u32, dim: usize, seed: u64) -> Result<Self> {
+    pub fn pca(images: &Images, image_size: u32, dim: usize, seed: u64) -> Result<Self> {
         Ok(Self {
-            encoder: Box::new(fit_pca(pictures, image_size, dim, seed)?),
+            encoder: Box::new(fit_pca(images, image_size, dim, seed)?),
             ..Self::pixels(image_size)
         })
     }
 
-    /// The embeddings of all pictures on the CPU, `[n, d]`. `progress` is told how many are done.
+    /// The embeddings of all images on the CPU, `[n, d]`. `progress` is told how many are done.
     ///
     /// # Errors
-    /// When a picture cannot be read, or the device fails.
-    pub fn embed(&self, pictures: &Pictures, progress: &dyn Fn(usize)) -> Result<Tensor<2>> {
+    /// When an image cannot be read, or the device fails.
+    pub fn embed(&self, images: &Images, progress: &dyn Fn(usize)) -> Result<Tensor<2>> {
         let mut rows: Vec<f32> = Vec::new();
-        let count = pictures.len();
+        let count = images.len();
         for first in (0..count).step_by(BATCH) {
             let batch = first..count.min(first + BATCH);
             let end = batch.end;
-            let pixel_values = pixel_values(pictures, batch, &self.preprocessing)?;
+            let pixel_values = pixel_values(images, batch, &self.preprocessing)?;
             let pixel_values = Tensor::from_data(pixel_values, &self.device);
             let embeddings = self.encoder.encode(pixel_values).try_into_vec_as::<f32>();
             rows.extend(embeddings.map_err(|error| anyhow!("the device failed: {error}"))?);
@@ -86,27 +86,27 @@ impl FrozenEncoder {
     }
 }
 
-/// Principal components of pictures' pixels, on the CPU.
+/// Principal components of images' pixels, on the CPU.
 ///
 /// # Errors
-/// When a picture cannot be read, or there are too few of them.
-pub fn fit_pca(pictures: &Pictures, image_size: u32, dim: usize, seed: u64) -> Result<Pca> {
-    let count = pictures.len().min(MOST_FOR_PCA);
-    let values = pixel_values(pictures, 0..count, &preprocessing(image_size))?;
+/// When an image cannot be read, or there are too few of them.
+pub fn fit_pca(images: &Images, image_size: u32, dim: usize, seed: u64) -> Result<Pca> {
+    let count = images.len().min(MOST_FOR_PCA);
+    let values = pixel_values(images, 0..count, &preprocessing(image_size))?;
     let rows = Tensor::<4>::from_data(values, &Device::flex()).flatten(1, 3);
     Pca::fit(rows, dim, seed)
 }
 
-/// Some pictures as an encoder sees them, `[n, 3, side, side]`.
+/// Some images as an encoder sees them, `[n, 3, side, side]`.
 fn pixel_values(
-    pictures: &Pictures,
+    images: &Images,
     which: std::ops::Range<usize>,
     preprocessing: &Preprocessing,
 ) -> Result<TensorData> {
     let count = which.len();
     let crops: Vec<RgbImage> = which
         .into_par_iter()
-        .map(|index| Ok(preprocessing.crop(&pictures.get(index)?)))
+        .map(|index| Ok(preprocessing.crop(&images.get(index)?)))
         .collect::<Result<_>>()?;
     let side = preprocessing.image_size as usize;
     let values = preprocessing.normalize_all(crops.par_iter());

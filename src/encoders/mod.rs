@@ -1,4 +1,4 @@
-//! Frozen picture encoders: pixels in, one embedding a picture out. Each can be read out as a label (`probe`) or, through a
+//! Frozen image encoders: pixels in, one embedding an image out. Each can be read out as a label (`probe`) or, through a
 //! mapper, as a sentence (`train --encoder`).
 
 mod autoencoder;
@@ -17,17 +17,17 @@ pub use autoencoder::{Autoencoder, AutoencoderConfig};
 pub use frozen::{FrozenEncoder, fit_pca};
 pub use pca::{Pca, PcaConfig};
 
-/// What turns preprocessed pictures into embeddings.
+/// What turns preprocessed images into embeddings.
 pub trait Encoder: Debug + Send + Sync {
     /// # Shapes
-    /// - `pixel_values`: `[n, 3, side, side]`; returns `[n, d]`, not normalised
+    /// - `pixel_values`: `[n, 3, side, side]`; returns `[n, d]`, not normalized
     fn encode(&self, pixel_values: Tensor<4>) -> Tensor<2>;
 }
 
-/// The picture encoder of a model folder that is not CLIP: its kind and sizes, and what is done to a picture before.
+/// The image encoder of a model folder that is not CLIP: its kind and sizes, and what is done to an image before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PictureEncoderConfig {
+pub struct ImageEncoderConfig {
     pub network: NetworkConfig,
     pub preprocessing: Preprocessing,
 }
@@ -44,7 +44,7 @@ pub enum NetworkConfig {
     Pixels,
 }
 
-impl PictureEncoderConfig {
+impl ImageEncoderConfig {
     /// Width of an embedding.
     pub fn dim(&self) -> usize {
         match &self.network {

@@ -1,4 +1,4 @@
-//! Principal components by a randomised singular value decomposition (Halko, Martinsson and Tropp 2011,
+//! Principal components by a randomized singular value decomposition (Halko, Martinsson and Tropp 2011,
 //! <https://arxiv.org/abs/0909.4061>, algorithms 4.4 and 5.1).
 
 use anyhow::{Result, ensure};
@@ -55,7 +55,7 @@ impl Pca {
         let [n, input] = rows.dims();
         ensure!(
             dim > 0 && dim <= input && dim < n,
-            "{n} pictures of {input} values have no {dim} principal components: give more pictures, or fewer components"
+            "{n} images of {input} values have no {dim} principal components: give more images, or fewer components"
         );
         let device = rows.device();
         let mean = rows.clone().mean_dim(0); // [1, input]

@@ -14,8 +14,8 @@ use burn::tensor::Device;
 use super::read::EvaluatedImage;
 use crate::captioner::ImageEncoder;
 use crate::data::embeddings;
+use crate::data::image_source::ImageSource;
 use crate::data::noise::normalize;
-use crate::data::picture_source::PictureSource;
 use crate::data::unreadable;
 use crate::model_folder::ModelFolder;
 use caption_metrics::Scores;
@@ -23,7 +23,7 @@ use caption_metrics::Scores;
 const WEIGHT: f64 = 2.5;
 const PROMPT: &str = "A photo depicts ";
 
-/// Scores every image's candidate, in order. `pictures` is the folder that the images' file names are in. Images that
+/// Scores every image's candidate, in order. `image_folder` is the folder that the images' file names are in. Images that
 /// cannot be read are named and taken out of `images`.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ const PROMPT: &str = "A photo depicts ";
 pub fn score(
     model: &Path,
     images: &mut Vec<EvaluatedImage>,
-    pictures: &Path,
+    image_folder: &Path,
     device: &Device,
     progress: &dyn Fn(usize),
     report: &dyn Fn(&str),
@@ -41,14 +41,22 @@ pub fn score(
     let sources = (images.iter())
         .map(|image| {
             let name = image.file_name.as_ref().with_context(|| {
-                format!("image {} has no `file_name` in the references: CLIPScore looks at the pictures", image.id)
+                format!(
+                    "image {} has no `file_name` in the references: CLIPScore looks at the images",
+                    image.id
+                )
             })?;
-            Ok(PictureSource::File(pictures.join(name)))
+            Ok(ImageSource::File(image_folder.join(name)))
         })
         .collect::<Result<Vec<_>>>()?;
     let encoder = ImageEncoder::load(&folder, device)?;
     let seen = embeddings::uncached(&encoder, &sources, progress)?;
-    unreadable::check(&seen.unreadable, sources.len(), pictures.display(), report)?;
+    unreadable::check(
+        &seen.unreadable,
+        sources.len(),
+        image_folder.display(),
+        report,
+    )?;
     let mut readable = seen.rows.iter().map(Option::is_some);
     images.retain(|_| readable.next().unwrap_or(false));
     let read = |texts: &mut dyn Iterator<Item = &String>| -> Result<Vec<Vec<f32>>> {
@@ -64,10 +72,10 @@ pub fn score(
         .zip(seen.rows.into_iter().flatten())
         .zip(&candidates)
     {
-        let picture = unit(row);
+        let embedding = unit(row);
         let (own, others) = rest.split_at(image.sample.references.len());
         rest = others;
-        let score = WEIGHT * cosine(candidate, &picture).max(0.0);
+        let score = WEIGHT * cosine(candidate, &embedding).max(0.0);
         let nearest = own
             .iter()
             .map(|other| cosine(candidate, other))

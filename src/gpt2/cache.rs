@@ -3,7 +3,7 @@
 //! A GPU attends to the whole room at each token, with a bias that hides what is not filled yet: tensors keep their shape
 //! from step to step, and kernels are compiled and chosen once. The CPU looks at the filled part alone.
 //!
-//! Shape letters: `R` rows (pictures, or beams of pictures), `C` n_embd, `L` room.
+//! Shape letters: `R` rows (images, or beams of images), `C` n_embd, `L` room.
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 

@@ -5,13 +5,13 @@ use anyhow::{Result, ensure};
 
 use super::{EncoderConfig, ModelConfig};
 use crate::clip::{ClipTextConfig, ClipVisionConfig, ResNetConfig, VisionConfig};
-use crate::encoders::{NetworkConfig, PictureEncoderConfig};
+use crate::encoders::{ImageEncoderConfig, NetworkConfig};
 use crate::gpt2::Gpt2Config;
 use crate::mapper::{MapperConfig, MapperKind};
 
 /// Widest layer, longest sequence, largest vocabulary.
 const LARGEST: usize = 1 << 24;
-/// Largest side of a picture that an encoder looks at.
+/// Largest side of an image that an encoder looks at.
 const LARGEST_SIDE: usize = 4096;
 /// Most layers of a network.
 const DEEPEST: usize = 1024;
@@ -38,7 +38,7 @@ impl ModelConfig {
         if let Some(mapper) = mapper {
             mapper.sizes.check_sizes()?;
         }
-        let own = encoder.as_ref().map(PictureEncoderConfig::dim);
+        let own = encoder.as_ref().map(ImageEncoderConfig::dim);
         let embedding = own.or_else(|| Some(clip.as_ref()?.sizes.projection_dim));
         if let (Some(embedding), Some(gpt2), Some(mapper)) = (embedding, gpt2, mapper) {
             mapper.sizes.check(embedding, gpt2)?;
@@ -47,7 +47,7 @@ impl ModelConfig {
     }
 }
 
-impl PictureEncoderConfig {
+impl ImageEncoderConfig {
     fn check(&self) -> Result<()> {
         let side = self.preprocessing.image_size as usize;
         sized("encoder.preprocessing.image_size", side)?;
@@ -135,7 +135,7 @@ impl ResNetConfig {
             layers("a stage of clip.vision.layers", stage)?;
         }
         divides(
-            "32, by which the tower shrinks a picture,",
+            "32, by which the tower shrinks an image,",
             32,
             "clip.vision.image_size",
             self.image_size,

@@ -29,7 +29,7 @@ pub fn activate<const D: usize>(activation: Activation, x: Tensor<D>) -> Tensor<
     plain::activate(activation, x)
 }
 
-/// Layer normalisation over the last dimension. It is burn's but for who computes it, and has its name, which checkpoint
+/// Layer normalization over the last dimension. It is burn's but for who computes it, and has its name, which checkpoint
 /// adapters go by.
 #[derive(Module, Debug)]
 pub struct LayerNorm {

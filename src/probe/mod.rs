@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::classes::{ClassSet, Labelled};
+use crate::data::classes::{ClassSet, Labeled};
 use crate::encoders::FrozenEncoder;
 use crate::train::dashboard::Report;
 use knn::KnnConfig;
@@ -28,7 +28,7 @@ pub const PCA_DIM: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// A linear classifier on standardised embeddings, its penalty chosen on folds of the training part.
+    /// A linear classifier on standardized embeddings, its penalty chosen on folds of the training part.
     Linear,
     /// A vote of the nearest training embeddings.
     Knn,
@@ -95,15 +95,15 @@ impl Protocol {
 }
 
 impl EncoderChoice {
-    /// Makes the encoder ready for a data set; what has no size of its own looks at pictures of `side` pixels.
+    /// Makes the encoder ready for a data set; what has no size of its own looks at images of `side` pixels.
     ///
     /// # Errors
-    /// When the folder cannot be loaded, or the data has too few pictures for PCA.
+    /// When the folder cannot be loaded, or the data has too few images for PCA.
     pub fn load(&self, side: u32, set: &ClassSet, device: &Device) -> Result<FrozenEncoder> {
         match self {
             Self::Folder(path) => FrozenEncoder::open(path, device),
             Self::Pixels => Ok(FrozenEncoder::pixels(side)),
-            Self::Pca => FrozenEncoder::pca(&set.train.pictures, side, PCA_DIM, 1),
+            Self::Pca => FrozenEncoder::pca(&set.train.images, side, PCA_DIM, 1),
         }
     }
 }
@@ -133,16 +133,16 @@ impl Embedded {
 /// Embeds both parts of a data set.
 ///
 /// # Errors
-/// When a picture cannot be read, or an embedding is not a number.
+/// When an image cannot be read, or an embedding is not a number.
 pub fn embed(encoder: &FrozenEncoder, set: &ClassSet, report: &Report) -> Result<EmbeddedSet> {
-    let part = |part: &Labelled, name: &str| -> Result<Embedded> {
+    let part = |part: &Labeled, name: &str| -> Result<Embedded> {
         let total = part.len();
         let progress = |done: usize| {
             if done == total || done.is_multiple_of(2048) {
-                report(&format!("embedded {done}/{total} pictures to {name} on"));
+                report(&format!("embedded {done}/{total} images to {name} on"));
             }
         };
-        let rows = encoder.embed(&part.pictures, &progress)?;
+        let rows = encoder.embed(&part.images, &progress)?;
         ensure!(
             rows.clone().sum().into_scalar::<f32>().is_finite(),
             "the encoder's embeddings are not numbers: its weights are damaged"

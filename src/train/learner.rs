@@ -27,7 +27,7 @@ use caption_metrics::Sample;
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepConfig {
     pub trainable: Trainable,
-    /// Batches an optimiser step.
+    /// Batches an optimizer step.
     pub accumulation: usize,
     /// Largest norm of all gradients together.
     pub clip_norm: Option<f64>,

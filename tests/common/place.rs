@@ -78,7 +78,7 @@ pub fn fails_with(output: &Output, parts: &[&str]) {
     assert!(!text.contains("panicked"), "{text}");
 }
 
-pub fn picture() -> String {
+pub fn image() -> String {
     fixture("preprocess/wide.png").display().to_string()
 }
 

@@ -17,7 +17,7 @@ use sha2::Digest as _;
 #[derive(Clone, Default)]
 pub struct Repository {
     pub files: HashMap<String, Vec<u8>>,
-    pub licence: Option<&'static str>,
+    pub license: Option<&'static str>,
     /// Answered to whoever brings no token.
     pub refuses_with: Option<u16>,
 }
@@ -87,8 +87,8 @@ impl HubServer {
         }
     }
 
-    pub fn licence(&self, id: &str, licence: &'static str) {
-        self.change(id, |repository| repository.licence = Some(licence));
+    pub fn license(&self, id: &str, license: &'static str) {
+        self.change(id, |repository| repository.license = Some(license));
     }
 
     /// Refuses whoever does not bring `token`.
@@ -222,8 +222,8 @@ fn information(state: &State, id: &str, request: &Request) -> Answer {
         .map(|name| serde_json::json!({"rfilename": name}))
         .collect();
     let card = repository
-        .licence
-        .map(|licence| serde_json::json!({"license": licence}));
+        .license
+        .map(|license| serde_json::json!({"license": license}));
     let body = serde_json::json!({"id": id, "sha": COMMIT, "siblings": siblings, "cardData": card});
     let mut answer = Answer::new(200, body.to_string());
     answer

@@ -254,7 +254,7 @@ fn json_that_is_broken_or_holds_what_is_unknown_is_refused() {
         ),
         ("{\"image\": \"data:image/png\"}", &["data URL"]),
         ("{\"image\": \"data:;base64,%%%\"}", &["data URL", "base64"]),
-        ("{\"image\": \"a picture\u{1}\"}", &["JSON"]),
+        ("{\"image\": \"an image\u{1}\"}", &["JSON"]),
         ("{\"image\": \"\\u0001 ???\"}", &["not in base64"]),
     ] {
         post_json(address(), body).fails(400, parts);

@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 
 use super::collector::Collector;
 use crate::data::coco::ImageId;
-use crate::data::picture_source::PictureSource;
+use crate::data::image_source::ImageSource;
 use crate::data::shard_file;
 use crate::data::text::cell::{CAPTION, Entry};
 use crate::data::text::json::read_document;
 use crate::data::text::{clean, decode, reader};
+use crate::images::format::{SNIFF_BYTES, has_image_ending, sniff};
 use crate::inputs::is_hidden;
-use crate::picture::format::{SNIFF_BYTES, has_image_ending, sniff};
 
 /// Largest caption file that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
@@ -135,7 +135,7 @@ impl<'a> Shard<'a> {
         let called = format!("{}/{key}", self.stem);
         let sample = collector.image(ImageId::Text(called.clone()), || (called, None));
         if !is_text {
-            let source = PictureSource::Member {
+            let source = ImageSource::Member {
                 shard: self.shared.clone(),
                 name: name.to_string(),
                 offset,
@@ -161,7 +161,7 @@ impl<'a> Shard<'a> {
         &mut self,
         sample: usize,
         ending: &str,
-        source: PictureSource,
+        source: ImageSource,
         collector: &mut Collector,
     ) {
         let parts = |ending: &str| ending.split('.').count();
@@ -177,7 +177,7 @@ impl<'a> Shard<'a> {
             _ => {}
         }
         self.images.insert(sample, ending.to_string());
-        collector.images[sample].picture = Some(source);
+        collector.images[sample].source = Some(source);
     }
 }
 

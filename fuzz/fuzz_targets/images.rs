@@ -1,4 +1,4 @@
-//! Any bytes are either a picture that can be cropped or refused with one line.
+//! Any bytes are either an image that can be cropped or refused with one line.
 
 #![no_main]
 #![allow(dead_code)] // parts of the program are included that are not all used here
@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 mod clipcap {
     pub mod guard;
     pub mod path_text;
-    pub mod picture;
+    pub mod images;
 
     pub mod clip {
         pub mod preprocess;
@@ -20,10 +20,10 @@ mod clipcap {
 }
 
 // As the parts call each other.
-use clipcap::{clip, guard, path_text, picture};
+use clipcap::{clip, guard, path_text, images};
 
 fuzz_target!(|bytes: &[u8]| {
-    match picture::decode(bytes, Path::new("picture")) {
+    match images::decode(bytes, Path::new("image")) {
         Ok(image) => {
             let crop = clip::preprocess::Preprocessing::openai(32).crop(&image);
             assert_eq!(crop.dimensions(), (32, 32));

@@ -1,4 +1,4 @@
-//! Where a data set's picture is: a file, or a member of a tar shard.
+//! Where a data set's image is: a file, or a member of a tar shard.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use image::RgbImage;
 use sha2::{Digest, Sha256};
 
 use super::shard_file;
-use crate::picture::{self, PictureError};
+use crate::images::{self, OpenError};
 
-/// A picture that can be opened when it is needed.
+/// An image that can be opened when it is needed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PictureSource {
+pub enum ImageSource {
     File(PathBuf),
     /// `size` bytes from `offset` of a tar file, unpacked if it is compressed; `name` is the member's.
     Member {
@@ -23,11 +23,11 @@ pub enum PictureSource {
     },
 }
 
-impl PictureSource {
-    /// Opens the picture as RGB.
-    pub fn open(&self) -> Result<RgbImage, PictureError> {
+impl ImageSource {
+    /// Opens the image as RGB.
+    pub fn open(&self) -> Result<RgbImage, OpenError> {
         match self {
-            Self::File(path) => picture::open(path),
+            Self::File(path) => images::open(path),
             Self::Member {
                 shard,
                 name,
@@ -36,16 +36,16 @@ impl PictureSource {
             } => {
                 let place = shard.join(name);
                 let bytes = shard_file::read_part(shard, *offset, *size)
-                    .map_err(|error| PictureError::Io(place.clone(), error))?;
-                picture::decode(&bytes, &place)
+                    .map_err(|error| OpenError::Io(place.clone(), error))?;
+                images::decode(&bytes, &place)
             }
         }
     }
 
-    /// Adds to a hash what tells this picture from another: its place, its file's size and time of change, and whether
+    /// Adds to a hash what tells this image from another: its place, its file's size and time of change, and whether
     /// it is taken though it is truncated.
     pub fn fingerprint(&self, hash: &mut Sha256) {
-        if picture::allows_truncated() {
+        if images::allows_truncated() {
             hash.update("truncated");
         }
         let path = match self {

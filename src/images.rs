@@ -1,6 +1,6 @@
-//! Opening picture files, with sentences for what can be wrong with them.
+//! Opening image files, with sentences for what can be wrong with them.
 //!
-//! The result equals Pillow's `Image.open(path).convert("RGB")`, with one difference on purpose: a picture that carries
+//! The result equals Pillow's `Image.open(path).convert("RGB")`, with one difference on purpose: an image that carries
 //! an EXIF orientation is turned the way it is meant to be seen, as every viewer does, where Pillow leaves it lying.
 
 mod bmp;
@@ -25,17 +25,17 @@ use self::format::{READ, SNIFF_BYTES, Sniffed};
 use crate::guard::guarded;
 use crate::path_text::one_line;
 
-/// Pixels in the largest picture that is opened: twice Pillow's warning threshold, where it too refuses.
+/// Pixels in the largest image that is opened: twice Pillow's warning threshold, where it too refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;
-/// Bytes of the largest file that is opened: room for the largest picture, uncompressed.
+/// Bytes of the largest file that is opened: room for the largest image, uncompressed.
 pub const MAX_BYTES: u64 = 2 << 30;
 
 /// Whether what is there of a truncated image is taken.
 static ALLOW_TRUNCATED: AtomicBool = AtomicBool::new(false);
 
-/// What is wrong with a picture file. Each message is one line that names the file.
+/// What is wrong with an image file. Each message is one line that names the file.
 #[derive(Debug, thiserror::Error)]
-pub enum PictureError {
+pub enum OpenError {
     #[error("{}: no such file", one_line(.0))]
     Missing(PathBuf),
     #[error("{}: is a folder, not an image", one_line(.0))]
@@ -47,7 +47,7 @@ pub enum PictureError {
     #[error("{}: cannot be read: {error}", one_line(.0), error = .1)]
     Io(PathBuf, std::io::Error),
     #[error("{}: is not an image{} ({READ})", one_line(.0), but(.1))]
-    NotAPicture(PathBuf, Option<&'static str>),
+    NotAnImage(PathBuf, Option<&'static str>),
     #[error("{}: {format} is not read: convert it to JPEG or PNG first", one_line(.0), format = .1)]
     Unsupported(PathBuf, &'static str),
     #[error("{}: {width} x {height} pixels is too large (at most {MAX_PIXELS} pixels): shrink it first", one_line(.0), width = .1, height = .2)]
@@ -65,7 +65,7 @@ fn but(kind: &Option<&'static str>) -> String {
     kind.map_or_else(String::new, |kind| format!(" but {kind}"))
 }
 
-impl PictureError {
+impl OpenError {
     /// The format of an image that is refused for it.
     pub fn unread_format(&self) -> Option<&'static str> {
         match self {
@@ -76,7 +76,7 @@ impl PictureError {
 }
 
 /// Whether a file is meant to be an image by the ending of its name; see [`crate::inputs::is_image`].
-pub fn is_picture_name(path: &Path) -> bool {
+pub fn is_image_name(path: &Path) -> bool {
     format::has_image_ending(path)
 }
 
@@ -91,30 +91,30 @@ pub fn allows_truncated() -> bool {
     ALLOW_TRUNCATED.load(Ordering::Relaxed)
 }
 
-/// Opens a picture file as RGB. The content decides what it is, not the name.
+/// Opens an image file as RGB. The content decides what it is, not the name.
 ///
 /// # Errors
 /// When it is no regular file, or not an image that can be decoded.
-pub fn open(path: &Path) -> Result<RgbImage, PictureError> {
+pub fn open(path: &Path) -> Result<RgbImage, OpenError> {
     decode(&read(path)?, path)
 }
 
 /// The bytes of a file that begins like an image.
-fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
+fn read(path: &Path) -> Result<Vec<u8>, OpenError> {
     let name = || path.to_path_buf();
     let io = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => PictureError::Missing(name()),
-        _ => PictureError::Io(name(), error),
+        std::io::ErrorKind::NotFound => OpenError::Missing(name()),
+        _ => OpenError::Io(name(), error),
     };
     let metadata = std::fs::metadata(path).map_err(io)?;
     if metadata.is_dir() {
-        return Err(PictureError::Folder(name()));
+        return Err(OpenError::Folder(name()));
     }
     if !metadata.is_file() && !is_from_shell(path, metadata.file_type()) {
-        return Err(PictureError::Special(name(), special(metadata.file_type())));
+        return Err(OpenError::Special(name(), special(metadata.file_type())));
     }
     if metadata.len() > MAX_BYTES {
-        return Err(PictureError::LongFile(name(), metadata.len()));
+        return Err(OpenError::LongFile(name(), metadata.len()));
     }
     let mut file = File::open(path).map_err(io)?;
     let mut bytes = Vec::new();
@@ -155,38 +155,35 @@ pub(crate) fn special(file_type: FileType) -> &'static str {
     "a special file"
 }
 
-/// Decodes a picture that is in memory; `name` is what errors call it.
+/// Decodes an image that is in memory; `name` is what errors call it.
 ///
 /// # Errors
 /// When it is not an image that can be decoded: a decoder's panic is such an error too.
-pub fn decode(bytes: &[u8], name: &Path) -> Result<RgbImage, PictureError> {
+pub fn decode(bytes: &[u8], name: &Path) -> Result<RgbImage, OpenError> {
     guarded(|| decode_unguarded(bytes, name)).unwrap_or_else(|panicked| {
-        Err(PictureError::Damaged(
-            name.to_path_buf(),
-            panicked.to_string(),
-        ))
+        Err(OpenError::Damaged(name.to_path_buf(), panicked.to_string()))
     })
 }
 
-fn known_format(bytes: &[u8], name: &Path) -> Result<ImageFormat, PictureError> {
+fn known_format(bytes: &[u8], name: &Path) -> Result<ImageFormat, OpenError> {
     match format::sniff(bytes) {
         Some(Sniffed::Read(format)) => Ok(format),
-        Some(Sniffed::Unread(format)) => Err(PictureError::Unsupported(name.to_path_buf(), format)),
+        Some(Sniffed::Unread(format)) => Err(OpenError::Unsupported(name.to_path_buf(), format)),
         None => format::by_ending(name).ok_or_else(|| {
             let kind = format::other_kind(bytes);
-            PictureError::NotAPicture(name.to_path_buf(), kind)
+            OpenError::NotAnImage(name.to_path_buf(), kind)
         }),
     }
 }
 
-fn decode_unguarded(bytes: &[u8], path: &Path) -> Result<RgbImage, PictureError> {
+fn decode_unguarded(bytes: &[u8], path: &Path) -> Result<RgbImage, OpenError> {
     let name = || path.to_path_buf();
     if bytes.is_empty() {
-        return Err(PictureError::Empty(name()));
+        return Err(OpenError::Empty(name()));
     }
     let format = known_format(bytes, path)?;
     if !allows_truncated() && !is_whole(bytes, format) {
-        return Err(PictureError::Truncated(name()));
+        return Err(OpenError::Truncated(name()));
     }
     let (bytes, format) = match format {
         ImageFormat::Bmp => (bmp::windows_bitmap(bytes), format),
@@ -194,9 +191,9 @@ fn decode_unguarded(bytes: &[u8], path: &Path) -> Result<RgbImage, PictureError>
         _ => (Cow::Borrowed(bytes), format),
     };
     let failed = |error: ImageError| match error {
-        ImageError::Unsupported(_) => PictureError::Unsupported(name(), form(format)),
-        error if is_cut_short(&error) && !allows_truncated() => PictureError::Truncated(name()),
-        error => PictureError::Damaged(name(), one_line_text(&error.to_string())),
+        ImageError::Unsupported(_) => OpenError::Unsupported(name(), form(format)),
+        error if is_cut_short(&error) && !allows_truncated() => OpenError::Truncated(name()),
+        error => OpenError::Damaged(name(), one_line_text(&error.to_string())),
     };
     let found = match with_image(&bytes, format, path) {
         Err(Failed::Image(ImageError::Unsupported(_))) if format == ImageFormat::Tiff => {
@@ -212,7 +209,7 @@ fn decode_unguarded(bytes: &[u8], path: &Path) -> Result<RgbImage, PictureError>
     };
     let (mut image, orientation) = found.map_err(|error| match error {
         Failed::Image(error) => failed(error),
-        Failed::Picture(error) => error,
+        Failed::Named(error) => error,
     })?;
     image.apply_orientation(orientation);
     Ok(to_rgb(image))
@@ -233,7 +230,7 @@ fn is_whole(bytes: &[u8], format: ImageFormat) -> bool {
 /// What was wrong, as the decoder or as this module says it.
 enum Failed {
     Image(ImageError),
-    Picture(PictureError),
+    Named(OpenError),
 }
 
 impl From<ImageError> for Failed {
@@ -252,12 +249,12 @@ fn with_image(
     let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder()?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        let error = PictureError::TooLarge(name(), width, height);
-        return Err(Failed::Picture(error));
+        let error = OpenError::TooLarge(name(), width, height);
+        return Err(Failed::Named(error));
     }
     if width == 0 || height == 0 {
         let what = format!("it is {width} x {height} pixels");
-        return Err(Failed::Picture(PictureError::Damaged(name(), what)));
+        return Err(Failed::Named(OpenError::Damaged(name(), what)));
     }
     decoder.set_limits(limits())?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -331,14 +328,14 @@ fn tiff_error(error: ::tiff::TiffError) -> ImageError {
     }
 }
 
-/// Room for the largest picture at 16 bits and four channels.
+/// Room for the largest image at 16 bits and four channels.
 fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_PIXELS * 8);
     limits
 }
 
-/// Pillow's conversion: alpha is dropped, 16-bit channels keep their upper byte, except that 16-bit grey is clipped to
+/// Pillow's conversion: alpha is dropped, 16-bit channels keep their upper byte, except that 16-bit gray is clipped to
 /// 255 (Pillow 12 converts its mode `I;16` so).
 fn to_rgb(image: DynamicImage) -> RgbImage {
     let upper = |value: u16| (value >> 8) as u8;
@@ -363,7 +360,7 @@ fn to_rgb(image: DynamicImage) -> RgbImage {
     }
 }
 
-/// What a picture of a format that is read, but not in all its forms, is called when it is refused.
+/// What an image of a format that is read, but not in all its forms, is called when it is refused.
 fn form(format: ImageFormat) -> &'static str {
     match format {
         ImageFormat::Tiff => "this form of TIFF (a rare compression or kind of color)",

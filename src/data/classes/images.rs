@@ -1,4 +1,4 @@
-//! Many pictures of one data set, each read when it is asked for.
+//! Many images of one data set, each read when it is asked for.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,17 +11,17 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::data::scenes;
-use crate::picture;
+use crate::images;
 
-/// Where the pictures are. A clone is cheap.
+/// Where the images are. A clone is cheap.
 #[derive(Clone, Debug)]
-pub enum Pictures {
-    /// Square pictures in memory, three bytes a pixel, one after the other.
+pub enum Images {
+    /// Square images in memory, three bytes a pixel, one after the other.
     Memory {
         side: u32,
         pixels: Arc<Vec<u8>>,
     },
-    /// Square pictures of three planes in a file, one after the other, each plane by columns (STL-10).
+    /// Square images of three planes in a file, one after the other, each plane by columns (STL-10).
     Columns {
         side: u32,
         file: Arc<Mutex<File>>,
@@ -35,12 +35,12 @@ pub enum Pictures {
         first: u64,
         count: usize,
     },
-    /// Some of other pictures.
-    Chosen(Box<Pictures>, Arc<Vec<usize>>),
+    /// Some of other images.
+    Chosen(Box<Images>, Arc<Vec<usize>>),
 }
 
-impl Pictures {
-    /// Number of pictures.
+impl Images {
+    /// Number of images.
     pub fn len(&self) -> usize {
         match self {
             Self::Memory { side, pixels } => pixels.len() / bytes(*side),
@@ -54,7 +54,7 @@ impl Pictures {
         self.len() == 0
     }
 
-    /// Picture `index`.
+    /// Image `index`.
     ///
     /// # Errors
     /// When its file cannot be read.
@@ -72,12 +72,10 @@ impl Pictures {
                 let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 file.seek(SeekFrom::Start(index as u64 * planes.len() as u64))
                     .and_then(|_| file.read_exact(&mut planes))
-                    .with_context(|| {
-                        format!("cannot read picture {index} of {}", path.display())
-                    })?;
+                    .with_context(|| format!("cannot read image {index} of {}", path.display()))?;
                 Ok(from_columns(*side, &planes))
             }
-            Self::Files(files) => Ok(picture::open(&files[index])?),
+            Self::Files(files) => Ok(images::open(&files[index])?),
             Self::Scenes { seed, first, .. } => {
                 Ok(scenes::draw(&scenes::scene(*seed, first + index as u64)))
             }
@@ -110,10 +108,10 @@ impl Pictures {
         Self::Chosen(Box::new(self.clone()), Arc::new(which))
     }
 
-    /// Opens a file of pictures in three planes, each by columns.
+    /// Opens a file of images in three planes, each by columns.
     ///
     /// # Errors
-    /// When the file is missing, or not a whole number of pictures long.
+    /// When the file is missing, or not a whole number of images long.
     pub(super) fn columns(path: &Path, side: u32) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let length = file
@@ -123,7 +121,7 @@ impl Pictures {
         let size = bytes(side) as u64;
         ensure!(
             length > 0 && length.is_multiple_of(size),
-            "{} has {length} bytes, which is no whole number of pictures of {size} bytes: it is cut short or another file; fetch it again",
+            "{} has {length} bytes, which is no whole number of images of {size} bytes: it is cut short or another file; fetch it again",
             path.display()
         );
         Ok(Self::Columns {
@@ -135,7 +133,7 @@ impl Pictures {
     }
 }
 
-/// Bytes of a square picture.
+/// Bytes of a square image.
 fn bytes(side: u32) -> usize {
     3 * (side * side) as usize
 }
