@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 #[allow(dead_code)] // tests use the rest
-#[path = "../tests/common/model.rs"]
+#[path = "../tests/integration/common/model.rs"]
 mod model;
 
 const IMAGES: usize = 123_287;

@@ -12,7 +12,7 @@
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use clipcap::{captioner::Captioner, decode::Strategy, device::DeviceChoice, image};
+//! use clipcap::{captioner::Captioner, decode::Strategy, device::DeviceChoice, images};
 //!
 //! # fn main() -> anyhow::Result<()> {
 //! let device = DeviceChoice::Auto.resolve()?;
@@ -27,33 +27,28 @@
 // burn's generic types nest deeply.
 #![recursion_limit = "256"]
 
-pub mod caption_model;
 pub mod captioner;
-pub mod clip;
 pub mod convert;
 pub mod data;
 pub mod decode;
 pub mod device;
-pub mod encoders;
 pub mod engine;
 pub mod evaluate;
 pub mod files;
-pub mod gpt2;
 pub mod guard;
 pub mod html;
 pub mod hub;
 pub mod images;
 pub mod inputs;
-pub mod mapper;
-pub mod model_folder;
+pub mod models;
 pub mod nn;
 pub mod path_text;
 pub mod precision;
 pub mod pretrain;
 pub mod probe;
-pub mod resnet18;
 pub mod results;
 pub mod serve;
 pub mod suggest;
 pub mod tokenizer;
 pub mod train;
+pub mod vector;

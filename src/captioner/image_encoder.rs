@@ -8,11 +8,11 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::read;
-use crate::clip::{Clip, Preprocessing};
+use crate::captioner::model_folder::{self, ModelFolder};
 use crate::device::is_cpu;
-use crate::encoders::Encoder;
 use crate::engine::{self, WeightType};
-use crate::model_folder::{self, ModelFolder};
+use crate::models::clip::{Clip, Preprocessing};
+use crate::models::encoder::Encoder;
 use crate::nn;
 use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
@@ -32,7 +32,8 @@ pub struct ImageEncoder {
     device: Device,
     /// What the tower takes images in.
     dtype: FloatDType,
-    folder: ModelFolder,
+    /// Where it was loaded from; encoders that are fitted rather than loaded have none.
+    folder: Option<ModelFolder>,
     /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
     tokenizer: OnceLock<Tokenizer>,
 }
@@ -80,9 +81,28 @@ impl ImageEncoder {
             preprocessing: folder.preprocessing()?.clone(),
             device: device.clone(),
             dtype,
-            folder: folder.clone(),
+            folder: Some(folder.clone()),
             tokenizer: OnceLock::new(),
         })
+    }
+
+    /// An encoder that is not a model folder's, with the preprocessing that goes with it.
+    pub fn new(encoder: Box<dyn Encoder>, preprocessing: Preprocessing, device: &Device) -> Self {
+        Self {
+            tower: Tower::Other(encoder),
+            vision: None,
+            preprocessing,
+            device: device.clone(),
+            dtype: FloatDType::F32,
+            folder: None,
+            tokenizer: OnceLock::new(),
+        }
+    }
+
+    fn folder(&self) -> Result<&ModelFolder> {
+        self.folder
+            .as_ref()
+            .context("this image encoder is not of a model folder")
     }
 
     /// What is done to an image before CLIP sees it.
@@ -93,9 +113,9 @@ impl ImageEncoder {
     /// Width of an embedding.
     ///
     /// # Errors
-    /// When the folder that was opened has no encoder.
+    /// When it is not of a model folder, or that has no encoder.
     pub fn dim(&self) -> Result<usize> {
-        self.folder.embedding_dim()
+        self.folder()?.embedding_dim()
     }
 
     /// The square that the encoder looks at, as pixels.
@@ -145,7 +165,7 @@ impl ImageEncoder {
     /// When the model folder has no CLIP, no text tower, or no vocabulary for it.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
         self.check_texts()?;
-        let text = self.folder.encoder_config()?.sizes.text.as_ref();
+        let text = self.folder()?.encoder_config()?.sizes.text.as_ref();
         let longest = text
             .context("CLIP has no text tower")?
             .max_position_embeddings;
@@ -184,14 +204,14 @@ impl ImageEncoder {
     /// # Errors
     /// When they cannot; the message says what the model folder lacks.
     pub fn check_texts(&self) -> Result<()> {
-        self.folder.check_texts()
+        self.folder()?.check_texts()
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
         }
-        let tokenizer = self.folder.load_tokenizer(TokenizerKind::Clip)?;
+        let tokenizer = self.folder()?.load_tokenizer(TokenizerKind::Clip)?;
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 }

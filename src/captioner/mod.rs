@@ -2,6 +2,7 @@
 
 mod caption_reader;
 mod image_encoder;
+pub mod model_folder;
 mod step;
 
 use std::cmp::Ordering;
@@ -12,9 +13,10 @@ use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 
+use crate::captioner::model_folder::ModelFolder;
 use crate::decode::DecodeConfig;
-use crate::model_folder::ModelFolder;
 use crate::precision::Precision;
+use crate::vector::cosine;
 
 pub use caption_reader::CaptionReader;
 pub use image_encoder::ImageEncoder;
@@ -99,7 +101,7 @@ impl Captioner {
         let mut text_embeddings = self.encoder.embed_texts(&texts)?.into_iter();
         for (image, captions) in embeddings.iter().zip(captions) {
             for (caption, text) in captions.iter_mut().zip(text_embeddings.by_ref()) {
-                caption.similarity = Some(cosine(image, &text));
+                caption.similarity = Some(cosine(image, &text) as f32);
             }
             captions.sort_by(|a, b| {
                 b.similarity
@@ -138,11 +140,6 @@ impl Captioning {
         }
         Ok(captions)
     }
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(x, y)| x * y).sum() };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// A tensor's values on the host.

@@ -5,7 +5,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use super::origin::{Origin, Settings};
-use crate::clip::Preprocessing;
+use crate::models::clip::Preprocessing;
 
 /// Pillow's number for bicubic resampling.
 const BICUBIC: usize = 3;

@@ -10,7 +10,9 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::loader::SeededBatcher;
-use super::noise::{Noise, normalize};
+use super::noise::Noise;
+use crate::nn::rows_to_tensor;
+use crate::vector::normalize;
 
 /// What is learned together: one pair or, of several, a random one each time.
 #[derive(Clone, Debug)]
@@ -74,12 +76,6 @@ impl TokenBatch {
             targets: Tensor::from_ints(targets.as_slice(), device),
         }
     }
-}
-
-/// Rows of equal length as one tensor, `[B, C]`.
-pub fn rows_to_tensor(rows: &[&[f32]], device: &Device) -> Tensor<2> {
-    let width = rows.first().map_or(0, |row| row.len());
-    Tensor::from_data(TensorData::new(rows.concat(), [rows.len(), width]), device)
 }
 
 /// Makes [`CaptionBatch`]es: picks a pair of each item and changes its embedding.

@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 use super::embedding_file::Embedding;
 use super::image_source::ImageSource;
 use crate::captioner::ImageEncoder;
+use crate::captioner::model_folder::ModelFolder;
 use crate::images::OpenError;
-use crate::model_folder::ModelFolder;
 use cache::Cache;
 
 /// Images encoded together: enough to keep the cores busy, few enough to keep memory flat.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::noise::normalize;
+use crate::vector::{dot, norm, normalized};
 
 /// Images from which the centers are taken: CapDec's number (`embeddings_generator.py` at 4451bfd).
 pub const CENTER_IMAGES: usize = 20_000;
@@ -84,12 +84,6 @@ fn pairs_of(all: &[Vec<f32>]) -> impl Iterator<Item = (&[f32], &[f32])> {
         .flat_map(move |(i, a)| all[i + 1..].iter().map(move |b| (&a[..], &b[..])))
 }
 
-fn normalized(embedding: &[f32]) -> Vec<f32> {
-    let mut embedding = embedding.to_vec();
-    normalize(&mut embedding);
-    embedding
-}
-
 fn mean<'a>(rows: impl Iterator<Item = &'a Vec<f32>>) -> Vec<f32> {
     let mut sum: Vec<f64> = Vec::new();
     let mut count = 0.0;
@@ -106,17 +100,6 @@ fn mean<'a>(rows: impl Iterator<Item = &'a Vec<f32>>) -> Vec<f32> {
 fn average(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
     (count > 0).then(|| sum / f64::from(count))
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter()
-        .zip(b)
-        .map(|(&a, &b)| f64::from(a) * f64::from(b))
-        .sum()
-}
-
-fn norm(row: &[f32]) -> f64 {
-    dot(row, row).sqrt()
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f64 {

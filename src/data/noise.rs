@@ -9,6 +9,8 @@ use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Normal, StandardNormal};
 use serde::{Deserialize, Serialize};
 
+use crate::vector::{norm, normalize};
+
 /// Where the noise goes and how strong it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,22 +78,6 @@ impl Noise {
     }
 }
 
-/// Divides by the Euclidean norm; a zero vector stays as it is.
-pub fn normalize(embedding: &mut [f32]) {
-    let norm = norm(embedding) as f32;
-    if norm > 0.0 {
-        embedding.iter_mut().for_each(|value| *value /= norm);
-    }
-}
-
-fn norm(values: &[f32]) -> f64 {
-    values
-        .iter()
-        .map(|&value| f64::from(value).powi(2))
-        .sum::<f64>()
-        .sqrt()
-}
-
 fn add_gaussian(values: &mut [f32], std: f64, rng: &mut impl Rng) {
     if let Ok(normal) = Normal::new(0.0, std) {
         values
@@ -111,6 +97,7 @@ fn add_direction(values: &mut [f32], length: f64, rng: &mut impl Rng) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::cosine;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -124,15 +111,6 @@ mod tests {
         let mut embedding = unit(dim);
         noise.apply(&mut embedding, &mut ChaCha8Rng::seed_from_u64(seed));
         embedding
-    }
-
-    fn cosine(a: &[f32], b: &[f32]) -> f64 {
-        let dot: f64 = a
-            .iter()
-            .zip(b)
-            .map(|(&a, &b)| f64::from(a) * f64::from(b))
-            .sum();
-        dot / norm(a) / norm(b)
     }
 
     #[test]

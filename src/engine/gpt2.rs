@@ -9,7 +9,7 @@ use super::block::{Block, Scratch, stack};
 use super::cache::Cache;
 use super::layer::{Layer, Matrix, Norm, Values, take};
 use crate::decode::{Logits, Step, Wanted};
-use crate::gpt2::{self, Conv1D};
+use crate::models::gpt2::{self, Conv1D};
 use crate::nn::Masking;
 use cpu_kernels::matrix::{Epilogue, View};
 

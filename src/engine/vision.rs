@@ -8,7 +8,7 @@ use burn::nn::Linear;
 use super::WeightType;
 use super::block::{Block, stack};
 use super::layer::{Layer, Matrix, Norm, Values, take};
-use crate::clip::{ClipVision, EncoderLayer};
+use crate::models::clip::{ClipVision, EncoderLayer};
 use cpu_kernels::matrix::{Epilogue, View};
 
 /// Images in, embeddings out.

@@ -13,11 +13,11 @@ use burn::tensor::Device;
 
 use super::read::EvaluatedImage;
 use crate::captioner::ImageEncoder;
+use crate::captioner::model_folder::ModelFolder;
 use crate::data::embeddings;
 use crate::data::image_source::ImageSource;
-use crate::data::noise::normalize;
 use crate::data::unreadable;
-use crate::model_folder::ModelFolder;
+use crate::vector::{dot, normalized};
 use caption_metrics::Scores;
 
 const WEIGHT: f64 = 2.5;
@@ -61,7 +61,11 @@ pub fn score(
     images.retain(|_| readable.next().unwrap_or(false));
     let read = |texts: &mut dyn Iterator<Item = &String>| -> Result<Vec<Vec<f32>>> {
         let texts: Vec<String> = texts.map(|text| format!("{PROMPT}{text}")).collect();
-        Ok(encoder.embed_texts(&texts)?.into_iter().map(unit).collect())
+        Ok(encoder
+            .embed_texts(&texts)?
+            .into_iter()
+            .map(|row| normalized(&row))
+            .collect())
     };
     let candidates = read(&mut images.iter().map(|image| &image.sample.candidate))?;
     let references = read(&mut images.iter().flat_map(|image| &image.sample.references))?;
@@ -72,13 +76,13 @@ pub fn score(
         .zip(seen.rows.into_iter().flatten())
         .zip(&candidates)
     {
-        let embedding = unit(row);
+        let embedding = normalized(&row);
         let (own, others) = rest.split_at(image.sample.references.len());
         rest = others;
-        let score = WEIGHT * cosine(candidate, &embedding).max(0.0);
+        let score = WEIGHT * dot(candidate, &embedding).max(0.0);
         let nearest = own
             .iter()
-            .map(|other| cosine(candidate, other))
+            .map(|other| dot(candidate, other))
             .fold(0.0, f64::max);
         clip.push(score);
         with_references.push(harmonic_mean(score, nearest));
@@ -87,19 +91,6 @@ pub fn score(
         Scores::mean("CLIPScore", clip),
         Scores::mean("RefCLIPScore", with_references),
     ])
-}
-
-fn unit(mut vector: Vec<f32>) -> Vec<f32> {
-    normalize(&mut vector);
-    vector
-}
-
-/// Of vectors of norm 1.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| f64::from(*a) * f64::from(*b))
-        .sum()
 }
 
 fn harmonic_mean(a: f64, b: f64) -> f64 {

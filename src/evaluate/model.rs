@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Device;
 
 use super::read::{Candidates, References};
+use crate::captioner::model_folder::ModelFolder;
 use crate::captioner::{CaptionReader, ImageEncoder};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::embedding_file::Embedding;
@@ -17,7 +18,6 @@ use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
 use crate::data::unreadable;
 use crate::decode::Strategy;
-use crate::model_folder::ModelFolder;
 use crate::precision::Precision;
 
 /// Captions decoded together.

@@ -12,10 +12,10 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::contrastive::contrastive_loss;
-use crate::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
 use crate::data::image_source::ImageSource;
 use crate::data::loader::SeededBatcher;
 use crate::data::scenes;
+use crate::models::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
 use crate::nn::Activation;
 use crate::tokenizer::Tokenizer;
 use crate::train::fit::StepOutput;

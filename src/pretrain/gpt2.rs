@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::batcher::TokenBatch;
 use crate::data::loader::SeededBatcher;
-use crate::gpt2::{Gpt2, Gpt2Config};
+use crate::models::gpt2::{Gpt2, Gpt2Config};
 use crate::nn::Activation;
 use crate::train::fit::StepOutput;
 use crate::train::loss::cross_entropy;

@@ -17,7 +17,9 @@ use serde_json::json;
 use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
 use super::contrastive::CLIP_MAX_FACTOR;
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
-use crate::clip::Preprocessing;
+use crate::captioner::model_folder::{
+    self, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file,
+};
 use crate::data::image_source::ImageSource;
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
 use crate::data::scenes;
@@ -25,7 +27,7 @@ use crate::data::source;
 use crate::data::unreadable;
 use crate::files;
 use crate::images::OpenError;
-use crate::model_folder::{self, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file};
+use crate::models::clip::Preprocessing;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::config::BestBy;
 use crate::train::dashboard::{Report, Ui};

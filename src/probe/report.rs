@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{EmbeddedSet, Outcome};
-use crate::encoders::Pca;
 use crate::files;
 use crate::html::{escape, fill};
+use crate::models::pca::Pca;
 
 /// Sides of the map.
 const WIDTH: f32 = 900.0;

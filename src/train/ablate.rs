@@ -197,7 +197,7 @@ mod tests {
         let found = config(json!({"mapper": {"name": "linear"}, "layers": 3}));
         assert!(found.unwrap_err().contains("`mapper.layers`"));
         let found = config(json!({"learning_rate": 0.5, "mapper": {"name": "linear"}})).unwrap();
-        assert_eq!(found.mapper, crate::mapper::MapperKind::Linear);
+        assert_eq!(found.mapper, crate::models::mapper::MapperKind::Linear);
         assert_eq!(found.schedule.learning_rate, 0.5);
         let error = config(json!({"depth": 3})).unwrap_err();
         assert!(

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer::OptimizerConfig;
 use super::schedule::{Decay, ScheduleConfig};
-use crate::caption_model::Trainable;
 use crate::data::noise::{Noise, NoiseMode};
 use crate::data::split::Split;
-use crate::mapper::MapperKind;
+use crate::models::caption_model::Trainable;
+use crate::models::mapper::MapperKind;
 use crate::precision::Precision;
 
 /// A whole run.

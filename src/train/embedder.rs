@@ -7,12 +7,12 @@ use burn::tensor::Device;
 
 use super::dashboard::Report;
 use crate::captioner::ImageEncoder;
+use crate::captioner::model_folder::ModelFolder;
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings::{self, Progress};
 use crate::data::image_source::ImageSource;
 use crate::data::source::CaptionedImage;
 use crate::data::unreadable;
-use crate::model_folder::ModelFolder;
 
 /// CLIP with a cache.
 pub(super) struct Embedder<'a> {

@@ -22,8 +22,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::config::TrainConfig;
+use crate::captioner::model_folder::{ModelFolder, Part};
 use crate::files::{self, Lock, Tried};
-use crate::model_folder::{ModelFolder, Part};
 
 /// The folder that runs are written to.
 pub const ARTIFACTS: &str = "artifacts";

@@ -7,12 +7,12 @@ use anyhow::{Result, bail};
 use clap::Args;
 use clipcap::data::classes::ClassSource;
 use clipcap::files;
+use clipcap::models::resnet18::{ResNet18Config, Stem};
 use clipcap::pretrain::encoder::{
     EncoderRun, EncoderRunConfig, Method, Optimizing, pretrain_encoder,
 };
 use clipcap::pretrain::run::PretrainContext;
 use clipcap::pretrain::view_loss::ViewLoss;
-use clipcap::resnet18::{ResNet18Config, Stem};
 use clipcap::train::caption::DATASET;
 use clipcap::train::lars::LarsConfig;
 use clipcap::train::run;

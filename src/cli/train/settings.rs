@@ -1,9 +1,9 @@
 //! The settings of a training run as flags. A flag that is not given leaves what the preset or file says.
 
 use clap::Args;
-use clipcap::caption_model::Trainable;
 use clipcap::data::noise::NoiseMode;
-use clipcap::mapper::MapperKind;
+use clipcap::models::caption_model::Trainable;
+use clipcap::models::mapper::MapperKind;
 use clipcap::train::config::{BestBy, CaptionChoice, LearnFrom, TrainConfig};
 use clipcap::train::schedule::Decay;
 

@@ -7,9 +7,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::clip::Preprocessing;
 use crate::data::classes::Images;
 use crate::data::loader::SeededBatcher;
+use crate::models::clip::Preprocessing;
 use crate::pretrain::augment::{Augmentation, Planes};
 
 /// Images, perhaps with labels, as burn's learner reads them.

@@ -7,10 +7,10 @@ use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
 
 use crate::data::classes::{ClassSet, ClassSource, SceneClass};
-use crate::encoders::AutoencoderConfig;
+use crate::models::autoencoder::AutoencoderConfig;
+use crate::models::resnet18::{ResNet18Config, Stem};
 use crate::pretrain::augment::Augmentation;
 use crate::pretrain::view_loss::ViewLoss;
-use crate::resnet18::{ResNet18Config, Stem};
 use crate::train::lars::LarsConfig;
 use crate::train::optimizer::OptimizerConfig;
 use crate::train::schedule::{Decay, ScheduleConfig};

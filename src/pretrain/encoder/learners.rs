@@ -10,9 +10,9 @@ use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::batches::{ClassBatch, ImageBatch, ViewBatch};
-use crate::encoders::Autoencoder;
+use crate::models::autoencoder::Autoencoder;
+use crate::models::resnet18::ResNet18;
 use crate::pretrain::view_loss::ViewLoss;
-use crate::resnet18::ResNet18;
 use crate::train::fit::StepOutput;
 
 /// SimCLR: encoder and projection head. The head is thrown away afterwards.

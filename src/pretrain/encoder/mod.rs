@@ -4,9 +4,11 @@
 mod batches;
 mod config;
 mod learners;
+mod pca;
 mod run;
 
 pub use batches::{ClassBatch, ImageBatch, ImageDataset, ViewBatch, ViewBatcher};
 pub use config::{EncoderRunConfig, Method, Optimizing, Preset};
 pub use learners::{AutoencoderLearner, ClassifierLearner, ProjectionHead, SimclrLearner};
+pub use pca::fit_pca;
 pub use run::{EncoderRun, pretrain_encoder};

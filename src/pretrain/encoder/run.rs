@@ -13,11 +13,13 @@ use serde_json::json;
 use super::batches::{Classes, ImageDataset, ImageItem, OneView, TwoViews, ViewBatcher};
 use super::config::{EncoderRunConfig, Method};
 use super::learners::{AutoencoderLearner, ClassifierLearner, ProjectionHead, SimclrLearner};
+use super::pca::fit_pca;
+use crate::captioner::model_folder::{self, Part};
 use crate::data::classes::{ClassSet, Images};
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
-use crate::encoders::{ImageEncoderConfig, NetworkConfig, Pca, PcaConfig, fit_pca, preprocessing};
 use crate::files;
-use crate::model_folder::{self, Part};
+use crate::models::encoder::{ImageEncoderConfig, NetworkConfig, preprocessing};
+use crate::models::pca::{Pca, PcaConfig};
 use crate::pretrain::augment::Augmentation;
 use crate::pretrain::run::{PretrainContext, Pretrained};
 use crate::train::config::BestBy;
@@ -68,7 +70,7 @@ fn simclr(
     config: &EncoderRunConfig,
     run: &EncoderRun,
     set: &ClassSet,
-) -> Result<Done<crate::resnet18::ResNet18>> {
+) -> Result<Done<crate::models::resnet18::ResNet18>> {
     let Method::Simclr {
         network,
         projection,
@@ -100,7 +102,7 @@ fn autoencoder(
     set: &ClassSet,
     width: usize,
     dim: usize,
-) -> Result<Done<crate::encoders::Autoencoder>> {
+) -> Result<Done<crate::models::autoencoder::Autoencoder>> {
     let network = config.autoencoder_config(width, dim);
     let learner = AutoencoderLearner {
         network: network.init(run.context.device),
@@ -119,7 +121,7 @@ fn classifier(
     config: &EncoderRunConfig,
     run: &EncoderRun,
     set: &ClassSet,
-) -> Result<Done<crate::resnet18::ResNet18>> {
+) -> Result<Done<crate::models::resnet18::ResNet18>> {
     let Method::Resnet18 {
         network,
         augmentation,
