@@ -18,14 +18,6 @@ mod files {
     }
 }
 
-mod metrics {
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Sample {
-        pub candidate: String,
-        pub references: Vec<String>,
-    }
-}
-
 #[path = "../../../src/data"]
 mod data {
     pub mod coco;
