@@ -32,6 +32,7 @@ pub struct ImageEncoder {
     device: Device,
     /// What the tower takes pictures in.
     dtype: FloatDType,
+    precision: Precision,
     folder: ModelFolder,
     /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
     tokenizer: OnceLock<Tokenizer>,
@@ -57,14 +58,15 @@ impl ImageEncoder {
     /// # Errors
     /// When a file is missing or damaged, or the device has no such type.
     pub fn load_as(folder: &ModelFolder, device: &Device, precision: Precision) -> Result<Self> {
-        let (mut vision, mut dtype) = (None, FloatDType::F32);
+        let (mut vision, mut dtype, mut is_vit) = (None, FloatDType::F32, false);
         let tower = match folder.load_encoder(device)? {
             Some(encoder) => Tower::Other(encoder),
             None => {
                 let mut clip = folder.load_clip(device)?;
+                is_vit = clip.vision_model.is_some();
                 if is_cpu(device) {
                     vision = take_vision(&mut clip, precision.on_cpu()?)?;
-                } else if clip.vision_model.is_some() {
+                } else if is_vit {
                     dtype = precision.on_gpu(device)?;
                     cast_vision(&mut clip, dtype);
                 }
@@ -80,6 +82,10 @@ impl ImageEncoder {
             preprocessing: folder.preprocessing()?.clone(),
             device: device.clone(),
             dtype,
+            precision: match is_vit {
+                true => precision,
+                false => Precision::F32,
+            },
             folder: folder.clone(),
             tokenizer: OnceLock::new(),
         })
@@ -88,6 +94,11 @@ impl ImageEncoder {
     /// What is done to a picture before CLIP sees it.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
+    }
+
+    /// What images are embedded in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Width of an embedding.

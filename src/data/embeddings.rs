@@ -18,6 +18,7 @@ use super::picture_source::PictureSource;
 use crate::captioner::ImageEncoder;
 use crate::model_folder::ModelFolder;
 use crate::picture::PictureError;
+use crate::precision::Precision;
 use cache::Cache;
 
 /// Pictures encoded together: enough to keep the cores busy, few enough to keep memory flat.
@@ -48,7 +49,7 @@ impl<F: Fn(usize)> Progress for F {
 
 /// Embeds pictures, or finds what an earlier call kept in `folder`. While another process does so, it is waited for.
 ///
-/// The cache file's name is a hash of CLIP's weights, the preprocessing, and every picture's place, size and time of
+/// The cache file's name is a hash of CLIP's weights, its precision, the preprocessing, and every picture's place, size and time of
 /// change, so a changed picture or encoder is never mistaken for an old one. `progress` is told how many are done.
 ///
 /// # Errors
@@ -61,6 +62,9 @@ pub fn cached(
     progress: &dyn Progress,
 ) -> Result<Embeddings<Embedding>> {
     let mut hash = cache_hash(model)?;
+    if encoder.precision() != Precision::F32 {
+        hash.update(encoder.precision().name());
+    }
     for picture in pictures {
         picture.fingerprint(&mut hash);
     }
