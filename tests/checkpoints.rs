@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use clipcap::captioner::{Captioner, ImageEncoder};
 use clipcap::convert::{ConvertConfig, Report, convert, export, read_training_set};
 use clipcap::model_folder::ModelFolder;
-use common::place::{Place, fails_with, picture, stderr, stdout};
+use common::place::{INFER, Place, fails_with, picture, stderr, stdout};
 use common::{FLOAT32, assert_close, fixture};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -320,15 +320,14 @@ fn an_unknown_key_of_a_model_folder_comes_with_the_one_that_was_meant() {
     let config = place.path("model/tiny/config.json");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replacen("\"n_layer\"", "\"n_layers\"", 1)).unwrap();
-    let args = ["infer", "--model", "model/tiny", "--device", "cpu"];
-    let output = place.run(&[&args[..], &[&picture()]].concat());
+    let output = place.run(&[&INFER[..], &[&picture()]].concat());
     fails_with(
         &output,
         &["config.json", "`n_layers`: did you mean `n_layer`?"],
     );
     for (text, told) in [("", "it is empty"), ("<html>", "it is a web page")] {
         fs::write(&config, text).unwrap();
-        let output = place.run(&[&args[..], &[&picture()]].concat());
+        let output = place.run(&[&INFER[..], &[&picture()]].concat());
         fails_with(&output, &["config.json", told]);
     }
 }

@@ -4,24 +4,15 @@ mod common;
 
 use std::fs;
 
-use common::place::{Place, fails_with, picture, stderr, stdout};
+use common::place::{INFER, Place, fails_with, json_lines, picture, stderr, stdout};
 use serde_json::Value;
 
 #[test]
 fn a_caption_has_tokens_log_prob_and_score() {
     let place = Place::new();
-    let output = place.run(&[
-        "infer",
-        "--model",
-        "model/tiny",
-        "--device",
-        "cpu",
-        "--format",
-        "jsonl",
-        &picture(),
-    ]);
+    let output = place.run(&[&INFER[..], &["--format", "jsonl", &picture()]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let line: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let line = json_lines(&output).remove(0);
     let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
     assert_eq!(
         keys,
@@ -39,22 +30,10 @@ fn a_caption_has_tokens_log_prob_and_score() {
 fn beams_are_ranked_and_one_beam_is_greedy() {
     let place = Place::new();
     let infer = |more: &[&str]| {
-        let args = [
-            "infer",
-            "--model",
-            "model/tiny",
-            "--device",
-            "cpu",
-            "--format",
-            "jsonl",
-        ];
-        let output = place.run(&[&args[..], more, &[&picture()]].concat());
+        let args = [&INFER[..], &["--format", "jsonl"], more, &[&picture()]];
+        let output = place.run(&args.concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let lines: Vec<Value> = stdout(&output)
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        lines
+        json_lines(&output)
     };
     let beams = infer(&["--decode", "beam", "--num-captions", "5"]);
     assert_eq!(beams.len(), 5);
@@ -77,14 +56,10 @@ fn a_bad_picture_is_reported_and_the_others_are_captioned() {
     let place = Place::new();
     fs::write(place.path("notes.jpg"), "not a picture").unwrap();
     let good = picture();
-    let args = ["infer", "--model", "model/tiny", "--device", "cpu"];
     let pictures = ["notes.jpg", &good, "missing.png"];
-    let output = place.run(&[&args[..], &["--format", "jsonl"], &pictures].concat());
+    let output = place.run(&[&INFER[..], &["--format", "jsonl"], &pictures].concat());
     assert_eq!(output.status.code(), Some(1));
-    let lines: Vec<Value> = stdout(&output)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines = json_lines(&output);
     assert!(
         lines[0]["error"]
             .as_str()
@@ -99,7 +74,7 @@ fn a_bad_picture_is_reported_and_the_others_are_captioned() {
             .contains("missing.png: no such file")
     );
 
-    let output = place.run(&[&args[..], &pictures].concat());
+    let output = place.run(&[&INFER[..], &pictures].concat());
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         stdout(&output).lines().count(),
@@ -113,7 +88,7 @@ fn a_bad_picture_is_reported_and_the_others_are_captioned() {
         stderr(&output)
     );
 
-    let output = place.run(&[&args[..], &["--format", "csv"], &pictures].concat());
+    let output = place.run(&[&INFER[..], &["--format", "csv"], &pictures].concat());
     assert!(stdout(&output).starts_with("image,rank,caption,log_prob,score,error\n"));
     assert_eq!(stdout(&output).lines().count(), 4);
 }
@@ -122,14 +97,7 @@ fn a_bad_picture_is_reported_and_the_others_are_captioned() {
 fn a_folder_of_pictures_is_captioned_by_name() {
     let place = Place::new();
     place.write_data();
-    let output = place.run(&[
-        "infer",
-        "--model",
-        "model/tiny",
-        "--device",
-        "cpu",
-        "data/images",
-    ]);
+    let output = place.run(&[&INFER[..], &["data/images"]].concat());
     let names: Vec<String> = stdout(&output)
         .lines()
         .map(|line| line.split(':').next().unwrap().to_string())
@@ -148,11 +116,7 @@ fn embeddings_are_the_same_alone_and_in_a_batch() {
     let embed = |path: &str| {
         let output = place.run(&["embed", "--model", "model/tiny", "--device", "cpu", path]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let lines: Vec<Value> = stdout(&output)
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        lines
+        json_lines(&output)
     };
     let all = embed("data/images");
     assert_eq!(all[3]["embedding"].as_array().unwrap().len(), 8);
@@ -201,16 +165,7 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
     let place = Place::new();
-    let infer = || {
-        place.run(&[
-            "infer",
-            "--model",
-            "model/tiny",
-            "--device",
-            "cpu",
-            &picture(),
-        ])
-    };
+    let infer = || place.run(&[&INFER[..], &[&picture()]].concat());
     let config = place.path("model/tiny/config.json");
     let text = fs::read_to_string(&config).unwrap();
 
@@ -249,14 +204,7 @@ fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
 fn a_full_disk_is_an_error_and_not_a_panic() {
     let place = Place::new();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let args = [
-        "infer",
-        "--model",
-        "model/tiny",
-        "--device",
-        "cpu",
-        &picture(),
-    ];
+    let args = [&INFER[..], &[&picture()]].concat();
     let output = place.command(&args).stdout(full).output().unwrap();
     fails_with(&output, &["writing to standard output"]);
 }

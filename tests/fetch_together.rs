@@ -4,10 +4,11 @@ mod common;
 mod hub_server;
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use common::fixture;
 use common::place::{Place, stderr};
+use common::process::together;
 use hub_server::HubServer;
 
 const CLIP: &str = "openai/clip-vit-base-patch32";
@@ -19,22 +20,11 @@ fn command(place: &Place, server: &HubServer, args: &[&str]) -> Command {
         .env("HF_ENDPOINT", &server.endpoint)
         .env("HF_HOME", place.path("home"))
         .env_remove("HF_TOKEN")
-        .env_remove("HF_HUB_OFFLINE")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .env_remove("HF_HUB_OFFLINE");
     for proxy in ["http_proxy", "https_proxy", "all_proxy"] {
         command.env_remove(proxy).env_remove(proxy.to_uppercase());
     }
     command
-}
-
-fn together(commands: Vec<Command>) -> Vec<Output> {
-    let children: Vec<_> = (commands.into_iter())
-        .map(|mut command| command.spawn().unwrap())
-        .collect();
-    (children.into_iter())
-        .map(|child| child.wait_with_output().unwrap())
-        .collect()
 }
 
 #[test]

@@ -8,10 +8,8 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 
 use clipcap::tokenizer::{Tokenizer, TokenizerKind};
-use common::place::{Place, fails_with, json_lines, picture, stderr, stdout};
+use common::place::{INFER, Place, fails_with, json_lines, picture, stderr, stdout};
 use serde_json::Value;
-
-const INFER: [&str; 5] = ["infer", "--model", "model/tiny", "--device", "cpu"];
 
 fn infer(place: &Place, more: &[&str]) -> Output {
     place.run(&[&INFER[..], more].concat())

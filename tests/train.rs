@@ -4,11 +4,12 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::model::write_model_seeded;
 use common::place::{Place, fails_with, picture, stderr, stdout};
+use common::process::signal;
 use common::run::{losses, weights};
 use serde_json::Value;
 
@@ -64,13 +65,6 @@ fn wait_for_epoch(run: &Path, epoch: usize, child: &mut Child) {
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn signal(child: &Child, signal: &str) {
-    let kill = Command::new("kill")
-        .args([signal, &child.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
 }
 
 #[test]

@@ -34,6 +34,7 @@ use super::picture_source::PictureSource;
 use super::scenes::Kind;
 use super::split::Part;
 use super::text::{self, Lines};
+use crate::inputs::FileKinds;
 
 /// A data set as it was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +43,8 @@ pub struct CaptionData {
     /// At least one, in the order of the file.
     pub images: Vec<CaptionedImage>,
     pub left_out: LeftOut,
+    /// Files that are no part of the data set: neither an image nor captions of one.
+    pub other_files: FileKinds,
 }
 
 /// An image and its reference captions.
@@ -115,6 +118,11 @@ pub fn load_and_report(
     let found = load(data, folders)?;
     report(&format!("{}: read as {}", data.display(), found.format));
     found.left_out.lines().for_each(|line| report(&line));
+    let others = found.other_files.left_out(
+        "neither an image nor captions of one",
+        "neither images nor captions of one",
+    );
+    others.iter().for_each(|line| report(line));
     Ok(found)
 }
 
@@ -125,6 +133,7 @@ fn read(data: &Path, folders: &[PathBuf], collector: &mut Collector) -> Result<F
             folder::read(data, collector)?;
             return Ok(Format::Folder);
         }
+        shards::note_others(data, collector)?;
         shards::read(&shards, collector)?;
         return Ok(Format::WebDataset);
     }
