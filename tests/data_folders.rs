@@ -306,8 +306,8 @@ fn a_bad_member_is_named_and_costs_its_sample_alone() {
 
 #[test]
 fn what_is_no_part_of_a_data_set_is_counted() {
-    let names = ["a.png", "list.md", "sub/orphan.txt", "sub/b.jpg", "words"];
-    let folder = folder_of(&names);
+    let folder = folder_of(&["a.png", "list.md", "sub/orphan.txt", "sub/b.jpg"]);
+    write(&folder.path().join("words"), b"words");
     write(&folder.path().join("a.caption"), b"A.");
     write(&folder.path().join("sub/b.jpg.txt"), b"B.");
     let data = load(folder.path());
