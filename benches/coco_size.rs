@@ -1,7 +1,7 @@
 //! Memory of training on a data set of COCO's size: `cargo bench --bench coco_size [-- DIVISOR...]`.
 //!
 //! Makes annotations of 123,287 images with 616,767 captions, and of a half and a quarter of them, and begins to train a
-//! tiny mapper before a tiny GPT-2 on each with the program itself, for [`STRETCH`] captions. The pictures are tiny, and so is CLIP but
+//! tiny mapper before a tiny GPT-2 on each with the program itself, for [`STRETCH`] captions. The images are tiny, and so is CLIP but
 //! for its embeddings, which have 512 values as ViT-B/32's do: what is measured is what a data set costs, not what the
 //! networks do. Linux only: sizes are read from `/proc`.
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 #[allow(dead_code)] // tests use the rest
-#[path = "../tests/common/model.rs"]
+#[path = "../tests/integration/common/model.rs"]
 mod model;
 
 const IMAGES: usize = 123_287;
@@ -46,18 +46,18 @@ fn main() {
 }
 
 fn write_data(folder: &Path, images: usize, captions: usize) {
-    let pictures = folder.join("images");
-    fs::create_dir_all(&pictures).unwrap();
-    let mut picture = std::io::Cursor::new(Vec::new());
+    let image_folder = folder.join("images");
+    fs::create_dir_all(&image_folder).unwrap();
+    let mut image = std::io::Cursor::new(Vec::new());
     image::RgbImage::from_pixel(16, 16, image::Rgb([200, 30, 60]))
-        .write_to(&mut picture, image::ImageFormat::Png)
+        .write_to(&mut image, image::ImageFormat::Png)
         .unwrap();
-    let picture = picture.into_inner();
+    let image = image.into_inner();
     let mut file = std::io::BufWriter::new(fs::File::create(folder.join("captions.json")).unwrap());
     write!(file, "{{\"images\":[").unwrap();
     for id in 0..images {
         let name = format!("COCO_train2014_{id:012}.png");
-        fs::write(pictures.join(&name), &picture).unwrap();
+        fs::write(image_folder.join(&name), &image).unwrap();
         let comma = if id == 0 { "" } else { "," };
         write!(file, "{comma}{{\"id\":{id},\"file_name\":\"{name}\",\"license\":3,\"height\":480,\"width\":640}}").unwrap();
     }

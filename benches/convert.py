@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else "/tmp/clipcap-bench")
 CLIPCAP = Path(os.environ.get("CLIPCAP", ROOT / "target/release/clipcap"))
-CLIP, GPT2, CAPTIONER, MODEL, PICTURE = (FOLDER / name for name in ("clip", "gpt2", "captioner.pt", "model", "picture.png"))
+CLIP, GPT2, CAPTIONER, MODEL, IMAGE = (FOLDER / name for name in ("clip", "gpt2", "captioner.pt", "model", "image.png"))
 RUNS = 3
 
 
@@ -71,7 +71,7 @@ def make():
         linear(f"{at}mlp.fc1", width, 2 * width)
         linear(f"{at}mlp.fc2", 2 * width, width)
     torch.save(state, CAPTIONER)
-    Image.effect_noise((640, 480), 60).convert("RGB").save(PICTURE)
+    Image.effect_noise((640, 480), 60).convert("RGB").save(IMAGE)
 
 
 PEER = """
@@ -109,14 +109,14 @@ def row(name, runs, limit):
 if "--make" in sys.argv:
     make()
     sys.exit()
-if not PICTURE.is_file():
+if not IMAGE.is_file():
     # In a process of its own: one that has read PyTorch would pass its size on to the processes that it measures.
     subprocess.run([sys.executable, __file__, FOLDER, "--make"], check=True)
 size = sum(file.stat().st_size for file in [*CLIP.glob("*"), *GPT2.glob("*"), CAPTIONER])
 print(f"{platform.machine()}, {os.cpu_count()} cores, {size / 1e9:.2f} GB of checkpoints, best of {RUNS}\n")
 print("| | wall | peak memory | must be |\n| --- | ---: | ---: | --- |")
 row("`clipcap convert`", [convert() for _ in range(RUNS)], "15 s, 3 GB")
-infer = [CLIPCAP, "infer", "--model", MODEL, "--device", "cpu", PICTURE, "--max-length"]
+infer = [CLIPCAP, "infer", "--model", MODEL, "--device", "cpu", IMAGE, "--max-length"]
 # Random weights never end a caption: once as many tokens as COCO's captions have, once as many as there can be.
 for tokens in (12, 67):
     captions = [measure([*infer, tokens]) for _ in range(RUNS)]

@@ -158,12 +158,12 @@ def main():
     parts = ["--clip", args.folder / "clip", "--gpt2", args.folder / "gpt2", "--captioner", args.folder / "captioner.pt"]
     _, _, wrong = bench.run([bench.clipcap, "convert", *parts, "--output", model], 60)
     bench.keep("checkpoints", wrong or "converted")
-    speed.pictures(args.folder / "pictures")
+    speed.images(args.folder / "images")
     worker = args.folder / "speed"
     worker.unlink(missing_ok=True)
     worker.symlink_to(args.binary.resolve())
     peer = [sys.executable, ROOT / "benches/speed.py", "--peer", args.folder, "--work", args.peer_device]
-    ours = [worker, model, args.folder / "pictures", devices[0]]
+    ours = [worker, model, args.folder / "images", devices[0]]
     bench.side(f"{devices[0]} f16", [*ours, "f16"], 140, CAPTIONING)
     bench.side("PyTorch f16", [*peer, "f16"], 60, CAPTIONING + TRAINING)
     bench.captions(devices[0], "f16", names)

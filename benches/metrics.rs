@@ -1,4 +1,4 @@
-//! BLEU, ROUGE-L and CIDEr of 40,504 images with five references each, tokenising included, beside pycocoevalcap.
+//! BLEU, ROUGE-L and CIDEr of 40,504 images with five references each, tokenizing included, beside pycocoevalcap.
 //!
 //! ```sh
 //! pip install pycocoevalcap && cargo bench --bench metrics        # PYTHON names another interpreter

@@ -5,8 +5,8 @@
 
 Without a ROW all are measured; a ROW is the beginning of a row's name, such as `greedy`. Both sides have the same full-size
 models with random weights (ViT-B/32, GPT-2 small, a transformer mapper with prefix 40), made in FOLDER by `convert.py`, and the
-same pictures. Work is done in turn, this program and then PyTorch in each of its ways, N times after a first that does not count,
-and the ratio is the median of those of neighbours. Nothing else may run: it would slow PyTorch more.
+same images. Work is done in turn, this program and then PyTorch in each of its ways, N times after a first that does not count,
+and the ratio is the median of those of neighbors. Nothing else may run: it would slow PyTorch more.
 
 PyTorch's ways: `cached` keeps keys and values, as transformers does; `ClipCap` reads everything anew for each token, as ClipCap's
 `predict.py` does. Both use all cores.
@@ -27,12 +27,12 @@ BATCH = 40
 
 # name, work, PyTorch's ways, and at least so many times as fast as which of them
 ROWS = [
-    ("CLIP, 1 picture", {"work": "clip", "batch": 1}, ["cached"], 1.2),
-    ("CLIP, 32 pictures", {"work": "clip", "batch": 32}, ["cached"], 1.0),
-    ("greedy, 1 picture", {"work": "caption", "batch": 1, "beams": 0, "tokens": TOKENS}, ["cached", "ClipCap"], 2.5),
-    ("greedy, 16 pictures", {"work": "caption", "batch": 16, "beams": 0, "tokens": TOKENS}, ["cached"], None),
-    ("beam 5, 1 picture", {"work": "caption", "batch": 1, "beams": 5, "tokens": TOKENS}, ["cached", "ClipCap"], 3.5),
-    ("beam 5, 16 pictures", {"work": "caption", "batch": 16, "beams": 5, "tokens": TOKENS}, ["cached"], None),
+    ("CLIP, 1 image", {"work": "clip", "batch": 1}, ["cached"], 1.2),
+    ("CLIP, 32 images", {"work": "clip", "batch": 32}, ["cached"], 1.0),
+    ("greedy, 1 image", {"work": "caption", "batch": 1, "beams": 0, "tokens": TOKENS}, ["cached", "ClipCap"], 2.5),
+    ("greedy, 16 images", {"work": "caption", "batch": 16, "beams": 0, "tokens": TOKENS}, ["cached"], None),
+    ("beam 5, 1 image", {"work": "caption", "batch": 1, "beams": 5, "tokens": TOKENS}, ["cached", "ClipCap"], 3.5),
+    ("beam 5, 16 images", {"work": "caption", "batch": 16, "beams": 5, "tokens": TOKENS}, ["cached"], None),
     ("training step, mapper", {"work": "train", "batch": BATCH, "tokens": TOKENS, "joint": False}, ["cached"], 1.0),
     ("training step, mapper and GPT-2", {"work": "train", "batch": BATCH, "tokens": TOKENS, "joint": True}, ["cached"], 1.0),
     (
@@ -53,7 +53,7 @@ START, FOLDER_ROW, MEMORY = "start to first caption", "folder of 64 JPEGs", "pea
 SLOW = ("beam 5, 16", "training", "folder")
 
 
-def pictures(folder, count=64):
+def images(folder, count=64):
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def processes(args, table, wanted):
     infer = [ROOT / "target/release/clipcap", "infer", "--model", args.folder / "model", "--device", args.device]
     infer += ["--max-length", TOKENS]
     peer = [sys.executable, __file__, "--peer", args.folder, "--caption", args.peer_device, "f32"]
-    images = args.folder / "pictures"
+    images = args.folder / "images"
     cases = [(START, [images / "000.jpg"], args.pairs, 0, 5.0), (FOLDER_ROW, [images], max(2, args.pairs // 3), 1, 2.0)]
     memory = []
     for name, paths, pairs, which, goal in cases:
@@ -161,13 +161,13 @@ def main():
     worker = build()
     if not (args.folder / "model/config.json").is_file():
         subprocess.run([sys.executable, ROOT / "benches/convert.py", args.folder], check=True)
-    pictures(args.folder / "pictures")
+    images(args.folder / "images")
     table = Table()
     print("\n".join(table.lines))
     processes(args, table, wanted)
     rows = [row for row in ROWS if wanted(row[0])]
     if rows:
-        ours = Worker([worker, args.folder / "model", args.folder / "pictures", args.device])
+        ours = Worker([worker, args.folder / "model", args.folder / "images", args.device])
         theirs = Worker([sys.executable, __file__, "--peer", args.folder, "--work", args.peer_device, "f32"])
     for name, work, ways, goal in rows:
         pairs = max(2, args.pairs // 3) if name.startswith(SLOW) else args.pairs

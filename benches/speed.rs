@@ -21,15 +21,15 @@ use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::TrainStep;
-use clipcap::caption_model::{CaptionModel, Trainable};
 use clipcap::captioner::Captioner;
+use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::data::batcher::{CaptionBatch, TokenBatch};
 use clipcap::decode::Strategy;
 use clipcap::device::DeviceChoice;
-use clipcap::model_folder::ModelFolder;
-use clipcap::picture;
+use clipcap::images;
+use clipcap::models::caption_model::{CaptionModel, Trainable};
+use clipcap::models::resnet18::{ResNet18, ResNet18Config, Stem};
 use clipcap::precision::Precision;
-use clipcap::resnet18::{ResNet18, ResNet18Config, Stem};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
 use cpu_kernels::memory::keep_freed_memory;
@@ -43,7 +43,7 @@ const IMAGES: usize = 256;
 #[derive(Deserialize)]
 #[serde(tag = "work", rename_all = "snake_case")]
 enum Work {
-    /// Pictures to embeddings.
+    /// Images to embeddings.
     Clip { batch: usize },
     /// Embeddings to captions of so many tokens; no beams is greedy.
     Caption {
@@ -57,7 +57,7 @@ enum Work {
         tokens: usize,
         joint: bool,
     },
-    /// One training step of a ResNet-18 on pictures of so many pixels a side.
+    /// One training step of a ResNet-18 on images of so many pixels a side.
     Resnet18 {
         batch: usize,
         side: usize,
@@ -66,7 +66,7 @@ enum Work {
     },
 }
 
-/// A ResNet-18 and the pictures that it learns from.
+/// A ResNet-18 and the images that it learns from.
 struct Resnet18 {
     config: ResNet18Config,
     pixels: Tensor<4>,
@@ -139,7 +139,7 @@ impl Bench {
         paths.sort();
         let crops = paths
             .iter()
-            .map(|path| Ok(captioner.encoder.crop(&picture::open(path)?)))
+            .map(|path| Ok(captioner.encoder.crop(&images::open(path)?)))
             .collect::<Result<Vec<_>>>()?;
         // What is in an embedding does not matter here, and kernels for so many images would be compiled for it.
         let width = captioner.encoder.dim()?;
@@ -182,7 +182,7 @@ impl Bench {
                 config.stop_tokens.clear();
                 let captions = reader.caption(&self.embeddings[..batch], &config)?;
                 if captions.len() != batch {
-                    bail!("{} captions of {batch} pictures", captions.len());
+                    bail!("{} captions of {batch} images", captions.len());
                 }
             }
             Work::Train {

@@ -91,7 +91,7 @@ class Block(nn.Module):
 
 
 def resnet18(width, stem):
-    """torchvision's, without the classifier; or with the stem for small pictures."""
+    """torchvision's, without the classifier; or with the stem for small images."""
     blocks, inputs = [], width
     for stage in range(4):
         for i in range(2):
@@ -127,7 +127,7 @@ class Peer:
         return torch.autocast(torch.device(self.device).type, self.dtype if half else torch.bfloat16, enabled=half)
 
     def see(self, paths):
-        """Pictures as CLIP reads them, resized and cut as its own preprocessing does."""
+        """Images as CLIP reads them, resized and cut as its own preprocessing does."""
         import numpy
         from PIL import Image
 
@@ -163,7 +163,7 @@ class Peer:
         return torch.stack(found, 1)
 
     def beams(self, embeddings, tokens, beams, cached):
-        """All pictures together when cached; one after the other in ClipCap's way."""
+        """All images together when cached; one after the other in ClipCap's way."""
         if not cached:
             return torch.stack([self.beams_of_one(row[None], tokens, beams) for row in embeddings])
         b = embeddings.shape[0]
@@ -272,7 +272,7 @@ def run(args):
                     print(row.tolist(), flush=True)
         return
     with torch.no_grad():
-        peer.pixels = peer.see(files([Path(folder) / "pictures"]))
+        peer.pixels = peer.see(files([Path(folder) / "images"]))
         peer.embeddings = peer.encode(peer.pixels)
     for line in sys.stdin:
         work = json.loads(line)

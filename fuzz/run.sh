@@ -6,7 +6,7 @@ export RUSTC_BOOTSTRAP=1 # cargo-fuzz wants nightly's options of a stable compil
 seconds=${1:-600}
 shift || true
 targets=("$@")
-[ $# -gt 0 ] || targets=(http data_json data_table data_folder data_shards results pickle picture)
+[ $# -gt 0 ] || targets=(http data_json data_table data_folder data_shards results pickle images)
 fixtures=tests/fixtures
 [ ! -w /dev/shm ] || export TMPDIR=/dev/shm # most targets write a file for each input
 
@@ -86,15 +86,15 @@ seeds_pickle() {
   cp $fixtures/convert/{evil.pt,training.pkl,captioner_linear.pt} fuzz/corpus/pickle/
 }
 
-seeds_picture() {
-  mkdir -p fuzz/corpus/picture
-  find $fixtures/preprocess -maxdepth 1 -type f ! -name '*.json' -exec cp {} fuzz/corpus/picture/ \;
+seeds_images() {
+  mkdir -p fuzz/corpus/images
+  find $fixtures/preprocess -maxdepth 1 -type f ! -name '*.json' -exec cp {} fuzz/corpus/images/ \;
 }
 
 for target in "${targets[@]}"; do
   "seeds_$target"
   case $target in
-    picture | http | data_shards) most=40000 ;;
+    images | http | data_shards) most=40000 ;;
     pickle) most=120000 ;;
     *) most=4000 ;;
   esac

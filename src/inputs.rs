@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use image::RgbImage;
 
+use crate::images::format::READ;
+use crate::images::{self, OpenError};
 use crate::path_text::one_line;
-use crate::picture::format::READ;
-use crate::picture::{self, PictureError};
 
 pub use other::{FileKinds, OtherFiles};
 pub use walk::{Files, files, is_hidden, is_image};
@@ -93,14 +93,14 @@ impl Input {
     ///
     /// # Errors
     /// When it cannot be read or decoded; the message names it.
-    pub fn open(&self) -> Result<RgbImage, PictureError> {
+    pub fn open(&self) -> Result<RgbImage, OpenError> {
         match &self.content {
-            Content::File => picture::open(&self.path),
-            Content::Bytes(bytes) => picture::decode(bytes, &self.path),
+            Content::File => images::open(&self.path),
+            Content::Bytes(bytes) => images::decode(bytes, &self.path),
             Content::Url(url) => {
                 let bytes = download::download(url)
-                    .map_err(|error| PictureError::Io(self.path.clone(), error))?;
-                picture::decode(&bytes, &self.path)
+                    .map_err(|error| OpenError::Io(self.path.clone(), error))?;
+                images::decode(&bytes, &self.path)
             }
         }
     }

@@ -14,12 +14,12 @@ fuzz_target!(|bytes: &[u8]| {
     load(&path);
     if let Ok(data) = data::source::load(&path, &[]) {
         for image in &data.images {
-            let Some(data::picture_source::PictureSource::Member {
+            let Some(data::image_source::ImageSource::Member {
                 shard,
                 offset,
                 size,
                 ..
-            }) = &image.picture
+            }) = &image.source
             else {
                 continue;
             };

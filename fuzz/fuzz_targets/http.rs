@@ -19,15 +19,15 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use source::{decode, guard, html, path_text, picture, serve};
+use source::{decode, guard, html, images, path_text, serve};
 
 #[path = "../../src"]
 mod source {
     pub mod decode;
     pub mod guard;
     pub mod html;
+    pub mod images;
     pub mod path_text;
-    pub mod picture;
 
     pub mod serve {
         pub mod answer;

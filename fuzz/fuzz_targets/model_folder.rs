@@ -4,7 +4,7 @@
 #![no_main]
 
 use burn::tensor::Device;
-use clipcap::model_folder::{ModelFolder, read_now};
+use clipcap::captioner::model_folder::{ModelFolder, read_now};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

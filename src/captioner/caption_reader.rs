@@ -4,16 +4,16 @@ use anyhow::{Result, bail};
 use burn::tensor::{Device, FloatDType};
 
 use super::{Caption, Gpt2Step};
-use crate::caption_model::CaptionModel;
-use crate::data::batcher::rows_to_tensor;
+use crate::captioner::model_folder::{self, CaptionerConfig, ModelFolder};
 use crate::decode::{self, DecodeConfig, Hypothesis};
 use crate::device::is_cpu;
 use crate::engine;
-use crate::gpt2::Gpt2Config;
-use crate::model_folder::{self, CaptionerConfig, ModelFolder};
+use crate::models::caption_model::CaptionModel;
+use crate::models::gpt2::Gpt2Config;
 use crate::nn;
 use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
+use crate::vector;
 
 /// The sentence's half: mapper, GPT-2 and vocabulary.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ impl CaptionReader {
                 dtype,
             } => {
                 let rows: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
-                let mut clip_embedding = rows_to_tensor(&rows, device); // [B, clip_dim]
+                let mut clip_embedding = nn::rows_to_tensor(&rows, device); // [B, clip_dim]
                 if self.config.normalize_embedding {
                     clip_embedding = nn::normalize(clip_embedding);
                 }
@@ -163,7 +163,7 @@ impl CaptionReader {
                 let mut clip_embedding = embeddings.concat(); // [B, clip_dim]
                 if self.config.normalize_embedding {
                     let width = clip_embedding.len() / embeddings.len();
-                    clip_embedding.chunks_mut(width).for_each(normalize);
+                    clip_embedding.chunks_mut(width).for_each(vector::normalize);
                 }
                 let prefix = mapper.forward(&clip_embedding, embeddings.len()); // [B, P, C]
                 let mut step =
@@ -206,10 +206,4 @@ impl CaptionReader {
             similarity: None,
         })
     }
-}
-
-/// [`nn::normalize`] of one row on the host.
-fn normalize(row: &mut [f32]) {
-    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-    row.iter_mut().for_each(|x| *x /= norm);
 }

@@ -1,4 +1,4 @@
-//! The picture's half of the captioner: pictures in, embeddings out.
+//! The image's half of the captioner: images in, embeddings out.
 
 use std::sync::OnceLock;
 
@@ -8,37 +8,38 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::read;
-use crate::clip::{Clip, Preprocessing};
+use crate::captioner::model_folder::{self, ModelFolder};
 use crate::device::is_cpu;
-use crate::encoders::Encoder;
 use crate::engine::{self, WeightType};
-use crate::model_folder::{self, ModelFolder};
+use crate::models::clip::{Clip, Preprocessing};
+use crate::models::encoder::Encoder;
 use crate::nn;
 use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
-/// Pictures that the CPU embeds together: their activations stay in its caches.
-const PICTURES_TOGETHER: usize = 8;
+/// Images that the CPU embeds together: their activations stay in its caches.
+const IMAGES_TOGETHER: usize = 8;
 /// Sentences embedded together.
 const TEXTS_TOGETHER: usize = 64;
 
-/// The picture's half: CLIP, or another encoder, with the preprocessing that belongs to it.
+/// The image's half: CLIP, or another encoder, with the preprocessing that belongs to it.
 #[derive(Debug)]
 pub struct ImageEncoder {
     tower: Tower,
-    /// The picture's tower where the CPU runs it; the one in `tower` is then without.
+    /// The image's tower where the CPU runs it; the one in `tower` is then without.
     vision: Option<engine::Vision>,
     preprocessing: Preprocessing,
     device: Device,
-    /// What the tower takes pictures in.
+    /// What the tower takes images in.
     dtype: FloatDType,
     precision: Precision,
-    folder: ModelFolder,
+    /// Where it was loaded from; encoders that are fitted rather than loaded have none.
+    folder: Option<ModelFolder>,
     /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
     tokenizer: OnceLock<Tokenizer>,
 }
 
-/// What embeds pictures.
+/// What embeds images.
 #[derive(Debug)]
 enum Tower {
     /// It embeds sentences too.
@@ -47,7 +48,7 @@ enum Tower {
 }
 
 impl ImageEncoder {
-    /// Loads what embeds pictures from an opened folder, with its weights as they are.
+    /// Loads what embeds images from an opened folder, with its weights as they are.
     pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
         Self::load_as(folder, device, Precision::F32)
     }
@@ -86,12 +87,32 @@ impl ImageEncoder {
                 true => precision,
                 false => Precision::F32,
             },
-            folder: folder.clone(),
+            folder: Some(folder.clone()),
             tokenizer: OnceLock::new(),
         })
     }
 
-    /// What is done to a picture before CLIP sees it.
+    /// An encoder that is not a model folder's, with the preprocessing that goes with it.
+    pub fn new(encoder: Box<dyn Encoder>, preprocessing: Preprocessing, device: &Device) -> Self {
+        Self {
+            tower: Tower::Other(encoder),
+            vision: None,
+            preprocessing,
+            device: device.clone(),
+            dtype: FloatDType::F32,
+            precision: Precision::F32,
+            folder: None,
+            tokenizer: OnceLock::new(),
+        }
+    }
+
+    fn folder(&self) -> Result<&ModelFolder> {
+        self.folder
+            .as_ref()
+            .context("this image encoder is not of a model folder")
+    }
+
+    /// What is done to an image before CLIP sees it.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
@@ -104,9 +125,9 @@ impl ImageEncoder {
     /// Width of an embedding.
     ///
     /// # Errors
-    /// When the folder that was opened has no encoder.
+    /// When it is not of a model folder, or that has no encoder.
     pub fn dim(&self) -> Result<usize> {
-        self.folder.embedding_dim()
+        self.folder()?.embedding_dim()
     }
 
     /// The square that the encoder looks at, as pixels.
@@ -114,13 +135,13 @@ impl ImageEncoder {
         self.preprocessing.crop(image)
     }
 
-    /// [`Self::embed`] of whole pictures.
+    /// [`Self::embed`] of whole images.
     pub fn embed_images(&self, images: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
         let crops: Vec<RgbImage> = images.iter().map(|image| self.crop(image)).collect();
         self.embed(&crops)
     }
 
-    /// The projected embeddings of cropped pictures, not normalised, `clip_dim` values each.
+    /// The projected embeddings of cropped images, not normalized, `clip_dim` values each.
     pub fn embed(&self, crops: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
         if crops.is_empty() {
             return Ok(Vec::new());
@@ -137,10 +158,7 @@ impl ImageEncoder {
                     .map(<[f32]>::to_vec)
                     .collect::<Vec<_>>()
             };
-            return Ok(crops
-                .chunks(PICTURES_TOGETHER)
-                .flat_map(embeddings)
-                .collect());
+            return Ok(crops.chunks(IMAGES_TOGETHER).flat_map(embeddings).collect());
         }
         let n = self.preprocessing.image_size as usize;
         let pixel_values = self.preprocessing.normalize_all(crops.par_iter());
@@ -152,14 +170,14 @@ impl ImageEncoder {
         }) // [B, clip_dim]
     }
 
-    /// The projected embeddings of sentences, not normalised, `clip_dim` values each. A sentence longer than CLIP reads is
+    /// The projected embeddings of sentences, not normalized, `clip_dim` values each. A sentence longer than CLIP reads is
     /// cut.
     ///
     /// # Errors
     /// When the model folder has no CLIP, no text tower, or no vocabulary for it.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
         self.check_texts()?;
-        let text = self.folder.encoder_config()?.sizes.text.as_ref();
+        let text = self.folder()?.encoder_config()?.sizes.text.as_ref();
         let longest = text
             .context("CLIP has no text tower")?
             .max_position_embeddings;
@@ -198,14 +216,14 @@ impl ImageEncoder {
     /// # Errors
     /// When they cannot; the message says what the model folder lacks.
     pub fn check_texts(&self) -> Result<()> {
-        self.folder.check_texts()
+        self.folder()?.check_texts()
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
         }
-        let tokenizer = self.folder.load_tokenizer(TokenizerKind::Clip)?;
+        let tokenizer = self.folder()?.load_tokenizer(TokenizerKind::Clip)?;
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 }

@@ -2,6 +2,7 @@
 
 mod caption_reader;
 mod image_encoder;
+pub mod model_folder;
 mod step;
 
 use std::cmp::Ordering;
@@ -12,9 +13,10 @@ use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 
+use crate::captioner::model_folder::ModelFolder;
 use crate::decode::DecodeConfig;
-use crate::model_folder::ModelFolder;
 use crate::precision::Precision;
+use crate::vector::cosine;
 
 pub use caption_reader::CaptionReader;
 pub use image_encoder::ImageEncoder;
@@ -37,7 +39,7 @@ pub struct Caption {
     pub log_prob: f32,
     /// Mean of them, or what the length penalty makes of it; captions come in its order.
     pub score: f32,
-    /// Cosine of CLIP's embeddings of picture and caption, once [`Captioner::rerank`] has ordered captions by it.
+    /// Cosine of CLIP's embeddings of image and caption, once [`Captioner::rerank`] has ordered captions by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub similarity: Option<f32>,
 }
@@ -69,13 +71,13 @@ impl Captioner {
         })
     }
 
-    /// The best caption of one picture.
+    /// The best caption of one image.
     pub fn caption(&self, image: &RgbImage, config: &DecodeConfig) -> Result<Caption> {
         let captions = self.caption_batch(std::slice::from_ref(image), config)?;
         (captions.into_iter().flatten().next()).context("decoding gave no caption")
     }
 
-    /// The captions of several pictures, best first, decoded together.
+    /// The captions of several images, best first, decoded together.
     pub fn caption_batch(
         &self,
         images: &[RgbImage],
@@ -85,8 +87,8 @@ impl Captioner {
             .caption(&self.encoder.embed_images(images)?, config)
     }
 
-    /// Puts the captions of each picture in the order of the cosine between CLIP's embeddings of picture and caption, and
-    /// notes it in them. `embeddings`: the pictures', as CLIP gave them.
+    /// Puts the captions of each image in the order of the cosine between CLIP's embeddings of image and caption, and
+    /// notes it in them. `embeddings`: the images', as CLIP gave them.
     ///
     /// # Errors
     /// When the model folder has no vocabulary for CLIP.
@@ -99,7 +101,7 @@ impl Captioner {
         let mut text_embeddings = self.encoder.embed_texts(&texts)?.into_iter();
         for (image, captions) in embeddings.iter().zip(captions) {
             for (caption, text) in captions.iter_mut().zip(text_embeddings.by_ref()) {
-                caption.similarity = Some(cosine(image, &text));
+                caption.similarity = Some(cosine(image, &text) as f32);
             }
             captions.sort_by(|a, b| {
                 b.similarity
@@ -116,14 +118,14 @@ impl Captioner {
 pub struct Captioning {
     pub captioner: Captioner,
     pub config: DecodeConfig,
-    /// Captions given a picture, of those that the search finds.
+    /// Captions given an image, of those that the search finds.
     pub num_captions: usize,
     /// Whether [`Captioner::rerank`] decides which are best.
     pub rerank_by_clip: bool,
 }
 
 impl Captioning {
-    /// The captions of cropped pictures, of each the best few, best first.
+    /// The captions of cropped images, of each the best few, best first.
     ///
     /// # Errors
     /// When the device fails, or captions are to be ordered by CLIP and the model folder has no vocabulary for it.
@@ -138,11 +140,6 @@ impl Captioning {
         }
         Ok(captions)
     }
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(x, y)| x * y).sum() };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// A tensor's values on the host.

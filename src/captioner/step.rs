@@ -6,7 +6,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor};
 use super::read;
 use crate::decode::{DecodeConfig, Logits, Step, Wanted};
 use crate::device::is_cpu;
-use crate::gpt2::{Gpt2, KvCache};
+use crate::models::gpt2::{Gpt2, KvCache};
 
 /// On GPUs the cache's room is a multiple of this, which vector instructions like.
 const ROOM: usize = 32;

@@ -6,11 +6,11 @@ use anyhow::Result;
 use burn::tensor::Device;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
-use clipcap::clip::Preprocessing;
 use clipcap::device::{DeviceChoice, Devices};
 use clipcap::guard::guarded;
+use clipcap::images::{self, OpenError};
 use clipcap::inputs::Input;
-use clipcap::picture::{self, PictureError};
+use clipcap::models::clip::Preprocessing;
 use clipcap::train::dashboard::{Report, Ui};
 use clipcap::train::run;
 use cpu_kernels::memory::keep_freed_memory;
@@ -127,7 +127,7 @@ pub struct TruncatedArg {
 impl TruncatedArg {
     /// Makes it so for the whole program.
     pub fn apply(&self) {
-        picture::allow_truncated(self.allow_truncated);
+        images::allow_truncated(self.allow_truncated);
     }
 }
 
@@ -136,11 +136,11 @@ impl TruncatedArg {
 pub fn open_crops(
     inputs: &[&Input],
     preprocessing: &Preprocessing,
-) -> Vec<Result<RgbImage, PictureError>> {
+) -> Vec<Result<RgbImage, OpenError>> {
     let open = |input: &&Input| {
         guarded(|| Ok(preprocessing.crop(&input.open()?))).unwrap_or_else(|panicked| {
             let path = input.path.clone();
-            Err(PictureError::Damaged(path, panicked.to_string()))
+            Err(OpenError::Damaged(path, panicked.to_string()))
         })
     };
     inputs.par_iter().map(open).collect()

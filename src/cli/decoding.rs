@@ -23,16 +23,16 @@ pub struct DecodeArgs {
     /// Longest caption in tokens, the prompt not counted [default: 67, or what fits the model]
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
-    /// Captions a picture, best first, with --decode beam or sample
+    /// Captions an image, best first, with --decode beam or sample
     #[arg(long, value_name = "N", default_value = "1")]
     num_captions: NonZeroUsize,
-    /// Captions drawn a picture, of which the best --num-captions are given, with --decode sample [default: as many]
+    /// Captions drawn an image, of which the best --num-captions are given, with --decode sample [default: as many]
     #[arg(long, value_name = "N")]
     best_of: Option<usize>,
     /// What decides which captions are best
     #[arg(long, value_enum, default_value = "score")]
     rerank: Rerank,
-    /// Rank by the sum of log-probabilities over length^P: 1 is ClipCap's mean, 0 the sum, more favours long captions
+    /// Rank by the sum of log-probabilities over length^P: 1 is ClipCap's mean, 0 the sum, more favors long captions
     #[arg(
         long,
         value_name = "P",
@@ -82,7 +82,7 @@ enum DecodeArg {
 enum Rerank {
     /// How likely the model finds them
     Score,
-    /// How similar CLIP finds picture and caption
+    /// How similar CLIP finds image and caption
     Clip,
 }
 
@@ -165,7 +165,7 @@ impl DecodeArgs {
         Ok(config)
     }
 
-    /// Captions given a picture.
+    /// Captions given an image.
     pub fn num_captions(&self) -> usize {
         self.num_captions.get()
     }

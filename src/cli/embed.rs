@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clipcap::captioner::ImageEncoder;
+use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::inputs::{self, Expansion, FileKinds, Input, InputError, OtherFiles};
-use clipcap::model_folder::ModelFolder;
 use clipcap::path_text;
 use serde_json::json;
 

@@ -57,10 +57,10 @@ pub struct EvaluateArgs {
     /// Model folder, to caption a part of a data set with first
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Captioned pictures to caption anew, in any format that `train --data` reads [default: the generated sample]
+    /// Captioned images to caption anew, in any format that `train --data` reads [default: the generated sample]
     #[arg(long, value_name = "PATH", requires_all = ["model", "images"])]
     data: Option<PathBuf>,
-    /// Folder of the pictures: to caption them, to show them in the report, for CLIPScore
+    /// Folder of the images: to caption them, to show them in the report, for CLIPScore
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Part to caption: train, val, test or all
@@ -134,7 +134,7 @@ enum Format {
 struct Loaded {
     images: Vec<EvaluatedImage>,
     subtitle: String,
-    pictures: Option<PathBuf>,
+    image_folder: Option<PathBuf>,
     /// Where a model's scores are kept.
     metrics: Option<PathBuf>,
     main_object_accuracy: Option<f64>,
@@ -179,21 +179,21 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     };
     let more = match &args.clip_score {
         Some(model) => {
-            let Some(pictures) = &loaded.pictures else {
+            let Some(image_folder) = &loaded.image_folder else {
                 usage(
                     ErrorKind::MissingRequiredArgument,
-                    "--clip-score looks at the pictures: give --images",
+                    "--clip-score looks at the image_folder: give --images",
                 );
             };
             let progress = |done: usize| {
                 if done.is_multiple_of(1024) {
-                    out::note(format_args!("CLIPScore: {done} pictures"));
+                    out::note(format_args!("CLIPScore: {done} image_folder"));
                 }
             };
             clip_score::score(
                 model,
                 &mut loaded.images,
-                pictures,
+                image_folder,
                 &args.device.resolve()?,
                 &progress,
                 &|line| out::note(format_args!("{line}")),
@@ -211,7 +211,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
         let head = ReportHead {
             title: "Evaluation",
             subtitle: &loaded.subtitle,
-            pictures: loaded.pictures.as_deref(),
+            image_folder: loaded.image_folder.as_deref(),
             seed: args.seed,
         };
         report::write(path, &evaluation, &head)?;
@@ -244,7 +244,7 @@ fn from_file(args: &EvaluateArgs, candidates: &Path, references: &Path) -> Resul
     Ok(Loaded {
         images: joined(candidates, &read, args.allow_missing)?.images,
         subtitle: format!("{} against {}", candidates.display(), references.display()),
-        pictures: args.images.clone(),
+        image_folder: args.images.clone(),
         metrics: None,
         main_object_accuracy: None,
     })
@@ -262,7 +262,7 @@ fn run_folder(model: &Path) -> PathBuf {
 
 fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
     let dataset = Path::new(DATASET);
-    let (annotations, pictures) = match (&args.data, &args.images) {
+    let (annotations, image_folder) = match (&args.data, &args.images) {
         (Some(data), Some(images)) => (data.clone(), images.clone()),
         _ => {
             let sample = dataset.join("sample");
@@ -275,7 +275,7 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
     let split = CaptionSplit {
         model,
         data: &annotations,
-        pictures: std::slice::from_ref(&pictures),
+        image_folders: std::slice::from_ref(&image_folder),
         part: args.split,
         split: args.shares,
         seed: args.split_seed,
@@ -297,7 +297,7 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
             args.split,
             annotations.display()
         ),
-        pictures: Some(pictures),
+        image_folder: Some(image_folder),
         metrics: Some(output.join(format!("metrics-{}.json", args.split))),
         main_object_accuracy: part.main_object_accuracy,
     })

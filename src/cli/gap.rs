@@ -12,7 +12,7 @@ use clipcap::train::dataset::embed_pairs;
 use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, report};
 use super::out;
 
-/// Measure the gap between CLIP's embeddings of pictures and of their captions
+/// Measure the gap between CLIP's embeddings of images and of their captions
 ///
 /// It tells how much noise makes up for learning from captions alone: see `train --learn-from captions`.
 #[derive(Args)]
@@ -23,10 +23,10 @@ pub struct GapArgs {
     /// Model folder that CLIP comes from
     #[arg(long, value_name = "DIR", default_value = SAMPLE_MODEL)]
     model: PathBuf,
-    /// Captioned pictures, in any format that `train --data` reads [default: the generated sample]
+    /// Captioned images, in any format that `train --data` reads [default: the generated sample]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Folder that the pictures named in --data are in; may be given several times
+    /// Folder that the images named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
     /// How the numbers are printed
@@ -52,7 +52,7 @@ pub fn run(args: GapArgs) -> Result<ExitCode> {
     let data = args.data.as_deref().map(|data| (data, &args.images[..]));
     let (images, captions) =
         embed_pairs(&args.model, data, Path::new(DATASET), &device, &report())?;
-    let gap = Gap::measure(&images, &captions).context("there is no picture with a caption")?;
+    let gap = Gap::measure(&images, &captions).context("there is no image with a caption")?;
     match args.format {
         Format::Json => out::line(serde_json::to_string(&gap)?)?,
         Format::Text => out::text(&show(&gap))?,

@@ -28,7 +28,7 @@ use clap::{Parser, Subcommand};
 use clipcap::device;
 use clipcap::guard::guarded;
 
-/// Captions pictures with CLIP, a mapper and GPT-2.
+/// Captions images with CLIP, a mapper and GPT-2.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {

@@ -17,7 +17,7 @@ pub struct ModelArgs {
     /// Model folder [default: the last run's, else the shipped sample model]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Pictures captioned together
+    /// Images captioned together
     #[arg(long, value_name = "N", default_value = "16")]
     pub batch_size: std::num::NonZeroUsize,
     /// Type of weights and matrix products [default: f16, where the device has it]

@@ -31,7 +31,7 @@ const SHOWN: usize = 20;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     clipcap probe --encoder model/sample --data scenes-colors --eval knn\n      \
-    CLIP's picture tower on the generated sample\n  \
+    CLIP's image tower on the generated sample\n  \
     clipcap probe --encoder pca --data cifar10 --report pca.html\n      \
     a linear classifier on principal components of CIFAR-10\n  \
     clipcap probe --table\n      \
@@ -39,23 +39,23 @@ const SHOWN: usize = 20;
     clipcap probe --ablate temperature --values 0.1,0.5,1 --epochs 4\n      \
     SimCLR at several temperatures")]
 pub struct ProbeArgs {
-    /// Encoder: a model folder, `pixels`, or `pca` for 128 principal components of the training pictures
+    /// Encoder: a model folder, `pixels`, or `pca` for 128 principal components of the training images
     #[arg(long, value_name = "DIR|NAME", default_value = SAMPLE_MODEL, conflicts_with_all = ["table", "ablate"])]
     encoder: String,
-    /// Pictures with classes: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a
+    /// Images with classes: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a
     /// folder a class
     #[arg(long, value_name = "NAME|DIR", default_value = "scenes")]
     data: ClassSource,
     /// How a class is read out
     #[arg(long, value_enum, default_value = "linear")]
     eval: EvalArg,
-    /// Neighbours that vote, with --eval knn
+    /// Neighbors that vote, with --eval knn
     #[arg(long, value_name = "N", default_value_t = 200)]
-    neighbours: usize,
+    neighbors: usize,
     /// Train on each of STL-10's ten folds alone, and give the mean
     #[arg(long)]
     folds: bool,
-    /// Test on a fifth of the training pictures instead of the test pictures, and train on the others: to choose settings by
+    /// Test on a fifth of the training images instead of the test images, and train on the others: to choose settings by
     #[arg(long, conflicts_with = "folds")]
     held_out: bool,
     /// Write an HTML page with the confusion matrix and a map of the embeddings
@@ -151,11 +151,8 @@ impl ProbeArgs {
 
 pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     args.truncated.apply();
-    if args.neighbours == 0 {
-        usage(
-            ErrorKind::InvalidValue,
-            "--neighbours is 0: give at least 1",
-        );
+    if args.neighbors == 0 {
+        usage(ErrorKind::InvalidValue, "--neighbors is 0: give at least 1");
     }
     if args.table || args.ablate.is_some() {
         return many(&args);
@@ -173,7 +170,7 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     let encoder = choice.load(sizes.image_size, &set, &device)?;
     let embedded = embed(&encoder, &set, &report())?;
     let mut config = ProbeConfig::default();
-    config.knn.neighbours = args.neighbours;
+    config.knn.neighbors = args.neighbors;
     if args.folds {
         let outcomes = evaluate_folds(&embedded, args.eval.into(), &config)?;
         out::line(shown_folds(&args, &outcomes))?;
@@ -226,7 +223,7 @@ fn shown(args: &ProbeArgs, outcome: &Outcome) -> String {
         text.push_str(&format!(
             "{:<16} {:>8} {:>7.1}% {:>9.1}% {:>6.1}%\n",
             class.name,
-            class.pictures,
+            class.images,
             100.0 * class.recall,
             100.0 * class.precision,
             100.0 * class.f1

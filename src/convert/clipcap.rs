@@ -9,8 +9,8 @@ use super::names;
 use super::origin::Shapes;
 use super::parameters::Parameter;
 use super::weights::Weights;
-use crate::mapper::{MapperConfig, MapperKind};
-use crate::model_folder::CaptionerConfig;
+use crate::captioner::model_folder::CaptionerConfig;
+use crate::models::mapper::{MapperConfig, MapperKind};
 use torch_checkpoint::Checkpoint;
 
 /// What `export` calls the captioner's settings in a safetensors file's notes.

@@ -13,10 +13,12 @@ use super::clipcap;
 use super::names;
 use super::parameters::{Foreign, Parameter};
 use super::safetensors_file::{self, Tensor};
-use crate::clip::{ClipConfig, ClipTextConfig, ClipVisionConfig, ResNetConfig, VisionConfig};
+use crate::captioner::model_folder::{EncoderConfig, ModelFolder, Part, tokenizer_file};
 use crate::files;
-use crate::gpt2::Gpt2Config;
-use crate::model_folder::{EncoderConfig, ModelFolder, Part, tokenizer_file};
+use crate::models::clip::{
+    ClipConfig, ClipTextConfig, ClipVisionConfig, ResNetConfig, VisionConfig,
+};
+use crate::models::gpt2::Gpt2Config;
 use crate::nn::Activation;
 use crate::tokenizer::{END_OF_TEXT, START_OF_TEXT, Tokenizer, TokenizerKind};
 

@@ -10,7 +10,7 @@ use super::names;
 use super::origin::{Origin, Settings, Shapes};
 use super::parameters::Parameter;
 use super::weights::Weights;
-use crate::gpt2::Gpt2Config;
+use crate::models::gpt2::Gpt2Config;
 use crate::nn::Activation;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use torch_checkpoint::{Checkpoint, StoredTensor};

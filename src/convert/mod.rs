@@ -30,13 +30,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::files;
-use crate::gpt2::Gpt2Config;
-use crate::guard::guarded;
-use crate::mapper::{MapperConfig, MapperKind};
-use crate::model_folder::{
+use crate::captioner::model_folder::{
     self, CaptionerConfig, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file,
 };
+use crate::files;
+use crate::guard::guarded;
+use crate::models::gpt2::Gpt2Config;
+use crate::models::mapper::{MapperConfig, MapperKind};
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use clipcap::FoundMapper;
 use origin::Origin;
@@ -334,9 +334,9 @@ fn describe(sizes: &MapperConfig, normalize_embedding: bool) -> String {
         } => format!("transformer of {layers} layers, clip length {clip_length}"),
     };
     let embedding = if normalize_embedding {
-        "normalised"
+        "normalized"
     } else {
-        "not normalised"
+        "not normalized"
     };
     format!(
         "{kind}: embeddings of {}, {embedding}, to a prefix of {} x {}",

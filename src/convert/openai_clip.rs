@@ -6,7 +6,9 @@ use anyhow::{Result, ensure};
 use super::clip::{HEAD_WIDTH, LAYER_NORM_EPS, Layout, VISION_ALONE};
 use super::names;
 use super::origin::{Settings, Shapes};
-use crate::clip::{ClipConfig, ClipTextConfig, ClipVisionConfig, ResNetConfig, VisionConfig};
+use crate::models::clip::{
+    ClipConfig, ClipTextConfig, ClipVisionConfig, ResNetConfig, VisionConfig,
+};
 use crate::nn::Activation;
 
 /// open_clip's towers with heads of another width than 64: g/14, H/14 and bigG/14, by the tower's width

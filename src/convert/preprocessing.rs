@@ -1,11 +1,11 @@
-//! What is done to a picture before a CLIP sees it, read from the settings beside its weights: Hugging Face's
+//! What is done to an image before a CLIP sees it, read from the settings beside its weights: Hugging Face's
 //! `preprocessor_config.json`, or `preprocess_cfg` in open_clip's `open_clip_config.json`.
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use super::origin::{Origin, Settings};
-use crate::clip::Preprocessing;
+use crate::models::clip::Preprocessing;
 
 /// Pillow's number for bicubic resampling.
 const BICUBIC: usize = 3;

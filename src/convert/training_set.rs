@@ -25,7 +25,7 @@ pub struct TrainingSet {
     pub clip_dim: usize,
 }
 
-/// One caption of a picture.
+/// One caption of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingCaption {
     pub image_id: String,
@@ -138,7 +138,7 @@ fn caption(object: &TorchObject, id: Id, rows: usize) -> Result<TrainingCaption>
 
 impl TrainingSet {
     /// Writes a folder with `captions.json`, COCO's caption annotations, and `embeddings.safetensors`, whose
-    /// `clip_embedding` has a row for each of its images, in their order: a picture that was embedded once a caption is
+    /// `clip_embedding` has a row for each of its images, in their order: an image that was embedded once a caption is
     /// there once.
     pub fn write(&self, folder: &Path) -> Result<Written> {
         let mut images: HashMap<&str, usize> = HashMap::new();

@@ -47,14 +47,14 @@ pub fn known() -> [Archive; 2] {
     [
         archive(
             "cifar10",
-            "CIFAR-10: 60,000 pictures of 32 pixels in 10 classes, 170 MB",
+            "CIFAR-10: 60,000 images of 32 pixels in 10 classes, 170 MB",
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
             "c32a1d4ab5d03f1284b67883e8d87530",
             "cifar-10-batches-bin",
         ),
         archive(
             "stl10",
-            "STL-10: 13,000 pictures of 96 pixels in 10 classes, 100,000 without, 2.6 GB",
+            "STL-10: 13,000 images of 96 pixels in 10 classes, 100,000 without, 2.6 GB",
             "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
             "91f7769df0f17e558f3565bffb0c7dfb",
             "stl10_binary",

@@ -10,9 +10,11 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::loader::SeededBatcher;
-use super::noise::{Noise, normalize};
+use super::noise::Noise;
+use crate::nn::rows_to_tensor;
+use crate::vector::normalize;
 
-/// What is learnt together: one pair or, of several, a random one each time.
+/// What is learned together: one pair or, of several, a random one each time.
 #[derive(Clone, Debug)]
 pub struct CaptionItem {
     /// At least one.
@@ -24,7 +26,7 @@ pub struct CaptionItem {
 /// An embedding and the caption that belongs to it.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// `clip_dim` values as CLIP gave them; the captions of a picture share its embedding.
+    /// `clip_dim` values as CLIP gave them; the captions of an image share its embedding.
     pub clip_embedding: Arc<[f32]>,
     /// Token ids, at least one.
     pub caption: Vec<u32>,
@@ -76,12 +78,6 @@ impl TokenBatch {
     }
 }
 
-/// Rows of equal length as one tensor, `[B, C]`.
-pub fn rows_to_tensor(rows: &[&[f32]], device: &Device) -> Tensor<2> {
-    let width = rows.first().map_or(0, |row| row.len());
-    Tensor::from_data(TensorData::new(rows.concat(), [rows.len(), width]), device)
-}
-
 /// Makes [`CaptionBatch`]es: picks a pair of each item and changes its embedding.
 #[derive(Clone, Debug)]
 pub struct CaptionBatcher {
@@ -89,7 +85,7 @@ pub struct CaptionBatcher {
     pub normalize: bool,
     /// Noise on the embedding, and a random pair; without it the first pair.
     pub training: Option<Noise>,
-    /// Added to the embedding after the noise, which is normalised again: the way from sentences to pictures (CapDec).
+    /// Added to the embedding after the noise, which is normalized again: the way from sentences to images (CapDec).
     pub offset: Option<Arc<[f32]>>,
 }
 
@@ -203,7 +199,7 @@ mod tests {
         };
         assert_eq!(batch(None, None), (vec![1.0, 0.5], vec![4]));
         let (moved, _) = batch(None, Some([2.0, 3.5].into()));
-        assert_eq!(moved, [0.6, 0.8], "moved, then normalised");
+        assert_eq!(moved, [0.6, 0.8], "moved, then normalized");
         let none = Noise {
             mode: crate::data::noise::NoiseMode::None,
             ..Noise::default()

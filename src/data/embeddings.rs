@@ -1,6 +1,6 @@
-//! Picture embeddings, computed once a picture and kept in a file.
+//! Image embeddings, computed once an image and kept in a file.
 //!
-//! The row of a picture that could not be read is not a number; the next run tries it again.
+//! The row of an image that could not be read is not a number; the next run tries it again.
 
 mod cache;
 
@@ -14,22 +14,22 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::embedding_file::Embedding;
-use super::picture_source::PictureSource;
+use super::image_source::ImageSource;
 use crate::captioner::ImageEncoder;
-use crate::model_folder::ModelFolder;
-use crate::picture::PictureError;
+use crate::captioner::model_folder::ModelFolder;
+use crate::images::OpenError;
 use crate::precision::Precision;
 use cache::Cache;
 
-/// Pictures encoded together: enough to keep the cores busy, few enough to keep memory flat.
+/// Images encoded together: enough to keep the cores busy, few enough to keep memory flat.
 const BATCH: usize = 32;
 
-/// Embeddings in the order of the pictures asked for, and the pictures that could not be read.
+/// Embeddings in the order of the images asked for, and the images that could not be read.
 #[derive(Debug)]
 pub struct Embeddings<R> {
-    /// `None` where the picture could not be read.
+    /// `None` where the image could not be read.
     pub rows: Vec<Option<R>>,
-    pub unreadable: Vec<PictureError>,
+    pub unreadable: Vec<OpenError>,
 }
 
 /// Told how far the work is. A closure is told of numbers alone.
@@ -47,35 +47,35 @@ impl<F: Fn(usize)> Progress for F {
     }
 }
 
-/// Embeds pictures, or finds what an earlier call kept in `folder`. While another process does so, it is waited for.
+/// Embeds images, or finds what an earlier call kept in `folder`. While another process does so, it is waited for.
 ///
-/// The cache file's name is a hash of CLIP's weights, its precision, the preprocessing, and every picture's place, size and time of
-/// change, so a changed picture or encoder is never mistaken for an old one. `progress` is told how many are done.
+/// The cache file's name is a hash of CLIP's weights, its precision, the preprocessing, and every image's place, size and
+/// time of change, so a changed image or encoder is never mistaken for an old one. `progress` is told how many are done.
 ///
 /// # Errors
-/// When the cache is damaged or cannot be written, or the device fails; an unreadable picture is no error.
+/// When the cache is damaged or cannot be written, or the device fails; an unreadable image is no error.
 pub fn cached(
     folder: &Path,
     model: &ModelFolder,
     encoder: &ImageEncoder,
-    pictures: &[PictureSource],
+    images: &[ImageSource],
     progress: &dyn Progress,
 ) -> Result<Embeddings<Embedding>> {
     let mut hash = cache_hash(model)?;
     if encoder.precision() != Precision::F32 {
         hash.update(encoder.precision().name());
     }
-    for picture in pictures {
-        picture.fingerprint(&mut hash);
+    for image in images {
+        image.fingerprint(&mut hash);
     }
-    let cache = Cache::new(folder, hash, model, pictures.len())?;
+    let cache = Cache::new(folder, hash, model, images.len())?;
     let mut unreadable = Vec::new();
-    let embed = |part: Range<usize>| embed(encoder, &pictures[part], &mut unreadable);
+    let embed = |part: Range<usize>| embed(encoder, &images[part], &mut unreadable);
     cache.fill(progress, embed)?;
     let mut rows = cache.rows()?;
     // What an earlier run could not read is tried again.
     if unreadable.is_empty() {
-        let found = retry(encoder, pictures, &rows, &mut unreadable)?;
+        let found = retry(encoder, images, &rows, &mut unreadable)?;
         if !found.is_empty() {
             cache.replace(&rows, &found)?;
             rows = cache.rows()?;
@@ -84,14 +84,14 @@ pub fn cached(
     Ok(Embeddings { rows, unreadable })
 }
 
-/// Embeds pictures and keeps nothing.
+/// Embeds images and keeps nothing.
 pub fn uncached(
     encoder: &ImageEncoder,
-    pictures: &[PictureSource],
+    images: &[ImageSource],
     progress: &dyn Fn(usize),
 ) -> Result<Embeddings<Vec<f32>>> {
     let (mut rows, mut unreadable) = (Vec::new(), Vec::new());
-    for chunk in pictures.chunks(BATCH) {
+    for chunk in images.chunks(BATCH) {
         rows.extend(embed(encoder, chunk, &mut unreadable)?);
         progress(rows.len());
     }
@@ -119,15 +119,15 @@ pub fn cached_texts(
     Ok(cache.rows()?.into_iter().flatten().collect())
 }
 
-/// Embeds a few pictures: decoding on all cores, CLIP in one batch.
+/// Embeds a few images: decoding on all cores, CLIP in one batch.
 fn embed(
     encoder: &ImageEncoder,
-    pictures: &[PictureSource],
-    unreadable: &mut Vec<PictureError>,
+    images: &[ImageSource],
+    unreadable: &mut Vec<OpenError>,
 ) -> Result<Vec<Option<Vec<f32>>>> {
-    let crops: Vec<Result<RgbImage, PictureError>> = pictures
+    let crops: Vec<Result<RgbImage, OpenError>> = images
         .par_iter()
-        .map(|picture| picture.open().map(|image| encoder.crop(&image)))
+        .map(|image| image.open().map(|image| encoder.crop(&image)))
         .collect();
     let readable: Vec<RgbImage> = crops.iter().flatten().cloned().collect();
     let mut embedded = encoder.embed(&readable)?.into_iter();
@@ -144,14 +144,14 @@ fn embed(
 /// Tries again what an earlier run could not read: what can be now, by place.
 fn retry(
     encoder: &ImageEncoder,
-    pictures: &[PictureSource],
+    images: &[ImageSource],
     rows: &[Option<Embedding>],
-    unreadable: &mut Vec<PictureError>,
+    unreadable: &mut Vec<OpenError>,
 ) -> Result<HashMap<usize, Vec<f32>>> {
     let missing: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].is_none()).collect();
     let mut found = HashMap::new();
     for chunk in missing.chunks(BATCH) {
-        let again: Vec<PictureSource> = chunk.iter().map(|&i| pictures[i].clone()).collect();
+        let again: Vec<ImageSource> = chunk.iter().map(|&i| images[i].clone()).collect();
         let rows = embed(encoder, &again, unreadable)?;
         found.extend((chunk.iter().zip(rows)).filter_map(|(&i, row)| Some((i, row?))));
     }
@@ -161,6 +161,6 @@ fn retry(
 /// What every embedding depends on.
 fn cache_hash(model: &ModelFolder) -> Result<Sha256> {
     let mut hash = Sha256::new();
-    hash.update(model.picture_fingerprint()?);
+    hash.update(model.image_fingerprint()?);
     Ok(hash)
 }

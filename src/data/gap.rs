@@ -1,16 +1,16 @@
-//! The gap between CLIP's embeddings of pictures and of sentences: CapDec learns on one side of it and is used on the
+//! The gap between CLIP's embeddings of images and of sentences: CapDec learns on one side of it and is used on the
 //! other (Nukrai et al. 2022, <https://arxiv.org/abs/2211.00575>).
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::noise::normalize;
+use crate::vector::{dot, norm, normalized};
 
-/// Images from which the centres are taken: CapDec's number (`embeddings_generator.py` at 4451bfd).
+/// Images from which the centers are taken: CapDec's number (`embeddings_generator.py` at 4451bfd).
 pub const CENTER_IMAGES: usize = 20_000;
 
-/// What is between the two kinds of embeddings, all normalised.
+/// What is between the two kinds of embeddings, all normalized.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Gap {
     pub images: usize,
@@ -84,12 +84,6 @@ fn pairs_of(all: &[Vec<f32>]) -> impl Iterator<Item = (&[f32], &[f32])> {
         .flat_map(move |(i, a)| all[i + 1..].iter().map(move |b| (&a[..], &b[..])))
 }
 
-fn normalized(embedding: &[f32]) -> Vec<f32> {
-    let mut embedding = embedding.to_vec();
-    normalize(&mut embedding);
-    embedding
-}
-
 fn mean<'a>(rows: impl Iterator<Item = &'a Vec<f32>>) -> Vec<f32> {
     let mut sum: Vec<f64> = Vec::new();
     let mut count = 0.0;
@@ -108,17 +102,6 @@ fn average(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter()
-        .zip(b)
-        .map(|(&a, &b)| f64::from(a) * f64::from(b))
-        .sum()
-}
-
-fn norm(row: &[f32]) -> f64 {
-    dot(row, row).sqrt()
-}
-
 fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
     a.iter()
         .zip(b)
@@ -131,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn centres_cosines_and_distances_are_of_normalised_embeddings() {
+    fn centers_cosines_and_distances_are_of_normalized_embeddings() {
         let row = |x: f32, y: f32| -> Arc<[f32]> { [x, y].into() };
         let images = [row(2.0, 0.0), row(0.0, 3.0)];
         let captions = [vec![row(5.0, 0.0), row(3.0, 4.0)], vec![row(0.0, 1.0)]];

@@ -1,4 +1,4 @@
-//! Data: captions, pictures, embeddings, batches.
+//! Data: captions, images, embeddings, batches.
 
 pub mod archives;
 pub mod batcher;
@@ -7,10 +7,10 @@ pub mod coco;
 pub mod embedding_file;
 pub mod embeddings;
 pub mod gap;
+pub mod image_source;
 pub mod left_out;
 pub mod loader;
 pub mod noise;
-pub mod picture_source;
 pub mod scenes;
 pub mod shard_file;
 pub mod source;

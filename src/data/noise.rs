@@ -1,13 +1,15 @@
-//! Noise on the normalised CLIP embedding while training.
+//! Noise on the normalized CLIP embedding while training.
 //!
-//! The paper puts noise "on 10% of the feature information of each picture" and says no more. The reading taken by
+//! The paper puts noise "on 10% of the feature information of each image" and says no more. The reading taken by
 //! default: a random tenth of the coordinates gets Gaussian noise, with CapDec's variance (0.016, its README at
-//! 4451bfd), and the result is normalised again. The other readings are modes.
+//! 4451bfd), and the result is normalized again. The other readings are modes.
 
 use rand::seq::index;
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Normal, StandardNormal};
 use serde::{Deserialize, Serialize};
+
+use crate::vector::{norm, normalize};
 
 /// Where the noise goes and how strong it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,7 +51,7 @@ impl Default for Noise {
 }
 
 impl Noise {
-    /// Adds noise to a normalised embedding and normalises it again.
+    /// Adds noise to a normalized embedding and normalizes it again.
     pub fn apply(&self, embedding: &mut [f32], rng: &mut impl Rng) {
         let std = self.variance.max(0.0).sqrt();
         match self.mode {
@@ -76,22 +78,6 @@ impl Noise {
     }
 }
 
-/// Divides by the Euclidean norm; a zero vector stays as it is.
-pub fn normalize(embedding: &mut [f32]) {
-    let norm = norm(embedding) as f32;
-    if norm > 0.0 {
-        embedding.iter_mut().for_each(|value| *value /= norm);
-    }
-}
-
-fn norm(values: &[f32]) -> f64 {
-    values
-        .iter()
-        .map(|&value| f64::from(value).powi(2))
-        .sum::<f64>()
-        .sqrt()
-}
-
 fn add_gaussian(values: &mut [f32], std: f64, rng: &mut impl Rng) {
     if let Ok(normal) = Normal::new(0.0, std) {
         values
@@ -111,6 +97,7 @@ fn add_direction(values: &mut [f32], length: f64, rng: &mut impl Rng) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::cosine;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -126,20 +113,11 @@ mod tests {
         embedding
     }
 
-    fn cosine(a: &[f32], b: &[f32]) -> f64 {
-        let dot: f64 = a
-            .iter()
-            .zip(b)
-            .map(|(&a, &b)| f64::from(a) * f64::from(b))
-            .sum();
-        dot / norm(a) / norm(b)
-    }
-
     #[test]
     fn a_tenth_of_the_coordinates_changes_and_the_norm_stays_one() {
         let out = noisy(&Noise::default(), 640, 1);
         assert!((norm(&out) - 1.0).abs() < 1e-5);
-        // The others keep their ratios: they are all scaled by the same renormalisation.
+        // The others keep their ratios: they are all scaled by the same renormalization.
         let ratios: Vec<f32> = out.iter().zip(unit(640)).map(|(a, b)| a / b).collect();
         let mut sorted = ratios.clone();
         sorted.sort_by(f32::total_cmp);

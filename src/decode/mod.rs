@@ -56,8 +56,8 @@ pub struct DecodeConfig {
     pub max_length: usize,
     /// Tokens that end a caption. They are kept in it.
     pub stop_tokens: Vec<u32>,
-    /// Captions are compared by `log_prob / length ^ length_penalty`: 1 is ClipCap's mean, 0 the sum, which favours short
-    /// captions; above 1 favours long ones.
+    /// Captions are compared by `log_prob / length ^ length_penalty`: 1 is ClipCap's mean, 0 the sum, which favors short
+    /// captions; above 1 favors long ones.
     pub length_penalty: f32,
     /// No sequence of so many tokens twice in a caption, the prompt included; 0 allows all.
     pub no_repeat_ngram: usize,

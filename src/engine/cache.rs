@@ -1,7 +1,7 @@
 //! Keys and values of the positions read so far. Beams share what they have in common: every position keeps the rows it
 //! was computed for, and each beam knows which of them is its own, so that choosing beams moves no keys.
 //!
-//! Shape letters: `B` pictures, `R` rows (pictures, or beams of pictures), `T` positions, `C` width.
+//! Shape letters: `B` images, `R` rows (images, or beams of images), `T` positions, `C` width.
 
 use rayon::prelude::*;
 

@@ -1,6 +1,6 @@
 //! GPT-2 with its cache, as the searches of [`crate::decode`] see it.
 //!
-//! Shape letters: `B` pictures, `R` rows (pictures, or beams of pictures), `T` positions, `C` n_embd, `V` vocab_size.
+//! Shape letters: `B` images, `R` rows (images, or beams of images), `T` positions, `C` n_embd, `V` vocab_size.
 
 use anyhow::{Context, Result};
 
@@ -9,7 +9,7 @@ use super::block::{Block, Scratch, stack};
 use super::cache::Cache;
 use super::layer::{Layer, Matrix, Norm, Values, take};
 use crate::decode::{Logits, Step, Wanted};
-use crate::gpt2::{self, Conv1D};
+use crate::models::gpt2::{self, Conv1D};
 use crate::nn::Masking;
 use cpu_kernels::matrix::{Epilogue, View};
 

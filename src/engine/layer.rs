@@ -28,7 +28,7 @@ pub struct Layer {
     bias: Option<Vec<f32>>,
 }
 
-/// Layer normalisation.
+/// Layer normalization.
 #[derive(Debug)]
 pub struct Norm {
     gamma: Vec<f32>,

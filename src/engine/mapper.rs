@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::WeightType;
 use super::block::{Block, stack};
 use super::layer::{Layer, Norm, take};
-use crate::mapper::{self, TransformerLayer};
+use crate::models::mapper::{self, TransformerLayer};
 use crate::nn::{Activation, Masking};
 
 /// The three kinds.

@@ -8,10 +8,10 @@ use burn::nn::Linear;
 use super::WeightType;
 use super::block::{Block, stack};
 use super::layer::{Layer, Matrix, Norm, Values, take};
-use crate::clip::{ClipVision, EncoderLayer};
+use crate::models::clip::{ClipVision, EncoderLayer};
 use cpu_kernels::matrix::{Epilogue, View};
 
-/// Pictures in, embeddings out.
+/// Images in, embeddings out.
 #[derive(Debug)]
 pub struct Vision {
     /// `[3 patch_size^2, C]`
@@ -47,7 +47,7 @@ impl Vision {
         })
     }
 
-    /// The projected embeddings, not normalised. `[B, 3, n, n] -> [B, E]`
+    /// The projected embeddings, not normalized. `[B, 3, n, n] -> [B, E]`
     pub fn encode(&self, pixel_values: &[f32], batch: usize) -> Vec<f32> {
         let width = self.class.len();
         let count = self.positions.len() / width; // 1 + G G
@@ -72,12 +72,12 @@ impl Vision {
         let side = grid * size;
         let channels = self.patches.shape()[0] / (size * size);
         let mut patches = Vec::with_capacity(pixel_values.len());
-        for picture in pixel_values
+        for image in pixel_values
             .chunks_exact(channels * side * side)
             .take(batch)
         {
             for (row, column) in (0..count).map(|patch| (patch / grid, patch % grid)) {
-                for channel in picture.chunks_exact(side * side) {
+                for channel in image.chunks_exact(side * side) {
                     for line in channel.chunks_exact(side).skip(row * size).take(size) {
                         patches.extend_from_slice(&line[column * size..(column + 1) * size]);
                     }

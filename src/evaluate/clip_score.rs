@@ -13,17 +13,17 @@ use burn::tensor::Device;
 
 use super::read::EvaluatedImage;
 use crate::captioner::ImageEncoder;
+use crate::captioner::model_folder::ModelFolder;
 use crate::data::embeddings;
-use crate::data::noise::normalize;
-use crate::data::picture_source::PictureSource;
+use crate::data::image_source::ImageSource;
 use crate::data::unreadable;
-use crate::model_folder::ModelFolder;
+use crate::vector::{dot, normalized};
 use caption_metrics::Scores;
 
 const WEIGHT: f64 = 2.5;
 const PROMPT: &str = "A photo depicts ";
 
-/// Scores every image's candidate, in order. `pictures` is the folder that the images' file names are in. Images that
+/// Scores every image's candidate, in order. `image_folder` is the folder that the images' file names are in. Images that
 /// cannot be read are named and taken out of `images`.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ const PROMPT: &str = "A photo depicts ";
 pub fn score(
     model: &Path,
     images: &mut Vec<EvaluatedImage>,
-    pictures: &Path,
+    image_folder: &Path,
     device: &Device,
     progress: &dyn Fn(usize),
     report: &dyn Fn(&str),
@@ -41,19 +41,31 @@ pub fn score(
     let sources = (images.iter())
         .map(|image| {
             let name = image.file_name.as_ref().with_context(|| {
-                format!("image {} has no `file_name` in the references: CLIPScore looks at the pictures", image.id)
+                format!(
+                    "image {} has no `file_name` in the references: CLIPScore looks at the images",
+                    image.id
+                )
             })?;
-            Ok(PictureSource::File(pictures.join(name)))
+            Ok(ImageSource::File(image_folder.join(name)))
         })
         .collect::<Result<Vec<_>>>()?;
     let encoder = ImageEncoder::load(&folder, device)?;
     let seen = embeddings::uncached(&encoder, &sources, progress)?;
-    unreadable::check(&seen.unreadable, sources.len(), pictures.display(), report)?;
+    unreadable::check(
+        &seen.unreadable,
+        sources.len(),
+        image_folder.display(),
+        report,
+    )?;
     let mut readable = seen.rows.iter().map(Option::is_some);
     images.retain(|_| readable.next().unwrap_or(false));
     let read = |texts: &mut dyn Iterator<Item = &String>| -> Result<Vec<Vec<f32>>> {
         let texts: Vec<String> = texts.map(|text| format!("{PROMPT}{text}")).collect();
-        Ok(encoder.embed_texts(&texts)?.into_iter().map(unit).collect())
+        Ok(encoder
+            .embed_texts(&texts)?
+            .into_iter()
+            .map(|row| normalized(&row))
+            .collect())
     };
     let candidates = read(&mut images.iter().map(|image| &image.sample.candidate))?;
     let references = read(&mut images.iter().flat_map(|image| &image.sample.references))?;
@@ -64,13 +76,13 @@ pub fn score(
         .zip(seen.rows.into_iter().flatten())
         .zip(&candidates)
     {
-        let picture = unit(row);
+        let embedding = normalized(&row);
         let (own, others) = rest.split_at(image.sample.references.len());
         rest = others;
-        let score = WEIGHT * cosine(candidate, &picture).max(0.0);
+        let score = WEIGHT * dot(candidate, &embedding).max(0.0);
         let nearest = own
             .iter()
-            .map(|other| cosine(candidate, other))
+            .map(|other| dot(candidate, other))
             .fold(0.0, f64::max);
         clip.push(score);
         with_references.push(harmonic_mean(score, nearest));
@@ -79,19 +91,6 @@ pub fn score(
         Scores::mean("CLIPScore", clip),
         Scores::mean("RefCLIPScore", with_references),
     ])
-}
-
-fn unit(mut vector: Vec<f32>) -> Vec<f32> {
-    normalize(&mut vector);
-    vector
-}
-
-/// Of vectors of norm 1.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| f64::from(*a) * f64::from(*b))
-        .sum()
 }
 
 fn harmonic_mean(a: f64, b: f64) -> f64 {

@@ -7,17 +7,17 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Device;
 
 use super::read::{Candidates, References};
+use crate::captioner::model_folder::ModelFolder;
 use crate::captioner::{CaptionReader, ImageEncoder};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings;
-use crate::data::picture_source::PictureSource;
+use crate::data::image_source::ImageSource;
 use crate::data::scenes::{self, Kind};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
 use crate::data::unreadable;
 use crate::decode::Strategy;
-use crate::model_folder::ModelFolder;
 use crate::precision::Precision;
 
 /// Captions decoded together.
@@ -60,9 +60,9 @@ impl std::fmt::Display for Part {
 /// What is captioned, and how.
 pub struct CaptionSplit<'a> {
     pub model: &'a Path,
-    /// A data set in any of the formats of [`crate::data::source`], and the folders of its pictures.
+    /// A data set in any of the formats of [`crate::data::source`], and the folders of its images.
     pub data: &'a Path,
-    pub pictures: &'a [PathBuf],
+    pub image_folders: &'a [PathBuf],
     pub part: Part,
     /// As in training, for the parts to be the same.
     pub split: Split,
@@ -103,24 +103,24 @@ pub fn caption(
             split.data.display()
         );
     }
-    let pictures = images
+    let sources = images
         .iter()
         .map(|image| {
             let what = || {
                 format!(
-                    "{} has no picture of {}",
+                    "{} has no image of {}",
                     split.data.display(),
                     image.file_name
                 )
             };
-            image.picture.clone().with_context(what)
+            image.source.clone().with_context(what)
         })
-        .collect::<Result<Vec<PictureSource>>>()?;
+        .collect::<Result<Vec<ImageSource>>>()?;
     let encoder = split.precision.unwrap_or(Precision::F32);
     let encoder = ImageEncoder::load_as(&folder, split.device, encoder)?;
     let cache = split.dataset.join("embeddings");
-    let total = pictures.len();
-    let seen = embeddings::cached(&cache, &folder, &encoder, &pictures, &|done: usize| {
+    let total = sources.len();
+    let seen = embeddings::cached(&cache, &folder, &encoder, &sources, &|done: usize| {
         // A few are embedded before a line can be read.
         if done.is_multiple_of(1024) {
             report(&format!("embedded {done}/{total} images"));
@@ -170,7 +170,7 @@ pub fn caption(
     })
 }
 
-/// Of captions of images whose main object is known, the share that names its colour and shape; none without such images.
+/// Of captions of images whose main object is known, the share that names its color and shape; none without such images.
 pub fn main_object_accuracy<'a>(
     captions: impl Iterator<Item = (&'a str, Option<Kind>)>,
 ) -> Option<f64> {
@@ -182,7 +182,7 @@ pub fn main_object_accuracy<'a>(
 }
 
 fn choose(split: &CaptionSplit, report: &dyn Fn(&str)) -> Result<Vec<CaptionedImage>> {
-    let images = source::load_and_report(split.data, split.pictures, report)?.images;
+    let images = source::load_and_report(split.data, split.image_folders, report)?.images;
     let parts = (split.split.split(&images, split.seed)).map_err(|error| anyhow!(error))?;
     let mut chosen = match split.part {
         Part::Train => parts.train,

@@ -14,14 +14,14 @@ use super::chart;
 use super::score::Evaluation;
 use crate::files;
 use crate::html::{self, escape};
-use crate::picture;
+use crate::images;
 use caption_metrics::bootstrap::choose;
 use caption_metrics::diversity::Lengths;
 
 /// Images shown of each kind.
 const SHOWN: usize = 9;
-/// The longer side of an embedded picture.
-const PICTURE_SIDE: u32 = 360;
+/// The longer side of an embedded image.
+const IMAGE_SIDE: u32 = 360;
 const JPEG_QUALITY: u8 = 78;
 /// The score that images are ordered by.
 const ORDERED_BY: &str = "CIDEr";
@@ -31,12 +31,12 @@ pub struct ReportHead<'a> {
     pub title: &'a str,
     /// The files that were scored.
     pub subtitle: &'a str,
-    /// The folder of the pictures, to show them.
-    pub pictures: Option<&'a Path>,
+    /// The folder of the images, to show them.
+    pub image_folder: Option<&'a Path>,
     pub seed: u64,
 }
 
-/// Writes the page. Pictures that cannot be opened are left out.
+/// Writes the page. Images that cannot be opened are left out.
 pub fn write(path: &Path, evaluation: &Evaluation, head: &ReportHead) -> Result<()> {
     let page = page(evaluation, head)?;
     files::write_atomic(path, |writer| writer.write_all(page.as_bytes()))
@@ -148,7 +148,12 @@ fn sections(
             "<h2>{title}</h2>\n<section class=\"cards\" id=\"{id}\">\n"
         ));
         for image in images {
-            html.push_str(&card(evaluation, image, &per_image[image], head.pictures)?);
+            html.push_str(&card(
+                evaluation,
+                image,
+                &per_image[image],
+                head.image_folder,
+            )?);
         }
         html.push_str("</section>\n");
     }
@@ -159,14 +164,14 @@ fn card(
     evaluation: &Evaluation,
     image: usize,
     scores: &[f64],
-    pictures: Option<&Path>,
+    image_folder: Option<&Path>,
 ) -> Result<String> {
     let shown = &evaluation.images[image];
-    let picture = match (pictures, &shown.file_name) {
+    let image = match (image_folder, &shown.file_name) {
         (Some(folder), Some(name)) => data_uri(&folder.join(name))?,
         _ => None,
     };
-    let picture = picture.map_or_else(String::new, |uri| {
+    let image = image.map_or_else(String::new, |uri| {
         format!(
             "<img src=\"{uri}\" alt=\"Image {}\" loading=\"lazy\">",
             escape(&shown.id)
@@ -180,24 +185,24 @@ fn card(
         .map(|(name, score)| format!("{name} {score:.3}"))
         .collect();
     Ok(format!(
-        "<article class=\"card\">{picture}<p class=\"caption\">{}</p><ul>{references}</ul><p class=\"numbers\">{} · {}</p></article>\n",
+        "<article class=\"card\">{image}<p class=\"caption\">{}</p><ul>{references}</ul><p class=\"numbers\">{} · {}</p></article>\n",
         escape(&shown.sample.candidate),
         escape(&shown.id),
         numbers.join(" · ")
     ))
 }
 
-/// A small JPEG as an address of its own; none where the picture cannot be opened.
+/// A small JPEG as an address of its own; none where the image cannot be opened.
 fn data_uri(path: &Path) -> Result<Option<String>> {
-    let Ok(picture) = picture::open(path) else {
+    let Ok(image) = images::open(path) else {
         return Ok(None);
     };
-    let small = DynamicImage::from(picture).thumbnail(PICTURE_SIDE, PICTURE_SIDE);
+    let small = DynamicImage::from(image).thumbnail(IMAGE_SIDE, IMAGE_SIDE);
     let mut jpeg = Cursor::new(Vec::new());
     small
         .to_rgb8()
         .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY))
-        .with_context(|| format!("cannot make a small picture of {}", path.display()))?;
+        .with_context(|| format!("cannot make a small image of {}", path.display()))?;
     Ok(Some(format!(
         "data:image/jpeg;base64,{}",
         STANDARD.encode(jpeg.into_inner())
@@ -245,7 +250,7 @@ mod tests {
         let head = ReportHead {
             title: "<b>",
             subtitle: "a & b",
-            pictures: Some(Path::new("nowhere")),
+            image_folder: Some(Path::new("nowhere")),
             seed: 1,
         };
         let page = page(&evaluation, &head).unwrap();

@@ -34,7 +34,7 @@ pub struct Evaluation {
     pub intervals: Option<Vec<Interval>>,
     pub confidence: f64,
     pub diversity: Diversity,
-    /// Of images whose main object is known, the share whose caption names its colour and shape.
+    /// Of images whose main object is known, the share whose caption names its color and shape.
     pub main_object_accuracy: Option<f64>,
 }
 

@@ -109,13 +109,13 @@ impl Hub {
     /// # Errors
     /// When there is none, it is not open to the asker, or the Hub is out of reach; offline, when none of it was fetched.
     pub fn repo(&self, id: &str) -> Result<HubRepo<'_>> {
-        let (commit, files, licence) = if self.offline {
+        let (commit, files, license) = if self.offline {
             let missing = || HubError::NotCached(id.to_string());
             (self.cached_commit(id).ok_or_else(missing)?, None, None)
         } else {
             let info = self.ask(id)?;
             let commit = text(&info, "sha").unwrap_or_default();
-            (commit, Some(file_names(&info)), licence(&info))
+            (commit, Some(file_names(&info)), license(&info))
         };
         if !is_plain(&commit) {
             let odd = format!("the commit is `{commit}`");
@@ -126,7 +126,7 @@ impl Hub {
             id: id.to_string(),
             commit,
             files,
-            licence,
+            license,
         })
     }
 
@@ -182,7 +182,7 @@ pub struct HubRepo<'a> {
     pub id: String,
     pub commit: String,
     /// As the repository's card has it.
-    pub licence: Option<String>,
+    pub license: Option<String>,
     /// Unknown offline.
     files: Option<Vec<String>>,
 }
@@ -334,12 +334,12 @@ fn file_names(info: &Value) -> Vec<String> {
     files.filter_map(|file| text(file, "rfilename")).collect()
 }
 
-fn licence(info: &Value) -> Option<String> {
+fn license(info: &Value) -> Option<String> {
     match &info["cardData"]["license"] {
-        Value::String(licence) => Some(licence.clone()),
-        Value::Array(licences) => {
-            let licences: Vec<&str> = licences.iter().filter_map(Value::as_str).collect();
-            Some(licences.join(", "))
+        Value::String(license) => Some(license.clone()),
+        Value::Array(licenses) => {
+            let licenses: Vec<&str> = licenses.iter().filter_map(Value::as_str).collect();
+            Some(licenses.join(", "))
         }
         _ => None,
     }

@@ -27,14 +27,14 @@ const SETTINGS: [&str; 6] = [
     "merges.txt",
 ];
 
-/// What `convert` is to read, where it came from and under what licence.
+/// What `convert` is to read, where it came from and under what license.
 #[derive(Clone, Debug, Default)]
 pub struct Fetched {
     /// A folder, or a file with its configuration beside it.
     pub clip: Option<PathBuf>,
     pub gpt2: Option<PathBuf>,
     pub captioner: Option<PathBuf>,
-    /// For each repository its id, commit, licence and files.
+    /// For each repository its id, commit, license and files.
     pub provenance: Vec<Value>,
 }
 
@@ -98,7 +98,7 @@ fn fetch_set(
     watch: &dyn Watch,
 ) -> Result<()> {
     watch.note(&format!("{}: {}", set.name, set.about));
-    watch.note(&format!("licence: {}", set.licence));
+    watch.note(&format!("license: {}", set.license));
     if with_checkpoint {
         // First, so that what cannot be had is known before anything large is downloaded.
         let path = match set.checkpoint {
@@ -110,7 +110,7 @@ fn fetch_set(
     fetch_part(&hub.repo(set.clip)?, Part::Clip, fetched, watch)?;
     let gpt2 = hub.repo(set.gpt2)?;
     if with_checkpoint && set.brings_gpt2 {
-        tell_licence(&gpt2, watch);
+        tell_license(&gpt2, watch);
         let files = settings(&gpt2, watch)?;
         take(&gpt2, Part::Gpt2, folder_of(&files), &files, fetched)
     } else {
@@ -146,7 +146,7 @@ fn fetch_file(
     fetched: &mut Fetched,
     watch: &dyn Watch,
 ) -> Result<PathBuf> {
-    tell_licence(repo, watch);
+    tell_license(repo, watch);
     let path = repo.get(file, watch)?;
     note_provenance(repo, &[(file.to_string(), path.clone())], fetched);
     Ok(path)
@@ -154,7 +154,7 @@ fn fetch_file(
 
 /// A whole network with its settings.
 fn fetch_part(repo: &HubRepo, part: Part, fetched: &mut Fetched, watch: &dyn Watch) -> Result<()> {
-    tell_licence(repo, watch);
+    tell_license(repo, watch);
     let weights = weights(repo, watch)?;
     let mut files = settings(repo, watch)?;
     for file in weights.files() {
@@ -209,16 +209,16 @@ fn set_once(slot: &mut Option<PathBuf>, path: PathBuf, what: &'static str) -> Re
     }
 }
 
-fn tell_licence(repo: &HubRepo, watch: &dyn Watch) {
-    if let Some(licence) = &repo.licence {
-        watch.note(&format!("{}: licence {licence}", repo.id));
+fn tell_license(repo: &HubRepo, watch: &dyn Watch) {
+    if let Some(license) = &repo.license {
+        watch.note(&format!("{}: license {license}", repo.id));
     }
 }
 
 fn note_provenance(repo: &HubRepo, paths: &[(String, PathBuf)], fetched: &mut Fetched) {
     let files: Vec<&String> = paths.iter().map(|(file, _)| file).collect();
     fetched.provenance.push(json!({
-        "repository": repo.id, "commit": repo.commit, "licence": repo.licence, "files": files,
+        "repository": repo.id, "commit": repo.commit, "license": repo.license, "files": files,
     }));
 }
 

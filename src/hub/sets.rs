@@ -15,7 +15,7 @@ pub struct Set {
     /// Whether a GPT-2 is known to be in the checkpoint, so that of the repository only sizes and vocabulary are needed.
     pub brings_gpt2: bool,
     /// What its authors say; the Hub's own word for each repository is shown beside it.
-    pub licence: &'static str,
+    pub license: &'static str,
 }
 
 /// Where a checkpoint is.
@@ -45,7 +45,7 @@ pub const SETS: [Set; 4] = [
             file: "coco_weights.pt",
         },
         brings_gpt2: true,
-        licence: "MIT (ClipCap, CLIP, GPT-2)",
+        license: "MIT (ClipCap, CLIP, GPT-2)",
     },
     Set {
         name: "clipcap-conceptual",
@@ -57,7 +57,7 @@ pub const SETS: [Set; 4] = [
             file: "conceptual_weights.pt",
         },
         brings_gpt2: true,
-        licence: "MIT (ClipCap, CLIP, GPT-2)",
+        license: "MIT (ClipCap, CLIP, GPT-2)",
     },
     Set {
         name: "clipcap-transformer",
@@ -69,7 +69,7 @@ pub const SETS: [Set; 4] = [
             page: "https://drive.google.com/file/d/1GYPToCqFREwi285wPLhuVExlz7DDUDfJ/view",
         },
         brings_gpt2: true,
-        licence: "MIT (ClipCap, CLIP, GPT-2)",
+        license: "MIT (ClipCap, CLIP, GPT-2)",
     },
     Set {
         name: "capdec",
@@ -81,7 +81,7 @@ pub const SETS: [Set; 4] = [
             file: "model.pt",
         },
         brings_gpt2: false,
-        licence: "none stated by CapDec's authors; MIT (CLIP, GPT-2)",
+        license: "none stated by CapDec's authors; MIT (CLIP, GPT-2)",
     },
 ];
 

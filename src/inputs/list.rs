@@ -7,7 +7,7 @@ use std::sync::Arc;
 use image::ImageFormat;
 
 use super::{Content, Found, Input, InputError, Names, STDIN, nothing, one};
-use crate::picture::format::{SNIFF_BYTES, Sniffed, sniff};
+use crate::images::format::{SNIFF_BYTES, Sniffed, sniff};
 
 /// Bytes of the largest image that is taken from standard input.
 const MAX_BYTES: u64 = 1 << 30;

@@ -62,7 +62,7 @@ const NAMES: [&str; 7] = [
 ];
 
 #[test]
-fn a_folder_stands_for_its_pictures_by_name_and_subfolders_come_after() {
+fn a_folder_stands_for_its_images_by_name_and_subfolders_come_after() {
     let tree = Tree::new(&NAMES);
     assert_eq!(tree.found(&[""], false, ""), ["a.png", "b.JPG"]);
     assert_eq!(
@@ -127,7 +127,7 @@ fn a_list_has_files_and_folders_one_a_line() {
 }
 
 #[test]
-fn a_folder_without_pictures_is_an_error_that_says_so() {
+fn a_folder_without_images_is_an_error_that_says_so() {
     let tree = Tree::new(&["only/notes.txt", "only/deep/a.png"]);
     let error = tree.results(&["only"], false, "").remove(0).unwrap_err();
     let text = error.to_string();

@@ -10,8 +10,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::InputError;
-use crate::picture::format::{SNIFF_BYTES, has_image_ending, sniff};
-use crate::picture::special;
+use crate::images::format::{SNIFF_BYTES, has_image_ending, sniff};
+use crate::images::special;
 
 /// Names of what desktops, tools and archivers leave beside the files people put somewhere. Names with a dot at the start
 /// are hidden too.

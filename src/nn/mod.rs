@@ -13,7 +13,7 @@ mod planes;
 use burn::backend::Dispatch;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 pub use self::cast::cast;
 use self::cpu::CpuOps;
@@ -29,7 +29,13 @@ pub fn activate<const D: usize>(activation: Activation, x: Tensor<D>) -> Tensor<
     plain::activate(activation, x)
 }
 
-/// Layer normalisation over the last dimension. It is burn's but for who computes it, and has its name, which checkpoint
+/// Rows of equal length as one tensor, `[B, C]`.
+pub fn rows_to_tensor(rows: &[&[f32]], device: &Device) -> Tensor<2> {
+    let width = rows.first().map_or(0, |row| row.len());
+    Tensor::from_data(TensorData::new(rows.concat(), [rows.len(), width]), device)
+}
+
+/// Layer normalization over the last dimension. It is burn's but for who computes it, and has its name, which checkpoint
 /// adapters go by.
 #[derive(Module, Debug)]
 pub struct LayerNorm {

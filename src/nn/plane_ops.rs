@@ -1,6 +1,6 @@
-//! Convolution, pooling and batch normalisation of `[N, C, h, w]` as burn operations of the CPU backend, with gradients, by the kernels
+//! Convolution, pooling and batch normalization of `[N, C, h, w]` as burn operations of the CPU backend, with gradients, by the kernels
 //! of [`cpu_kernels`]. burn's own convolution takes its gradients by way of two more convolutions with kernels as large as
-//! the picture.
+//! the image.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -35,7 +35,7 @@ pub trait PlaneOps: Backend {
     ) -> FloatTensor<Self>;
     /// Means and variances of the channels of `[N, C, h, w]`, `[2, C]`. Nothing is differentiated.
     fn channel_statistics(x: FloatTensor<Self>) -> FloatTensor<Self>;
-    /// Normalises each channel by its `statistics`, `[2, C]`, which have to be those of `x`: gradients go through them.
+    /// Normalizes each channel by its `statistics`, `[2, C]`, which have to be those of `x`: gradients go through them.
     /// `gamma` and `beta` `[C]`.
     fn normalize_channels(
         x: FloatTensor<Self>,
@@ -80,7 +80,7 @@ fn statistics(tensor: &FlexTensor) -> Statistics {
     }
 }
 
-/// Floats of a channel of a picture.
+/// Floats of a channel of an image.
 fn plane(x: &FlexTensor) -> usize {
     let [_, _, h, w] = x.shape().dims();
     h * w

@@ -55,7 +55,7 @@ pub fn max_pool(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) -> T
     max_pool2d(x, options)
 }
 
-/// What a normalisation by the batch gives.
+/// What a normalization by the batch gives.
 pub struct BatchNormalized {
     /// `[N, C, h, w]`
     pub output: Tensor<4>,
@@ -65,7 +65,7 @@ pub struct BatchNormalized {
     pub variance: Tensor<1>,
 }
 
-/// Each channel of `[N, C, h, w]` normalised by its own mean and variance, times `gamma`, plus `beta`, `[C]` each.
+/// Each channel of `[N, C, h, w]` normalized by its own mean and variance, times `gamma`, plus `beta`, `[C]` each.
 pub fn batch_norm(
     x: Tensor<4>,
     gamma: Tensor<1>,

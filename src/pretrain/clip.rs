@@ -1,4 +1,4 @@
-//! CLIP from scratch on captioned pictures.
+//! CLIP from scratch on captioned images.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::contrastive::contrastive_loss;
-use crate::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
+use crate::data::image_source::ImageSource;
 use crate::data::loader::SeededBatcher;
-use crate::data::picture_source::PictureSource;
 use crate::data::scenes;
+use crate::models::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
 use crate::nn::Activation;
 use crate::tokenizer::Tokenizer;
 use crate::train::fit::StepOutput;
@@ -48,15 +48,15 @@ pub fn sample_config(vocab_size: usize) -> ClipConfig {
     }
 }
 
-/// Pictures with captions.
+/// Images with captions.
 #[derive(Clone, Debug)]
 pub enum Pairs {
     /// Scenes `first .. first + count` of the generator with their [`scenes::siblings`], drawn when they are asked for. As
-    /// they stand in one batch, every attribute has to be seen: without them pictures are told apart by colours and places,
-    /// and shapes are hardly learnt.
+    /// they stand in one batch, every attribute has to be seen: without them images are told apart by colors and places,
+    /// and shapes are hardly learned.
     Scenes { seed: u64, first: u64, count: usize },
-    /// Picture files, read when they are asked for.
-    Files(Arc<Vec<(PictureSource, Vec<String>)>>),
+    /// Image files, read when they are asked for.
+    Files(Arc<Vec<(ImageSource, Vec<String>)>>),
 }
 
 /// [`Pairs`] as CLIP reads them.
@@ -68,10 +68,10 @@ pub struct PairDataset {
     pub context_length: usize,
 }
 
-/// Cropped pictures with their captions, to be told apart within one batch.
+/// Cropped images with their captions, to be told apart within one batch.
 pub type PairItem = Vec<CaptionedCrop>;
 
-/// A cropped picture and its captions.
+/// A cropped image and its captions.
 #[derive(Clone, Debug)]
 pub struct CaptionedCrop {
     crop: RgbImage,
@@ -101,8 +101,8 @@ impl Dataset<PairItem> for PairDataset {
                 .map(|scene| self.crop(&scenes::draw(scene), &scene.captions))
                 .collect(),
             Pairs::Files(files) => {
-                let (picture, captions) = &files[index];
-                let image = picture.open().map_err(DatasetError::new)?;
+                let (image, captions) = &files[index];
+                let image = image.open().map_err(DatasetError::new)?;
                 Ok(vec![self.crop(&image, captions)?])
             }
         }
@@ -116,7 +116,7 @@ impl Dataset<PairItem> for PairDataset {
     }
 }
 
-/// Pictures and one caption each, on a device.
+/// Images and one caption each, on a device.
 #[derive(Clone, Debug)]
 pub struct PairBatch {
     /// `[B, 3, n, n]`
@@ -127,7 +127,7 @@ pub struct PairBatch {
     eos_positions: Tensor<1, Int>,
 }
 
-/// Makes [`PairBatch`]es, with a random caption of each picture.
+/// Makes [`PairBatch`]es, with a random caption of each image.
 pub struct PairBatcher {
     pub preprocessing: Preprocessing,
 }
@@ -138,19 +138,15 @@ impl SeededBatcher for PairBatcher {
 
     fn batch(&self, items: Vec<PairItem>, rng: &mut ChaCha8Rng, device: &Device) -> PairBatch {
         let n = self.preprocessing.image_size as usize;
-        let crops: Vec<&RgbImage> = items
-            .iter()
-            .flatten()
-            .map(|picture| &picture.crop)
-            .collect();
+        let crops: Vec<&RgbImage> = items.iter().flatten().map(|image| &image.crop).collect();
         let count = crops.len();
         let pixel_values = self.preprocessing.normalize_all(crops.into_par_iter());
         let mut captions: Vec<&[u32]> = Vec::with_capacity(count);
         for item in &items {
             // The same wording for all of an item.
             let draw: usize = rng.random_range(0..usize::MAX);
-            for picture in item {
-                captions.push(&picture.captions[draw % picture.captions.len()]);
+            for image in item {
+                captions.push(&image.captions[draw % image.captions.len()]);
             }
         }
         let ends: Vec<i32> = captions

@@ -8,10 +8,10 @@ use crate::nn::normalize;
 /// Largest factor on the similarities that CLIP allows (section 2.5 of the paper).
 pub const CLIP_MAX_FACTOR: f64 = 100.0;
 
-/// Symmetric cross-entropy over the batch: each picture must find its own sentence, and each sentence its picture.
+/// Symmetric cross-entropy over the batch: each image must find its own sentence, and each sentence its image.
 ///
 /// # Shapes
-/// - `image`, `text`: `[B, projection_dim]`, not normalised; row `i` of one belongs to row `i` of the other
+/// - `image`, `text`: `[B, projection_dim]`, not normalized; row `i` of one belongs to row `i` of the other
 /// - `logit_scale`: `[1]`, the logarithm of the factor on the cosine similarities, held at `max_factor`; returns `[1]`
 pub fn contrastive_loss(
     image: Tensor<2>,

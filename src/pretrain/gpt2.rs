@@ -1,6 +1,6 @@
 //! GPT-2 from scratch on captions.
 //!
-//! A document is all captions of one picture in random order, one after the other and each as a captioner will write
+//! A document is all captions of one image in random order, one after the other and each as a captioner will write
 //! it, without a space before. So the model learns that what stands before a sentence tells what the sentence is about,
 //! which is what a mapper's prefix will use. Before a document stands a lead of a random number of end-of-text tokens, as
 //! a prefix will: captions are met at every position they can later begin at. Shreds of one caption are strewn over the
@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::batcher::TokenBatch;
 use crate::data::loader::SeededBatcher;
-use crate::gpt2::{Gpt2, Gpt2Config};
+use crate::models::gpt2::{Gpt2, Gpt2Config};
 use crate::nn::Activation;
 use crate::train::fit::StepOutput;
 use crate::train::loss::cross_entropy;
@@ -38,7 +38,7 @@ pub fn sample_config(vocab_size: usize) -> Gpt2Config {
 /// Most end-of-text tokens before a document; as many as the paper's prefix has vectors.
 const MAX_LEAD: usize = 40;
 
-/// The captions of a picture as token ids.
+/// The captions of an image as token ids.
 pub type Document = Vec<Vec<u32>>;
 
 /// Makes [`DocumentBatch`]es: shuffles each document's captions and puts the lead before them.

@@ -17,15 +17,17 @@ use serde_json::json;
 use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
 use super::contrastive::CLIP_MAX_FACTOR;
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
-use crate::clip::Preprocessing;
+use crate::captioner::model_folder::{
+    self, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file,
+};
+use crate::data::image_source::ImageSource;
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
-use crate::data::picture_source::PictureSource;
 use crate::data::scenes;
 use crate::data::source;
 use crate::data::unreadable;
 use crate::files;
-use crate::model_folder::{self, EncoderConfig, ModelConfig, ModelFolder, Part, tokenizer_file};
-use crate::picture::PictureError;
+use crate::images::OpenError;
+use crate::models::clip::Preprocessing;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::config::BestBy;
 use crate::train::dashboard::{Report, Ui};
@@ -34,7 +36,7 @@ use crate::train::optimizer::OptimizerConfig;
 use crate::train::run;
 use crate::train::schedule::{Decay, ScheduleConfig};
 
-/// One in this many pictures is for validation.
+/// One in this many images is for validation.
 const VALIDATION: usize = 20;
 /// Seed of the scenes that sample models are pretrained on: another than the sample set's, so that its test part stays
 /// unseen.
@@ -50,7 +52,7 @@ pub struct PretrainConfig {
     pub epochs: usize,
     pub batch_size: usize,
     pub vocab_size: usize,
-    /// Largest factor on the similarities in CLIP's loss. A smaller one makes what tells pictures apart a larger part of
+    /// Largest factor on the similarities in CLIP's loss. A smaller one makes what tells images apart a larger part of
     /// their embeddings; GPT-2 has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_factor: Option<f64>,
@@ -59,13 +61,13 @@ pub struct PretrainConfig {
     pub seed: u64,
 }
 
-/// What is learnt from.
+/// What is learned from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PretrainData {
     /// Generated scenes.
     Scenes { count: usize },
-    /// A data set in any of the formats of [`crate::data::source`], and the folders its pictures are looked for in.
+    /// A data set in any of the formats of [`crate::data::source`], and the folders its images are looked for in.
     Files {
         captions: PathBuf,
         images: Vec<PathBuf>,
@@ -179,7 +181,7 @@ impl PretrainConfig {
 }
 
 impl PretrainData {
-    /// Captions by picture.
+    /// Captions by image.
     fn captions(&self, report: &Report) -> Result<Vec<Vec<String>>> {
         match self {
             Self::Scenes { count } => Ok((0..*count as u64)
@@ -193,7 +195,7 @@ impl PretrainData {
         }
     }
 
-    /// Pictures with captions, for training and for validation.
+    /// Images with captions, for training and for validation.
     fn pairs(&self, report: &dyn Fn(&str)) -> Result<(Pairs, Pairs)> {
         match self {
             Self::Scenes { count } => {
@@ -209,7 +211,7 @@ impl PretrainData {
             Self::Files { captions, images } => {
                 let found = source::load_and_report(captions, images, report)?;
                 let mut files: Vec<_> = (found.images.into_iter())
-                    .filter_map(|image| Some((image.picture?, image.captions)))
+                    .filter_map(|image| Some((image.source?, image.captions)))
                     .collect();
                 keep_readable(&mut files, captions, report)?;
                 let valid = files.split_off(files.len() - files.len() / VALIDATION);
@@ -224,15 +226,15 @@ impl PretrainData {
 /// # Errors
 /// When there are too many of them; see [`unreadable`].
 fn keep_readable(
-    files: &mut Vec<(PictureSource, Vec<String>)>,
+    files: &mut Vec<(ImageSource, Vec<String>)>,
     data: &Path,
     report: &dyn Fn(&str),
 ) -> Result<()> {
-    let errors: Vec<Option<PictureError>> = files
+    let errors: Vec<Option<OpenError>> = files
         .par_iter()
         .map(|(source, _)| source.open().err())
         .collect();
-    let unreadable: Vec<&PictureError> = errors.iter().flatten().collect();
+    let unreadable: Vec<&OpenError> = errors.iter().flatten().collect();
     unreadable::check(&unreadable, files.len(), data.display(), report)?;
     let mut errors = errors.iter();
     files.retain(|_| errors.next().is_some_and(Option::is_none));
@@ -265,7 +267,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         .context("the CLIP to train has no text tower")?
         .max_position_embeddings;
     let preprocessing = Preprocessing::openai(sizes.vision.image_size() as u32);
-    // Pictures in a batch come with their siblings.
+    // Images in a batch come with their siblings.
     let items = match config.data {
         PretrainData::Scenes { .. } => config.batch_size.div_ceil(scenes::SIBLINGS),
         PretrainData::Files { .. } => config.batch_size,

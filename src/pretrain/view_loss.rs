@@ -1,8 +1,8 @@
-//! Losses between two views of each picture, as SimCLR compares them (Chen et al. 2020,
+//! Losses between two views of each image, as SimCLR compares them (Chen et al. 2020,
 //! <https://arxiv.org/abs/2002.05709>, equation 1 and table 2). Each view's counterpart is its positive, all other views of
 //! the batch are its negatives.
 //!
-//! Shape letters: `N` pictures, `D` width of what the projection head gives.
+//! Shape letters: `N` images, `D` width of what the projection head gives.
 
 use burn::tensor::activation::{log_sigmoid, log_softmax, relu};
 use burn::tensor::{Device, Int, Tensor};
@@ -53,13 +53,13 @@ impl ViewLoss {
     /// The mean over all views.
     ///
     /// # Shapes
-    /// - `first`, `second`: `[N, D]`, not normalised; row `i` of both is of picture `i`; returns `[1]`
+    /// - `first`, `second`: `[N, D]`, not normalized; row `i` of both is of image `i`; returns `[1]`
     ///
     /// # Panics
-    /// With fewer than two pictures, which have no negatives.
+    /// With fewer than two images, which have no negatives.
     pub fn loss(self, first: Tensor<2>, second: Tensor<2>) -> Tensor<1> {
         let [n, _] = first.dims();
-        assert!(n > 1, "a contrastive loss needs two pictures, and has {n}");
+        assert!(n > 1, "a contrastive loss needs two images, and has {n}");
         let views = normalize(Tensor::cat(vec![first, second], 0)); // [2N, D]
         let cosines = views.clone().matmul(views.transpose()); // [2N, 2N]
         let device = cosines.device();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_loss_is_smaller_when_the_views_of_a_picture_agree() {
+    fn every_loss_is_smaller_when_the_views_of_an_image_agree() {
         for kind in [
             ViewLoss::NtXent { temperature: 0.5 },
             ViewLoss::NtLogistic { temperature: 0.5 },
@@ -137,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "needs two pictures")]
-    fn one_picture_has_no_negatives() {
+    #[should_panic(expected = "needs two images")]
+    fn one_image_has_no_negatives() {
         let one = Tensor::<2>::zeros([1, 2], &Device::flex());
         ViewLoss::NtXent { temperature: 0.5 }.loss(one.clone(), one);
     }

@@ -77,7 +77,7 @@ impl Ablation {
                 .map(|size| {
                     ensure!(
                         size >= 2.0 && size.fract() == 0.0,
-                        "a batch of {size} pictures makes no sense: give whole numbers of 2 or more"
+                        "a batch of {size} images makes no sense: give whole numbers of 2 or more"
                     );
                     let config = EncoderRunConfig {
                         batch_size: size as usize,
@@ -147,7 +147,7 @@ fn augmentations(all: &Augmentation) -> Vec<(String, Augmentation)> {
     const PARTS: [Part; 4] = [
         ("crop", |to, from| to.crop = from.crop),
         ("flip", |to, from| to.flip = from.flip),
-        ("colour", |to, from| {
+        ("color", |to, from| {
             to.jitter = from.jitter;
             to.jitter_rate = from.jitter_rate;
             to.grayscale = from.grayscale;

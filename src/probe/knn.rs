@@ -15,7 +15,7 @@ const BATCH: usize = 256;
 #[serde(deny_unknown_fields)]
 pub struct KnnConfig {
     /// Embeddings that vote, at most those there are.
-    pub neighbours: usize,
+    pub neighbors: usize,
     /// A vote weighs `exp(cosine / temperature)`.
     pub temperature: f64,
 }
@@ -24,7 +24,7 @@ impl Default for KnnConfig {
     /// The paper's.
     fn default() -> Self {
         Self {
-            neighbours: 200,
+            neighbors: 200,
             temperature: 0.07,
         }
     }
@@ -34,8 +34,8 @@ impl KnnConfig {
     /// In words, for so many training embeddings.
     pub fn describe(&self, train: usize) -> String {
         format!(
-            "{} neighbours by cosine, temperature {}",
-            self.neighbours.min(train),
+            "{} neighbors by cosine, temperature {}",
+            self.neighbors.min(train),
             self.temperature
         )
     }
@@ -66,16 +66,16 @@ pub fn predict(
 
 /// The class with the heaviest votes.
 fn vote(cosines: &[f32], labels: &[usize], classes: usize, config: &KnnConfig) -> usize {
-    let k = config.neighbours.clamp(1, cosines.len());
+    let k = config.neighbors.clamp(1, cosines.len());
     let mut order: Vec<usize> = (0..cosines.len()).collect();
     order.select_nth_unstable_by(k - 1, |&a, &b| {
         cosines[b].total_cmp(&cosines[a]).then(a.cmp(&b))
     });
     let mut votes = vec![0.0_f64; classes];
-    for &neighbour in &order[..k] {
+    for &neighbor in &order[..k] {
         // Less one, the largest cosine, so that no weight is beyond what a number holds.
-        let cosine = f64::from(cosines[neighbour]) - 1.0;
-        votes[labels[neighbour]] += (cosine / config.temperature).exp();
+        let cosine = f64::from(cosines[neighbor]) - 1.0;
+        votes[labels[neighbor]] += (cosine / config.temperature).exp();
     }
     let best = |a: &usize, b: &usize| votes[*a].total_cmp(&votes[*b]).then(b.cmp(a));
     (0..classes).max_by(best).unwrap_or(0)
@@ -87,15 +87,15 @@ mod tests {
     use burn::tensor::Device;
 
     #[test]
-    fn nearer_neighbours_outvote_more_distant_ones() {
+    fn nearer_neighbors_outvote_more_distant_ones() {
         let device = Device::flex();
         let train = Embedded {
             rows: Tensor::from_floats([[2.0, 0.1], [0.2, 1.0], [0.3, 1.0], [-1.0, 0.0]], &device),
             labels: vec![0, 1, 1, 2],
         };
         let test = Tensor::from_floats([[5.0, 0.0], [0.0, 3.0]], &device);
-        let config = |neighbours, temperature| KnnConfig {
-            neighbours,
+        let config = |neighbors, temperature| KnnConfig {
+            neighbors,
             temperature,
         };
         assert_eq!(predict(&train, &test, 3, &config(3, 0.07)), [0, 1]);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Embedded;
 
-/// Most steps of the optimiser.
+/// Most steps of the optimizer.
 const STEPS: usize = 300;
 /// Most steps while a penalty is chosen: which is better shows long before the end.
 const STEPS_TO_CHOOSE: usize = 40;
@@ -39,7 +39,7 @@ impl Default for Grid {
     }
 }
 
-/// The classifier, with the standardisation of what it reads.
+/// The classifier, with the standardization of what it reads.
 #[derive(Clone, Debug)]
 pub struct Classifier {
     /// `[1, d]`
@@ -59,7 +59,7 @@ pub struct Regression {
 }
 
 impl Classifier {
-    /// Standardises and fits; see [`Regression::fit`].
+    /// Standardizes and fits; see [`Regression::fit`].
     pub fn fit(train: &Embedded, classes: usize, strength: f64) -> Self {
         Self::fit_in(STEPS, train, classes, strength)
     }
@@ -91,7 +91,7 @@ impl Classifier {
 }
 
 impl Regression {
-    /// Minimises what scikit-learn's `LogisticRegression` does: the sum of cross-entropies times `strength`, and half the
+    /// Minimizes what scikit-learn's `LogisticRegression` does: the sum of cross-entropies times `strength`, and half the
     /// squared norm of the weights (not of the biases).
     pub fn fit(rows: &Tensor<2>, labels: &[usize], classes: usize, strength: f64) -> Self {
         Self::fit_in(STEPS, rows, labels, classes, strength)
@@ -153,7 +153,7 @@ pub fn choose(train: &Embedded, classes: usize, grid: &Grid, seed: u64) -> Resul
     let n = train.labels.len();
     ensure!(
         n >= grid.folds,
-        "{n} training pictures are too few for {} folds: give more",
+        "{n} training images are too few for {} folds: give more",
         grid.folds
     );
     let fold_of = folds(&train.labels, grid.folds, seed);

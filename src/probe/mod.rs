@@ -11,16 +11,23 @@ pub mod table;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use image::RgbImage;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::data::classes::{ClassSet, Labelled};
-use crate::encoders::FrozenEncoder;
+use crate::captioner::ImageEncoder;
+use crate::captioner::model_folder::ModelFolder;
+use crate::data::classes::{ClassSet, Images, Labeled};
+use crate::models::encoder::{Pixels, preprocessing};
+use crate::pretrain::encoder::fit_pca;
 use crate::train::dashboard::Report;
 use knn::KnnConfig;
 
 pub use outcome::{ClassScore, Outcome};
 
+/// Images embedded together.
+const BATCH: usize = 64;
 /// Components of PCA, as in the paper's baseline.
 pub const PCA_DIM: usize = 128;
 
@@ -28,7 +35,7 @@ pub const PCA_DIM: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// A linear classifier on standardised embeddings, its penalty chosen on folds of the training part.
+    /// A linear classifier on standardized embeddings, its penalty chosen on folds of the training part.
     Linear,
     /// A vote of the nearest training embeddings.
     Knn,
@@ -95,15 +102,23 @@ impl Protocol {
 }
 
 impl EncoderChoice {
-    /// Makes the encoder ready for a data set; what has no size of its own looks at pictures of `side` pixels.
+    /// Makes the encoder ready for a data set; what has no size of its own looks at images of `side` pixels.
     ///
     /// # Errors
-    /// When the folder cannot be loaded, or the data has too few pictures for PCA.
-    pub fn load(&self, side: u32, set: &ClassSet, device: &Device) -> Result<FrozenEncoder> {
+    /// When the folder cannot be loaded, or the data has too few images for PCA.
+    pub fn load(&self, side: u32, set: &ClassSet, device: &Device) -> Result<ImageEncoder> {
+        let cpu = Device::flex();
         match self {
-            Self::Folder(path) => FrozenEncoder::open(path, device),
-            Self::Pixels => Ok(FrozenEncoder::pixels(side)),
-            Self::Pca => FrozenEncoder::pca(&set.train.pictures, side, PCA_DIM, 1),
+            Self::Folder(path) => ImageEncoder::load(&ModelFolder::open(path)?, device),
+            Self::Pixels => Ok(ImageEncoder::new(
+                Box::new(Pixels),
+                preprocessing(side),
+                &cpu,
+            )),
+            Self::Pca => {
+                let pca = fit_pca(&set.train.images, side, PCA_DIM, 1)?;
+                Ok(ImageEncoder::new(Box::new(pca), preprocessing(side), &cpu))
+            }
         }
     }
 }
@@ -133,16 +148,16 @@ impl Embedded {
 /// Embeds both parts of a data set.
 ///
 /// # Errors
-/// When a picture cannot be read, or an embedding is not a number.
-pub fn embed(encoder: &FrozenEncoder, set: &ClassSet, report: &Report) -> Result<EmbeddedSet> {
-    let part = |part: &Labelled, name: &str| -> Result<Embedded> {
+/// When an image cannot be read, or an embedding is not a number.
+pub fn embed(encoder: &ImageEncoder, set: &ClassSet, report: &Report) -> Result<EmbeddedSet> {
+    let part = |part: &Labeled, name: &str| -> Result<Embedded> {
         let total = part.len();
         let progress = |done: usize| {
             if done == total || done.is_multiple_of(2048) {
-                report(&format!("embedded {done}/{total} pictures to {name} on"));
+                report(&format!("embedded {done}/{total} images to {name} on"));
             }
         };
-        let rows = encoder.embed(&part.pictures, &progress)?;
+        let rows = rows_of(encoder, &part.images, &progress)?;
         ensure!(
             rows.clone().sum().into_scalar::<f32>().is_finite(),
             "the encoder's embeddings are not numbers: its weights are damaged"
@@ -158,6 +173,24 @@ pub fn embed(encoder: &FrozenEncoder, set: &ClassSet, report: &Report) -> Result
         test: part(&set.test, "test")?,
         folds: set.folds.clone(),
     })
+}
+
+/// The embeddings of all images on the CPU, `[n, d]`. `progress` is told how many are done.
+fn rows_of(encoder: &ImageEncoder, images: &Images, progress: &dyn Fn(usize)) -> Result<Tensor<2>> {
+    let mut rows: Vec<f32> = Vec::new();
+    let count = images.len();
+    for first in (0..count).step_by(BATCH) {
+        let end = count.min(first + BATCH);
+        let crops: Vec<RgbImage> = (first..end)
+            .into_par_iter()
+            .map(|index| Ok(encoder.crop(&images.get(index)?)))
+            .collect::<Result<_>>()?;
+        rows.extend(encoder.embed(&crops)?.into_iter().flatten());
+        progress(end);
+    }
+    let width = rows.len() / count.max(1);
+    let data = TensorData::new(rows, [count, width]);
+    Ok(Tensor::from_data(data, &Device::flex()))
 }
 
 /// Reads labels out.

@@ -14,10 +14,10 @@ pub struct Outcome {
     pub settings: String,
     /// Share of right predictions.
     pub accuracy: f64,
-    /// Its 95% interval, from a bootstrap over the test pictures.
+    /// Its 95% interval, from a bootstrap over the test images.
     pub interval: Option<Interval>,
     pub classes: Vec<ClassScore>,
-    /// `confusion[is][said]` counts test pictures.
+    /// `confusion[is][said]` counts test images.
     pub confusion: Vec<Vec<usize>>,
     #[serde(skip)]
     pub labels: Vec<usize>,
@@ -29,11 +29,11 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassScore {
     pub name: String,
-    /// Test pictures of the class.
-    pub pictures: usize,
-    /// Share of the pictures of the class that were found.
+    /// Test images of the class.
+    pub images: usize,
+    /// Share of the images of the class that were found.
     pub recall: f64,
-    /// Share of the pictures that were said to be of the class and are.
+    /// Share of the images that were said to be of the class and are.
     pub precision: f64,
     /// Harmonic mean of both.
     pub f1: f64,
@@ -82,14 +82,14 @@ fn scores(names: &[String], confusion: &[Vec<usize>]) -> Vec<ClassScore> {
         .enumerate()
         .map(|(class, name)| {
             let found = confusion[class][class];
-            let pictures = confusion[class].iter().sum();
+            let images = confusion[class].iter().sum();
             let said: usize = confusion.iter().map(|row| row[class]).sum();
             ClassScore {
                 name: name.clone(),
-                pictures,
-                recall: share(found, pictures),
+                images,
+                recall: share(found, images),
                 precision: share(found, said),
-                f1: share(2 * found, pictures + said),
+                f1: share(2 * found, images + said),
             }
         })
         .collect()
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(outcome.accuracy, 0.75);
         assert_eq!(outcome.confusion[0], [2, 1, 0]);
         let a = &outcome.classes[0];
-        assert_eq!((a.pictures, a.precision), (3, 1.0));
+        assert_eq!((a.images, a.precision), (3, 1.0));
         assert!((a.recall - 2.0 / 3.0).abs() < 1e-12 && (a.f1 - 0.8).abs() < 1e-12);
         assert_eq!(outcome.classes[1].precision, 0.5);
         assert_eq!(

@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{EmbeddedSet, Outcome};
-use crate::encoders::Pca;
 use crate::files;
 use crate::html::{escape, fill};
+use crate::models::pca::Pca;
 
 /// Sides of the map.
 const WIDTH: f32 = 900.0;
@@ -28,7 +28,7 @@ pub struct ReportHead<'a> {
 /// Writes the page.
 ///
 /// # Errors
-/// When it cannot be written, or there are too few test pictures for a map.
+/// When it cannot be written, or there are too few test images for a map.
 pub fn write(path: &Path, set: &EmbeddedSet, outcome: &Outcome, head: &ReportHead) -> Result<()> {
     let page = page(set, outcome, head)?;
     files::write_atomic(path, |writer| writer.write_all(page.as_bytes()))
@@ -53,7 +53,7 @@ fn page(set: &EmbeddedSet, outcome: &Outcome, head: &ReportHead) -> Result<Strin
             ("settings", escape(&outcome.settings)),
             ("accuracy", format!("{:.1}%", 100.0 * outcome.accuracy)),
             ("interval", interval),
-            ("pictures", outcome.labels.len().to_string()),
+            ("images", outcome.labels.len().to_string()),
             ("map", map(set, outcome)?),
             ("legend", legend(&set.classes)),
             ("classes", classes(outcome)),
@@ -62,12 +62,12 @@ fn page(set: &EmbeddedSet, outcome: &Outcome, head: &ReportHead) -> Result<Strin
     )
 }
 
-/// Names of colours that classes may begin with, as CSS has them.
+/// Names of colors that classes may begin with, as CSS has them.
 const COLORS: [&str; 8] = [
     "red", "green", "blue", "yellow", "orange", "purple", "pink", "brown",
 ];
 
-/// A colour for a class: the one that it is named after, or one as far from its neighbours' as can be.
+/// A color for a class: the one that it is named after, or one as far from its neighbors' as can be.
 fn color(classes: &[String], class: usize) -> String {
     let word = classes[class].split(' ').next().unwrap_or_default();
     if COLORS.contains(&word) {
@@ -131,7 +131,7 @@ fn classes(outcome: &Outcome) -> String {
         format!(
             "<tr><td>{}</td><td>{}</td><td>{:.1}%</td><td>{:.1}%</td><td>{:.1}%</td></tr>\n",
             escape(&class.name),
-            class.pictures,
+            class.images,
             100.0 * class.recall,
             100.0 * class.precision,
             100.0 * class.f1
@@ -140,7 +140,7 @@ fn classes(outcome: &Outcome) -> String {
     outcome.classes.iter().map(row).collect()
 }
 
-/// A row for what pictures are, a column for what they were said to be.
+/// A row for what images are, a column for what they were said to be.
 fn confusion(outcome: &Outcome) -> String {
     let mut html = String::from("<thead><tr><th></th>");
     for class in &outcome.classes {
@@ -150,7 +150,7 @@ fn confusion(outcome: &Outcome) -> String {
     for (class, row) in outcome.classes.iter().zip(&outcome.confusion) {
         let _ = write!(html, "<tr><th>{}</th>", escape(&class.name));
         for &count in row {
-            let share = count as f64 / class.pictures.max(1) as f64;
+            let share = count as f64 / class.images.max(1) as f64;
             let shown = match count {
                 0 => String::new(),
                 count => count.to_string(),
@@ -170,7 +170,7 @@ mod tests {
     use burn::tensor::{Device, Tensor};
 
     #[test]
-    fn a_page_shows_every_picture_and_class_and_lets_no_name_into_its_code() {
+    fn a_page_shows_every_image_and_class_and_lets_no_name_into_its_code() {
         let classes = vec!["<b>cat".to_string(), "dog & co".to_string()];
         let rows: Vec<[f32; 3]> = (0..5).map(|i| [i as f32, (i * i) as f32, 1.0]).collect();
         let rows = burn::tensor::TensorData::new(rows.concat(), [5, 3]);
@@ -180,7 +180,7 @@ mod tests {
         };
         let outcome = Outcome::new(
             Protocol::Knn,
-            "3 neighbours".into(),
+            "3 neighbors".into(),
             &classes,
             &part.labels,
             vec![0, 1, 1, 1, 1],

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Format, Layout};
 use crate::files::{self, Lock, Tried};
 
-/// A file that grows by whole pictures.
+/// A file that grows by whole images.
 #[derive(Debug)]
 pub struct ResultsFile {
     path: PathBuf,
@@ -21,10 +21,10 @@ pub struct ResultsFile {
 }
 
 impl ResultsFile {
-    /// Begins a file, or goes on with one, and gives the names of the pictures that have their captions in it.
+    /// Begins a file, or goes on with one, and gives the names of the images that have their captions in it.
     ///
-    /// What an interruption may have left is cut off: half a line, and the last picture when it has fewer than
-    /// `num_captions`. Pictures that failed are taken out, so that they are tried again.
+    /// What an interruption may have left is cut off: half a line, and the last image when it has fewer than
+    /// `num_captions`. Images that failed are taken out, so that they are tried again.
     ///
     /// # Errors
     /// When the file is of another format, cannot be read or written, or is being written by another process.
@@ -105,12 +105,12 @@ fn cannot_write(path: &Path) -> String {
 struct Record {
     /// Where it stands.
     bytes: Range<u64>,
-    /// What the picture may be called: text leaves it open which `: ` ends the name.
+    /// What the image may be called: text leaves it open which `: ` ends the name.
     names: Vec<String>,
     failed: bool,
 }
 
-/// The stretches of the file that are worth keeping; adds to `done` the pictures in them.
+/// The stretches of the file that are worth keeping; adds to `done` the images in them.
 fn read_back(
     path: &Path,
     layout: Layout,
@@ -120,7 +120,7 @@ fn read_back(
     let cannot_read = || format!("cannot read {}", path.display());
     let mut reader = BufReader::new(File::open(path).with_context(cannot_read)?);
     let mut kept: Vec<Range<u64>> = Vec::new();
-    // The captions of the last picture so far.
+    // The captions of the last image so far.
     let mut last: Vec<Record> = Vec::new();
     let mut keep = |records: &mut Vec<Record>| {
         for record in records.drain(..) {
@@ -275,7 +275,7 @@ mod tests {
         texts.iter().map(caption).collect()
     }
 
-    /// A finished file of three pictures, two captions each, with one that failed before the last.
+    /// A finished file of three images, two captions each, with one that failed before the last.
     fn whole(layout: Layout) -> String {
         let pair = captions(&["A \"red\" one, \n twice: yes.", "naïve 犬: no."]);
         [

@@ -1,4 +1,4 @@
-//! Captions of many pictures on their way to a file: as lines, as a table, or one file a picture, and how an interrupted
+//! Captions of many images on their way to a file: as lines, as a table, or one file an image, and how an interrupted
 //! run is taken up again.
 
 mod coco;
@@ -28,7 +28,7 @@ pub enum Format {
     Csv,
 }
 
-/// A format, and whether captions were compared with their pictures.
+/// A format, and whether captions were compared with their images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub format: Format,
@@ -60,7 +60,7 @@ impl Layout {
         columns.into_iter().map(String::from).collect()
     }
 
-    /// The lines of one picture's captions, best first.
+    /// The lines of one image's captions, best first.
     pub fn captions(self, image: &str, captions: &[Caption]) -> Result<String> {
         match self.format {
             Format::Text => {
@@ -98,7 +98,7 @@ impl Layout {
         row
     }
 
-    /// The line of a picture that has no caption; empty for text, which has only captions.
+    /// The line of an image that has no caption; empty for text, which has only captions.
     pub fn error(self, image: &str, reason: &str) -> Result<String> {
         match self.format {
             Format::Text => Ok(String::new()),

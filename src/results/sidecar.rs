@@ -1,4 +1,4 @@
-//! A `.txt` with the captions of each picture, as trainers of image models read them.
+//! A `.txt` with the captions of each image, as trainers of image models read them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,16 +11,16 @@ use crate::files;
 use crate::inputs::{Content, Input};
 use crate::path_text::one_line;
 
-/// Where the captions of pictures go.
+/// Where the captions of images go.
 #[derive(Debug)]
 pub struct Sidecars {
     folder: Option<PathBuf>,
     overwrite: bool,
-    /// Which picture of this run a file belongs to.
+    /// Which image of this run a file belongs to.
     owners: HashMap<PathBuf, PathBuf>,
 }
 
-/// What is to be done about one picture.
+/// What is to be done about one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// It wants captions, in this file.
@@ -32,7 +32,7 @@ pub enum Place {
 }
 
 impl Sidecars {
-    /// Beside each picture, or in `folder`, laid out there as in the folder that was named. Files that exist are kept
+    /// Beside each image, or in `folder`, laid out there as in the folder that was named. Files that exist are kept
     /// unless they are to be overwritten.
     pub fn new(folder: Option<PathBuf>, overwrite: bool) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Sidecars {
         }
     }
 
-    /// Where this picture's captions go.
+    /// Where this image's captions go.
     pub fn place(&mut self, input: &Input) -> Place {
         let image = one_line(&input.path);
         if self.folder.is_none() && input.content != Content::File {
@@ -93,7 +93,7 @@ impl Sidecars {
             .with_extension("txt")
     }
 
-    /// Writes one picture's captions, one a line.
+    /// Writes one image's captions, one a line.
     pub fn write(path: &Path, captions: &[Caption]) -> Result<()> {
         if let Some(folder) = path.parent() {
             files::create_dir(folder)?;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_stand_beside_the_picture_or_as_it_stood_in_the_folder_named() {
+    fn captions_stand_beside_the_image_or_as_it_stood_in_the_folder_named() {
         let mut beside = Sidecars::new(None, false);
         let place = beside.place(&input("no/such/a.jpg", Some("no")));
         assert_eq!(place, Place::Write("no/such/a.txt".into()));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn two_pictures_never_share_a_file_and_no_picture_is_overwritten() {
+    fn two_images_never_share_a_file_and_no_image_is_overwritten() {
         let mut sidecars = Sidecars::new(None, true);
         assert_eq!(
             sidecars.place(&input("no/a.jpg", None)),
@@ -165,8 +165,8 @@ mod tests {
             "{reason}"
         );
         assert_eq!(sidecars.place(&input("no/a.jpg", None)), Place::Kept);
-        let picture = sidecars.place(&input("no/picture.txt", None));
-        assert!(matches!(picture, Place::Refused(_)));
+        let image = sidecars.place(&input("no/image.txt", None));
+        assert!(matches!(image, Place::Refused(_)));
     }
 
     #[test]

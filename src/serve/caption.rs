@@ -20,7 +20,7 @@ use super::receive::{Held, Received, receive};
 use super::settings::Choices;
 use super::upload::{Form, HOW, Image, Most, Upload};
 use crate::captioner::Caption;
-use crate::picture::{self, PictureError};
+use crate::images::{self, OpenError};
 
 /// When a request's head had come.
 #[derive(Clone, Copy, Debug)]
@@ -153,10 +153,10 @@ async fn crop(app: &Arc<App>, image: Image, held: Arc<Held>) -> Result<RgbImage,
 }
 
 fn decode(file: &Bytes, name: &str) -> Result<RgbImage, Failure> {
-    let decoded = picture::decode(file, Path::new(name));
+    let decoded = images::decode(file, Path::new(name));
     decoded.map_err(|error| {
         let hint = match error {
-            PictureError::NotAPicture(..) => format!("; {HOW}"),
+            OpenError::NotAnImage(..) => format!("; {HOW}"),
             _ => String::new(),
         };
         Failure::bad_request(format!("{error}{hint}"))

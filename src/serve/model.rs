@@ -8,8 +8,8 @@ use image::RgbImage;
 use super::captions::{Captions, Settings};
 use super::settings::{Choices, Decode, Limits, at_most};
 use crate::captioner::{Caption, Captioning};
-use crate::clip::Preprocessing;
 use crate::decode::{DecodeConfig, Strategy};
+use crate::models::clip::Preprocessing;
 use crate::tokenizer::Tokenizer;
 
 /// How a request's search is done where the request names another than the service's own.

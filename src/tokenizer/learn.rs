@@ -1,4 +1,4 @@
-//! Vocabularies that are learnt from texts.
+//! Vocabularies that are learned from texts.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -46,7 +46,7 @@ impl Tokenizer {
         Self::from_pipeline(
             &kind.pipeline(&vocab, merges),
             kind,
-            Path::new("the learnt vocabulary"),
+            Path::new("the learned vocabulary"),
         )
     }
 }
@@ -75,7 +75,7 @@ fn learn_merges(
     let text = learner
         .to_string(false)
         .map_err(|error| failed(error.to_string()))?;
-    let learnt: Value = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-    serde_json::from_value(learnt["model"]["merges"].clone())
+    let learned: Value = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    serde_json::from_value(learned["model"]["merges"].clone())
         .map_err(|error| failed(error.to_string()))
 }

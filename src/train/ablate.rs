@@ -50,7 +50,7 @@ pub struct Outcome {
     pub validation_loss: f64,
     /// CIDEr-D of the test part's captions.
     pub cider: Option<f64>,
-    /// Share of the test captions that name the main object's colour and shape, where it is known.
+    /// Share of the test captions that name the main object's color and shape, where it is known.
     pub main_object_accuracy: Option<f64>,
     pub seconds: f64,
 }
@@ -175,7 +175,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
         .map(|outcome| format!("{outcome}\n"))
         .collect();
     format!(
-        "| setting | validation loss | CIDEr | colour and shape | seconds |\n| --- | ---: | ---: | ---: | ---: |\n{rows}"
+        "| setting | validation loss | CIDEr | color and shape | seconds |\n| --- | ---: | ---: | ---: | ---: |\n{rows}"
     )
 }
 
@@ -197,7 +197,7 @@ mod tests {
         let found = config(json!({"mapper": {"name": "linear"}, "layers": 3}));
         assert!(found.unwrap_err().contains("`mapper.layers`"));
         let found = config(json!({"learning_rate": 0.5, "mapper": {"name": "linear"}})).unwrap();
-        assert_eq!(found.mapper, crate::mapper::MapperKind::Linear);
+        assert_eq!(found.mapper, crate::models::mapper::MapperKind::Linear);
         assert_eq!(found.schedule.learning_rate, 0.5);
         let error = config(json!({"depth": 3})).unwrap_err();
         assert!(

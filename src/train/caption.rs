@@ -18,16 +18,16 @@ use super::part::{PartItems, TokenizedCaptions};
 use super::test_captions;
 pub use super::test_captions::Captioned;
 use super::{checkpoints, curves, run};
-use crate::caption_model::{CaptionModel, Trainable};
 use crate::captioner::CaptionReader;
+use crate::captioner::model_folder::{self, CaptionerConfig, ModelFolder, Part};
 use crate::data::batcher::{CaptionBatch, CaptionBatcher};
 use crate::data::loader::{EpochLoader, Order};
 use crate::decode::{DecodeConfig, Strategy};
 use crate::device::Devices;
 use crate::evaluate::model::main_object_accuracy;
 use crate::files;
-use crate::mapper::MapperConfig;
-use crate::model_folder::{self, CaptionerConfig, ModelFolder, Part};
+use crate::models::caption_model::{CaptionModel, Trainable};
+use crate::models::mapper::MapperConfig;
 use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
@@ -59,7 +59,7 @@ pub struct Trained {
     pub best: Option<(usize, f64)>,
     /// Captions of the test part beside their references.
     pub test: Vec<Captioned>,
-    /// Of the test images whose content is known, the share whose caption names the main object's colour and shape.
+    /// Of the test images whose content is known, the share whose caption names the main object's color and shape.
     pub main_object_accuracy: Option<f64>,
     pub interrupted: bool,
     /// The epoch in which the loss was not a number any more, which ended the run.
@@ -68,7 +68,7 @@ pub struct Trained {
 
 /// What training begins with.
 pub struct Prepared {
-    /// What embeds pictures comes from here, GPT-2 from `folder`.
+    /// What embeds images comes from here, GPT-2 from `folder`.
     pub encoder: ModelFolder,
     pub folder: ModelFolder,
     pub tokenizer: Tokenizer,
@@ -128,7 +128,7 @@ impl Prepared {
 /// Trains a mapper (and, if asked, GPT-2) and captions the test part.
 ///
 /// # Errors
-/// When the data or the model cannot be read, too many pictures are unreadable, or the run fails. What was learnt up to
+/// When the data or the model cannot be read, too many images are unreadable, or the run fails. What was learned up to
 /// the last whole epoch stays in the run's `checkpoint` folder.
 pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     check_devices(config, context.devices)?;
@@ -312,7 +312,7 @@ fn save_model(
     let path = context.folder.join("best");
     // Another process may be captioning with the one that is there.
     files::replace_folder(&path, |path| {
-        encoder.copy_part(encoder.picture_part(), path)?;
+        encoder.copy_part(encoder.image_part(), path)?;
         source.copy_part(Part::Gpt2, path)?;
         copy_sources(encoder, source, path)?;
         if config.trainable != Trainable::Mapper {
@@ -333,7 +333,7 @@ fn save_model(
         model_folder::update_source(path, "mapper", entry)?;
         model_folder::update_config(path, |model| {
             *model = source.config.clone();
-            model.clip = match encoder.picture_part() {
+            model.clip = match encoder.image_part() {
                 Part::Clip => encoder.config.clip.clone(),
                 _ => None,
             };
@@ -354,7 +354,7 @@ fn copy_sources(encoder: &ModelFolder, gpt2: &ModelFolder, target: &Path) -> Res
         }
     };
     let mut sources = read(gpt2)?;
-    if encoder.picture_part() == Part::Encoder
+    if encoder.image_part() == Part::Encoder
         && let Some(sources) = sources.as_object_mut()
     {
         sources.remove("clip");

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer::OptimizerConfig;
 use super::schedule::{Decay, ScheduleConfig};
-use crate::caption_model::Trainable;
 use crate::data::noise::{Noise, NoiseMode};
 use crate::data::split::Split;
-use crate::mapper::MapperKind;
+use crate::models::caption_model::Trainable;
+use crate::models::mapper::MapperKind;
 use crate::precision::Precision;
 
 /// A whole run.
@@ -19,7 +19,7 @@ use crate::precision::Precision;
 pub struct TrainConfig {
     /// The model folder that CLIP and GPT-2 come from.
     pub model: PathBuf,
-    /// A model folder whose encoder embeds the pictures instead of CLIP.
+    /// A model folder whose encoder embeds the images instead of CLIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<PathBuf>,
     pub data: TrainData,
@@ -32,9 +32,9 @@ pub struct TrainConfig {
     pub prefix_length: usize,
     /// Whether the CLIP embedding is divided by its norm first.
     pub normalize_embedding: bool,
-    /// Noise on the embedding while training; it needs a normalised one.
+    /// Noise on the embedding while training; it needs a normalized one.
     pub noise: Noise,
-    /// Whether the mean way from captions to images is added to captions that are learnt from.
+    /// Whether the mean way from captions to images is added to captions that are learned from.
     pub modality_offset: bool,
     /// How often an image is seen in an epoch.
     pub captions: CaptionChoice,
@@ -63,26 +63,26 @@ pub struct TrainConfig {
     pub seed: u64,
 }
 
-/// What is learnt from.
+/// What is learned from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TrainData {
     /// The generated sample, under `dataset/sample`.
     Sample,
-    /// A data set in any of the formats of [`crate::data::source`], and the folders its pictures are looked for in.
+    /// A data set in any of the formats of [`crate::data::source`], and the folders its images are looked for in.
     Files {
         captions: PathBuf,
         images: Vec<PathBuf>,
     },
 }
 
-/// Which embeddings are trained on. Captions are always of pictures in the end.
+/// Which embeddings are trained on. Captions are always of images in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LearnFrom {
-    /// Those of the pictures (ClipCap).
+    /// Those of the images (ClipCap).
     Images,
-    /// Those of the captions themselves (CapDec): no picture is needed to train.
+    /// Those of the captions themselves (CapDec): no image is needed to train.
     Captions,
 }
 
@@ -96,7 +96,7 @@ pub enum CaptionChoice {
     One,
 }
 
-/// What is done to a caption's end before it is learnt.
+/// What is done to a caption's end before it is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
@@ -136,12 +136,12 @@ pub enum Preset {
     ClipcapMlp,
     /// ClipCap's transformer mapper in front of a frozen GPT-2.
     ClipcapTransformer,
-    /// CapDec: learnt from captions alone, with noise on their embeddings.
+    /// CapDec: learned from captions alone, with noise on their embeddings.
     Capdec,
 }
 
 impl TrainConfig {
-    /// The model folder whose encoder embeds the pictures.
+    /// The model folder whose encoder embeds the images.
     pub fn encoder_folder(&self) -> &Path {
         self.encoder.as_deref().unwrap_or(&self.model)
     }
@@ -188,11 +188,11 @@ impl TrainConfig {
         }
         if mode != NoiseMode::None && !self.normalize_embedding {
             bail!(
-                "noise is for normalised embeddings: leave out --no-normalize, or give --noise none"
+                "noise is for normalized embeddings: leave out --no-normalize, or give --noise none"
             );
         }
         if self.encoder.is_some() && self.learn_from == LearnFrom::Captions {
-            bail!("captions can be learnt from CLIP's embeddings alone: leave out --encoder");
+            bail!("captions can be learned from CLIP's embeddings alone: leave out --encoder");
         }
         if self.modality_offset && self.learn_from == LearnFrom::Images {
             bail!("the modality offset is for captions: give --learn-from captions with it");
@@ -230,7 +230,7 @@ impl TrainConfig {
         }
     }
 
-    /// The paper's settings: transformer mapper of 8 layers, prefix 40, noise on a tenth of the normalised embedding,
+    /// The paper's settings: transformer mapper of 8 layers, prefix 40, noise on a tenth of the normalized embedding,
     /// mapper and GPT-2 trained with Adam at 5e-5 for 20 epochs, images split 80/10/10.
     ///
     /// The paper gives no batch size; 40 is ClipCap's. It says that the learning rate is "reasonably controlled", which
@@ -293,7 +293,7 @@ impl TrainConfig {
     }
 
     /// ClipCap's recipe for the transformer mapper (its README at 1ad805a): 8 layers, prefix and clip length 40, the
-    /// embedding normalised, GPT-2 frozen.
+    /// embedding normalized, GPT-2 frozen.
     pub fn clipcap_transformer(data: TrainData, model: PathBuf) -> Self {
         Self {
             trainable: Trainable::Mapper,

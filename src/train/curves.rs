@@ -1,4 +1,4 @@
-//! Loss and learning rate of a run as a picture.
+//! Loss and learning rate of a run as an image.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::files;
 
 const SIZE: (u32, u32) = (900, 640);
-/// Points in a curve at most: a picture has no more columns.
+/// Points in a curve at most: an image has no more columns.
 const POINTS: usize = 900;
 const TRAIN: RGBColor = RGBColor(57, 106, 177);
 const VALID: RGBColor = RGBColor(204, 37, 41);
@@ -31,7 +31,7 @@ struct Curves {
 /// Draws `metrics.jsonl` of a run's folder into its `curves.svg`.
 ///
 /// # Errors
-/// When the log cannot be read or the picture cannot be written.
+/// When the log cannot be read or the image cannot be written.
 pub fn draw(run: &Path) -> Result<()> {
     let curves = read(&run.join("metrics.jsonl"))?;
     let mut svg = String::new();
@@ -76,7 +76,7 @@ fn read(path: &Path) -> Result<Curves> {
     Ok(curves)
 }
 
-/// Means of neighbours, so that there are at most `POINTS` left.
+/// Means of neighbors, so that there are at most `POINTS` left.
 fn thin(curve: &Curve) -> Curve {
     let mean = |chunk: &[(f64, f64)]| {
         let count = chunk.len() as f64;

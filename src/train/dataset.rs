@@ -11,19 +11,19 @@ use super::config::{LearnFrom, TrainConfig, TrainData};
 use super::dashboard::Report;
 use super::embedder::Embedder;
 use super::part::{LearnedFrom, TokenizedCaptions};
+use crate::captioner::model_folder::ModelFolder;
 use crate::data::embedding_file::Embedding;
 use crate::data::gap::{self, Gap};
 use crate::data::scenes;
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Splits;
-use crate::model_folder::ModelFolder;
 
 /// Captioned images with their embeddings, in three parts.
 pub struct Dataset {
     pub images: Vec<CaptionedImage>,
     /// The images' embeddings as CLIP gave them; `None` of those that are not needed.
     pub embeddings: Arc<Vec<Option<Embedding>>>,
-    /// The captions' embeddings as CLIP gave them, by image, where they are learnt from.
+    /// The captions' embeddings as CLIP gave them, by image, where they are learned from.
     captions: Option<Arc<Vec<Vec<Embedding>>>>,
     /// The mean way from the captions' embeddings to the images', where it is asked for.
     pub offset: Option<Vec<f32>>,
@@ -56,7 +56,7 @@ impl Dataset {
         )
     }
 
-    /// What is learnt from.
+    /// What is learned from.
     pub fn learned_from(&self) -> LearnedFrom {
         match &self.captions {
             Some(captions) => LearnedFrom::Captions(captions.clone()),
@@ -68,7 +68,7 @@ impl Dataset {
 /// Reads the data, embeds what is needed of it (or finds the embeddings of an earlier run) and deals the images out.
 ///
 /// # Errors
-/// When the data cannot be read, too many of its pictures cannot, or there is nothing to train on.
+/// When the data cannot be read, too many of its images cannot, or there is nothing to train on.
 pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) -> Result<Dataset> {
     let report = &context.report;
     let (data, folders) = locate(&config.data, context.dataset)?;
@@ -85,11 +85,11 @@ pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) 
     Ok(dataset)
 }
 
-/// The embeddings of pictures, and of the captions of each.
+/// The embeddings of images, and of the captions of each.
 type Pairs = (Vec<Arc<[f32]>>, Vec<Vec<Arc<[f32]>>>);
 
-/// The embeddings of the pictures that can be read and, in the same order, of their captions. Without `data`, those of the
-/// sample in the folder `dataset`; with it, a data set and the folders of its pictures.
+/// The embeddings of the images that can be read and, in the same order, of their captions. Without `data`, those of the
+/// sample in the folder `dataset`; with it, a data set and the folders of its images.
 pub fn embed_pairs(
     model: &Path,
     data: Option<(&Path, &[PathBuf])>,
@@ -112,7 +112,7 @@ pub fn embed_pairs(
     let embedder = Embedder::new(&folder, dataset, device, report)?;
     embedder.check_texts()?;
     let all: Vec<usize> = (0..images.len()).collect();
-    let rows = embedder.pictures(&images, &all, &data)?;
+    let rows = embedder.images(&images, &all, &data)?;
     let (images, rows): (Vec<_>, Vec<_>) = (images.into_iter().zip(rows))
         .filter_map(|(image, row)| Some((image, row?)))
         .unzip();
@@ -131,7 +131,7 @@ fn read_pairs<'a>(
     Ok(pairs.into_iter().unzip())
 }
 
-/// The file or folder of a data set, and where its pictures are; the sample is made if need be.
+/// The file or folder of a data set, and where its images are; the sample is made if need be.
 fn locate(data: &TrainData, dataset: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     match data {
         TrainData::Sample => {
@@ -143,7 +143,7 @@ fn locate(data: &TrainData, dataset: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     }
 }
 
-/// All pictures are embedded, and those that cannot be read are left out.
+/// All images are embedded, and those that cannot be read are left out.
 fn learn_from_images(
     config: &TrainConfig,
     embedder: &Embedder,
@@ -151,7 +151,7 @@ fn learn_from_images(
     data: &Path,
 ) -> Result<Dataset> {
     let all: Vec<usize> = (0..images.len()).collect();
-    let rows = embedder.pictures(&images, &all, data)?;
+    let rows = embedder.images(&images, &all, data)?;
     let dropped = rows.iter().filter(|row| row.is_none()).count();
     let (images, embeddings): (Vec<_>, Vec<_>) = images
         .into_iter()
@@ -169,7 +169,7 @@ fn learn_from_images(
     })
 }
 
-/// Captions are embedded, and pictures only where they are tested on or the way to them is asked for.
+/// Captions are embedded, and images only where they are tested on or the way to them is asked for.
 fn learn_from_captions(
     config: &TrainConfig,
     embedder: &Embedder,
@@ -182,12 +182,9 @@ fn learn_from_captions(
     if config.modality_offset {
         needed.extend(splits.train.iter().take(gap::CENTER_IMAGES));
     }
-    needed.retain(|&index| images[index].picture.is_some());
+    needed.retain(|&index| images[index].source.is_some());
     let mut embeddings = vec![None; images.len()];
-    for (&index, row) in needed
-        .iter()
-        .zip(embedder.pictures(&images, &needed, data)?)
-    {
+    for (&index, row) in needed.iter().zip(embedder.images(&images, &needed, data)?) {
         embeddings[index] = row;
     }
     let mut dataset = Dataset {
@@ -223,7 +220,7 @@ impl Dataset {
         let (images, texts) = read_pairs(known)?;
         let Some(gap) = Gap::measure(&images, &texts) else {
             bail!(
-                "the offset between captions and images needs pictures of the training part: give --images, or leave out --modality-offset"
+                "the offset between captions and images needs images of the training part: give --images, or leave out --modality-offset"
             );
         };
         Ok(gap.offset)

@@ -1,4 +1,4 @@
-//! The embeddings of a data set's pictures and captions.
+//! The embeddings of a data set's images and captions.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use burn::tensor::Device;
 
 use super::dashboard::Report;
 use crate::captioner::ImageEncoder;
+use crate::captioner::model_folder::ModelFolder;
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings::{self, Progress};
-use crate::data::picture_source::PictureSource;
+use crate::data::image_source::ImageSource;
 use crate::data::source::CaptionedImage;
 use crate::data::unreadable;
-use crate::model_folder::ModelFolder;
 
 /// CLIP with a cache.
 pub(super) struct Embedder<'a> {
@@ -53,7 +53,7 @@ impl<'a> Embedder<'a> {
     }
 
     /// The embeddings of some of the images; `None` of those that cannot be read.
-    pub(super) fn pictures(
+    pub(super) fn images(
         &self,
         images: &[CaptionedImage],
         which: &[usize],
@@ -63,15 +63,10 @@ impl<'a> Embedder<'a> {
             return Ok(Vec::new());
         }
         let chosen: Vec<&CaptionedImage> = which.iter().map(|&index| &images[index]).collect();
-        let pictures = pictures(&chosen).with_context(|| data.display().to_string())?;
-        let progress = self.progress(pictures.len(), "images");
-        let found = embeddings::cached(
-            &self.cache,
-            self.folder,
-            &self.encoder,
-            &pictures,
-            &progress,
-        )?;
+        let sources = sources(&chosen).with_context(|| data.display().to_string())?;
+        let progress = self.progress(sources.len(), "images");
+        let found =
+            embeddings::cached(&self.cache, self.folder, &self.encoder, &sources, &progress)?;
         let report = |line: &str| (self.report)(line);
         unreadable::check(&found.unreadable, found.rows.len(), data.display(), &report)?;
         Ok(found.rows)
@@ -111,16 +106,16 @@ impl Progress for Reported<'_> {
     }
 }
 
-/// Where the pictures are.
+/// Where the images are.
 ///
 /// # Errors
 /// When an image has none: the data set is captions alone.
-fn pictures(images: &[&CaptionedImage]) -> Result<Vec<PictureSource>> {
-    let picture = |image: &&CaptionedImage| {
+fn sources(images: &[&CaptionedImage]) -> Result<Vec<ImageSource>> {
+    let image = |image: &&CaptionedImage| {
         image
-            .picture
+            .source
             .clone()
-            .context("is captions without pictures: give pictures too, or learn from the captions alone with --learn-from captions")
+            .context("is captions without images: give images too, or learn from the captions alone with --learn-from captions")
     };
-    images.iter().map(picture).collect()
+    images.iter().map(image).collect()
 }

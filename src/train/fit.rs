@@ -37,7 +37,7 @@ pub struct StepOutput {
 }
 
 impl StepOutput {
-    /// The backward pass: gradients for the optimiser, the loss for the metrics.
+    /// The backward pass: gradients for the optimizer, the loss for the metrics.
     ///
     /// burn adds up the gradients of all batches and devices of a step. What is wanted is their mean, so each loss is
     /// given the weight it has in it.
@@ -88,7 +88,7 @@ pub struct FitConfig<'a> {
     pub batches: usize,
     /// Whether validation steps give captions, to be scored.
     pub captions: bool,
-    /// Batches an optimiser step; the model scales its loss by it.
+    /// Batches an optimizer step; the model scales its loss by it.
     pub accumulation: usize,
     /// Whether activations that are cheap to compute are computed again in the backward pass, instead of kept for it.
     pub activation_checkpointing: bool,
@@ -120,7 +120,7 @@ pub struct Fitted<M> {
 }
 
 impl FitConfig<'_> {
-    /// Optimiser steps of the whole run.
+    /// Optimizer steps of the whole run.
     fn steps(&self) -> usize {
         self.epochs * self.batches.div_ceil(self.accumulation)
     }
@@ -206,7 +206,7 @@ where
     drop(result.renderer); // gives the terminal back
     if let Some(error) = result.error {
         bail!(
-            "the run in {} failed: {error} (what was learnt up to the last checkpoint is kept: go on with --resume)",
+            "the run in {} failed: {error} (what was learned up to the last checkpoint is kept: go on with --resume)",
             config.folder.display()
         );
     }

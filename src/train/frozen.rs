@@ -8,12 +8,12 @@ use burn::module::{
 use burn::tensor::{Device, GradientCheckpointingStrategy};
 
 use super::precision::{in_precision, with_checkpointing};
-use crate::gpt2::Gpt2;
+use crate::models::gpt2::Gpt2;
 use crate::precision::Precision;
 
 /// A frozen GPT-2: gradients pass through it to the mapper, and none are kept for its own weights.
 ///
-/// It is a module that shows none of its weights, so that no checkpoint, optimiser or count of parameters sees them, and
+/// It is a module that shows none of its weights, so that no checkpoint, optimizer or count of parameters sees them, and
 /// that yet follows the learner from device to device.
 #[derive(Clone, Debug)]
 pub struct Frozen {

@@ -13,12 +13,12 @@ use super::frozen::Frozen;
 use super::loss::{cross_entropy, smoothed_cross_entropy};
 use super::optimizer::{clip_by_global_norm, scale};
 use super::precision::{gradient_factor, in_precision};
-use crate::caption_model::{CaptionModel, Trainable, caption_states};
 use crate::captioner::Gpt2Step;
 use crate::data::batcher::{CaptionBatch, TokenBatch};
 use crate::decode::{DecodeConfig, Hypothesis, decode};
-use crate::gpt2::Gpt2;
-use crate::mapper::Mapper;
+use crate::models::caption_model::{CaptionModel, Trainable, caption_states};
+use crate::models::gpt2::Gpt2;
+use crate::models::mapper::Mapper;
 use crate::precision::Precision;
 use crate::tokenizer::Tokenizer;
 use caption_metrics::Sample;
@@ -27,7 +27,7 @@ use caption_metrics::Sample;
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepConfig {
     pub trainable: Trainable,
-    /// Batches an optimiser step.
+    /// Batches an optimizer step.
     pub accumulation: usize,
     /// Largest norm of all gradients together.
     pub clip_norm: Option<f64>,

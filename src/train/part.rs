@@ -31,7 +31,7 @@ pub struct TokenizedCaptions {
 }
 
 impl TokenizedCaptions {
-    /// Tokenises all captions, once.
+    /// Tokenizes all captions, once.
     ///
     /// `longest` is what fits GPT-2 after the prefix; longer captions lose their end.
     pub fn new(
@@ -94,7 +94,7 @@ fn caption_tokens(tokenizer: &Tokenizer, caption: &str, ending: Ending) -> Resul
     Ok(tokens)
 }
 
-/// What captions are learnt from.
+/// What captions are learned from.
 #[derive(Clone, Debug)]
 pub enum LearnedFrom {
     /// Their image's embedding; `None` of those that are not needed.

@@ -1,7 +1,7 @@
 //! What a training step computes in, and what it keeps for its backward pass.
 //!
 //! burn has no automatic mixed precision. Here each step casts the weights, and the cast is part of what is
-//! differentiated: weights, gradients, the optimiser and its state stay in float32, as does the loss from the scores over
+//! differentiated: weights, gradients, the optimizer and its state stay in float32, as does the loss from the scores over
 //! the vocabulary on. Norms compute in float32 in any case.
 
 use burn::module::{Module, ModuleMapper, Param};

@@ -4,8 +4,8 @@
 //! config.json               everything that was set
 //! inputs.json               which networks it began with
 //! metrics.jsonl             one line a step and one an epoch
-//! checkpoint/               weights, optimiser and schedule of the two latest epochs, and of the best one
-//! curves.svg                loss and learning rate as a picture
+//! checkpoint/               weights, optimizer and schedule of the two latest epochs, and of the best one
+//! curves.svg                loss and learning rate as an image
 //! best/                     a model folder
 //! predictions-test.json     captions of the test part, COCO results format
 //! metrics-test.json         what was measured on them
@@ -22,8 +22,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::config::TrainConfig;
+use crate::captioner::model_folder::{ModelFolder, Part};
 use crate::files::{self, Lock, Tried};
-use crate::model_folder::{ModelFolder, Part};
 
 /// The folder that runs are written to.
 pub const ARTIFACTS: &str = "artifacts";
@@ -158,7 +158,7 @@ pub fn begin<T: Serialize + DeserializeOwned + PartialEq>(path: &Path, config: &
 /// When the model folder holds other weights than the run was begun with.
 pub fn check_inputs(folder: &Path, encoder: &ModelFolder, gpt2: &ModelFolder) -> Result<()> {
     let mut inputs = BTreeMap::new();
-    for (model, part) in [(encoder, encoder.picture_part()), (gpt2, Part::Gpt2)] {
+    for (model, part) in [(encoder, encoder.image_part()), (gpt2, Part::Gpt2)] {
         let path = model.path.join(part.file_name());
         if part == Part::Encoder && !path.is_file() {
             continue; // pixels as they are

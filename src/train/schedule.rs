@@ -23,13 +23,13 @@ pub enum Decay {
 pub struct ScheduleConfig {
     /// Learning rate after the warmup.
     pub learning_rate: f64,
-    /// Optimiser steps of linear rise from 0.
+    /// Optimizer steps of linear rise from 0.
     pub warmup_steps: usize,
     pub decay: Decay,
 }
 
 impl ScheduleConfig {
-    /// The schedule of a run of `total_steps` optimiser steps.
+    /// The schedule of a run of `total_steps` optimizer steps.
     pub fn init(&self, total_steps: usize) -> Schedule {
         Schedule {
             config: self.clone(),
@@ -65,7 +65,7 @@ impl RecordState for ScheduleState {
 }
 
 impl Schedule {
-    /// Learning rate of optimiser step `step`, the first being 0. As in transformers' `get_linear_schedule_with_warmup`
+    /// Learning rate of optimizer step `step`, the first being 0. As in transformers' `get_linear_schedule_with_warmup`
     /// and `get_cosine_schedule_with_warmup` (4.57), the rise starts at 0.
     fn rate(&self, step: usize) -> f64 {
         let warmup = self.config.warmup_steps;

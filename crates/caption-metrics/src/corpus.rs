@@ -1,4 +1,4 @@
-//! Captions made ready to be counted: tokenised, and each word a number.
+//! Captions made ready to be counted: tokenized, and each word a number.
 
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -13,7 +13,7 @@ pub struct Sample {
     pub references: Vec<String>,
 }
 
-/// The images to score, tokenised.
+/// The images to score, tokenized.
 pub struct Corpus {
     pub(super) images: Vec<Image>,
     words: Words,
@@ -82,7 +82,7 @@ impl Words {
 }
 
 impl Corpus {
-    /// Tokenises captions on all cores.
+    /// Tokenizes captions on all cores.
     ///
     /// The order matters in one rare case, as it does to pycocoevalcap: see [`tokenize_before`].
     ///

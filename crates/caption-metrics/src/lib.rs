@@ -1,6 +1,6 @@
 //! The metrics of the COCO caption evaluation: strings in, numbers out.
 //!
-//! Captions are tokenised as pycocoevalcap does it ([`ptb`]), and every score is the number it prints. SPICE alone is out
+//! Captions are tokenized as pycocoevalcap does it ([`ptb`]), and every score is the number it prints. SPICE alone is out
 //! of reach: it parses captions with Stanford's dependency parser, whose models are some 400 MB.
 //!
 //! ```

@@ -1,16 +1,16 @@
-//! Batch normalisation of `[N, C, h, w]` by the mean and the variance that each channel has in the batch:
+//! Batch normalization of `[N, C, h, w]` by the mean and the variance that each channel has in the batch:
 //! `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, over all cores.
 
 use rayon::prelude::*;
 
 use super::simd::{Kernel, Simd, run};
 
-/// A batch normalisation of planes.
+/// A batch normalization of planes.
 #[derive(Clone, Copy)]
 pub struct BatchNorm<'a> {
     /// Factor a channel.
     pub gamma: &'a [f32],
-    /// Floats of a channel of a picture.
+    /// Floats of a channel of an image.
     pub plane: usize,
     pub epsilon: f32,
     /// Of each channel.
@@ -60,15 +60,15 @@ impl BatchNorm<'_> {
     /// `beta`: summand a channel.
     pub fn forward(&self, x: &[f32], beta: &[f32]) -> Vec<f32> {
         let mut y = vec![0.0; x.len()];
-        let picture = (self.gamma.len() * self.plane).max(1);
+        let image = (self.gamma.len() * self.plane).max(1);
         let lines: Vec<_> = (0..self.gamma.len())
             .map(|c| {
                 let factor = self.gamma[c] * self.scale(c);
                 (factor, beta[c] - self.statistics.mean[c] * factor)
             })
             .collect();
-        x.par_chunks(picture)
-            .zip(y.par_chunks_mut(picture))
+        x.par_chunks(image)
+            .zip(y.par_chunks_mut(image))
             .for_each(|(x, y)| {
                 run(Straight {
                     lines: &lines,
@@ -83,9 +83,9 @@ impl BatchNorm<'_> {
     /// Turns the gradients of the output, `grad`, into those of `x`, through its statistics too.
     pub fn backward(&self, x: &[f32], grad: &mut [f32]) -> BatchNormGrads {
         let channels = self.gamma.len();
-        let picture = (channels * self.plane).max(1);
+        let image = (channels * self.plane).max(1);
         let count = (x.len() / channels.max(1)).max(1) as f64;
-        // With `n` the normalised value: the sums of `grad n` and of `grad`.
+        // With `n` the normalized value: the sums of `grad n` and of `grad`.
         let given = &*grad;
         let (gamma, beta): (Vec<f32>, Vec<f32>) = (0..channels)
             .into_par_iter()
@@ -121,8 +121,8 @@ impl BatchNorm<'_> {
                 ]
             })
             .collect();
-        x.par_chunks(picture)
-            .zip(grad.par_chunks_mut(picture))
+        x.par_chunks(image)
+            .zip(grad.par_chunks_mut(image))
             .for_each(|(x, grad)| {
                 run(Backward {
                     lines: &lines,
@@ -152,10 +152,10 @@ impl Planes {
     /// Those of `[N, channels, plane]`.
     #[inline(always)]
     fn of(self, x: &[f32]) -> impl Iterator<Item = &[f32]> {
-        let picture = (self.channels * self.plane).max(1);
+        let image = (self.channels * self.plane).max(1);
         let start = self.channel * self.plane;
-        x.chunks_exact(picture)
-            .map(move |picture| &picture[start..start + self.plane])
+        x.chunks_exact(image)
+            .map(move |image| &image[start..start + self.plane])
     }
 }
 
@@ -227,7 +227,7 @@ impl Kernel for Moment<'_> {
     }
 }
 
-/// `y = x factor + summand` with those of each channel, on one picture.
+/// `y = x factor + summand` with those of each channel, on one image.
 struct Straight<'a> {
     lines: &'a [(f32, f32)],
     plane: usize,
@@ -248,7 +248,7 @@ impl Kernel for Straight<'_> {
     }
 }
 
-/// `grad = grad a + x b + c` with those of each channel, on one picture.
+/// `grad = grad a + x b + c` with those of each channel, on one image.
 struct Backward<'a> {
     lines: &'a [[f32; 3]],
     plane: usize,
@@ -289,7 +289,7 @@ mod tests {
         }
     }
 
-    /// The normalised values without `gamma` and `beta`, in f64.
+    /// The normalized values without `gamma` and `beta`, in f64.
     fn normalized(x: &[f64], channels: usize, plane: usize) -> Vec<f64> {
         let mut out = vec![0.0; x.len()];
         for channel in 0..channels {
@@ -307,8 +307,8 @@ mod tests {
 
     #[test]
     fn values_and_gradients_are_those_of_the_formula() {
-        for [pictures, channels, plane] in [[1, 1, 5], [3, 2, 37], [9, 5, 4], [20, 3, 144]] {
-            let x = wave(pictures * channels * plane, 0.37);
+        for [images, channels, plane] in [[1, 1, 5], [3, 2, 37], [9, 5, 4], [20, 3, 144]] {
+            let x = wave(images * channels * plane, 0.37);
             let (gamma, beta) = (wave(channels, 0.9), wave(channels, 0.4));
             let channel = |i: usize| i / plane % channels;
             let statistics = Statistics::of(&x, channels, plane);

@@ -1,4 +1,4 @@
-//! Layer normalisation: `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, row by row, over all cores.
+//! Layer normalization: `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, row by row, over all cores.
 
 use rayon::prelude::*;
 
@@ -7,7 +7,7 @@ use super::simd::{Kernel, LANES, Simd, run};
 /// Rows a task takes.
 const ROWS: usize = 32;
 
-/// What a layer normalisation is made of.
+/// What a layer normalization is made of.
 #[derive(Clone, Copy)]
 pub struct Norm<'a> {
     /// Factor a column.
@@ -29,7 +29,7 @@ impl Norm<'_> {
         self.gamma.len()
     }
 
-    /// Normalises rows of `gamma`'s width.
+    /// Normalizes rows of `gamma`'s width.
     pub fn forward(&self, x: &[f32], y: &mut [f32]) {
         let task = ROWS * self.width();
         if x.len() <= task {
@@ -138,7 +138,7 @@ struct Backward<'a> {
 
 impl Kernel for Backward<'_> {
     type Output = ();
-    /// With `n` the normalised row and `d = gamma grad`: `dx = scale (d - mean(d) - n mean(d n))`.
+    /// With `n` the normalized row and `d = gamma grad`: `dx = scale (d - mean(d) - n mean(d n))`.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Norm { gamma, epsilon, .. } = self.norm;
@@ -189,7 +189,7 @@ mod tests {
             .collect()
     }
 
-    /// Layer normalisation in double precision, as a function to be differentiated.
+    /// Layer normalization in double precision, as a function to be differentiated.
     fn exact(x: &[f64], gamma: &[f32], beta: &[f32], epsilon: f64) -> Vec<f64> {
         let width = gamma.len();
         x.chunks(width)
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_any_width_are_normalised_and_differentiated() {
+    fn rows_of_any_width_are_normalized_and_differentiated() {
         for (rows, width) in [(1, 1), (3, 5), (70, 24), (2, 16), (1, 33)] {
             let x = wave(rows * width, 0.37);
             let (gamma, beta) = (wave(width, 1.1), wave(width, 0.9));

@@ -6,11 +6,11 @@ mod program {
     pub mod guard;
     pub mod inputs;
     pub mod path_text;
-    pub mod picture;
+    pub mod images;
 }
 
 #[allow(unused_imports)]
-use program::{guard, inputs, path_text, picture};
+use program::{guard, images, inputs, path_text};
 
 mod files {
     pub fn write_json<T>(_: &std::path::Path, _: &T) -> anyhow::Result<()> {
@@ -22,7 +22,7 @@ mod files {
 mod data {
     pub mod coco;
     pub mod left_out;
-    pub mod picture_source;
+    pub mod image_source;
     pub mod shard_file;
     pub mod source;
     pub mod split;

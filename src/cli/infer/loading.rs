@@ -5,9 +5,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
 use anyhow::{Result, anyhow};
-use clipcap::clip::Preprocessing;
 use clipcap::guard::{self, Panicked, guarded};
 use clipcap::inputs::{Input, InputError};
+use clipcap::models::clip::Preprocessing;
 use image::RgbImage;
 
 use super::output::{Wanted, Wish};

@@ -24,7 +24,7 @@ use crate::cli::decoding::DecodeArgs;
 use crate::cli::model::ModelArgs;
 
 /// Sample images captioned when none are given.
-const SAMPLE_PICTURES: usize = 5;
+const SAMPLE_IMAGES: usize = 5;
 
 /// Caption images; with no argument some of the sample's test images
 #[derive(Args)]
@@ -89,7 +89,7 @@ fn find(
 ) -> Result<(Inputs, Option<usize>)> {
     let named = if named.is_empty() {
         eprintln!("no image is named: these are of the sample's test part");
-        sample_pictures()?
+        sample_images()?
     } else {
         named
     };
@@ -105,14 +105,14 @@ fn find(
 }
 
 /// The first images of the sample's test part, which no run with the default split trains on.
-fn sample_pictures() -> Result<Vec<PathBuf>> {
+fn sample_images() -> Result<Vec<PathBuf>> {
     let sample = Path::new(DATASET).join("sample");
     let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
     let images = source::load(&annotations, &[sample.join("images")])?.images;
     let test = SplitShares::default().split(&ids(&images), 1).test;
     Ok(test
         .into_iter()
-        .take(SAMPLE_PICTURES)
+        .take(SAMPLE_IMAGES)
         .map(|index| sample.join("images").join(&images[index].file_name))
         .collect())
 }

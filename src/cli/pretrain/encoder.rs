@@ -7,12 +7,12 @@ use anyhow::{Result, bail};
 use clap::Args;
 use clipcap::data::classes::ClassSource;
 use clipcap::files;
+use clipcap::models::resnet18::{ResNet18Config, Stem};
 use clipcap::pretrain::encoder::{
     EncoderRun, EncoderRunConfig, Method, Optimizing, pretrain_encoder,
 };
 use clipcap::pretrain::run::PretrainContext;
 use clipcap::pretrain::view_loss::ViewLoss;
-use clipcap::resnet18::{ResNet18Config, Stem};
 use clipcap::train::caption::DATASET;
 use clipcap::train::lars::LarsConfig;
 use clipcap::train::run;
@@ -24,7 +24,7 @@ pub struct EncoderArgs {
     /// Model folder that gets the encoder
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Pictures: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a folder a class
+    /// Images: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a folder a class
     #[arg(long, value_name = "NAME|DIR", default_value = "scenes")]
     data: ClassSource,
     /// Go on with a run from its last checkpoint, with its own settings
@@ -59,7 +59,7 @@ pub struct SettingArgs {
     /// Epochs of linear rise to the learning rate
     #[arg(long, value_name = "N")]
     warmup_epochs: Option<usize>,
-    /// Side of the pictures that the encoder looks at
+    /// Side of the images that the encoder looks at
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<u32>,
     /// Channels of the first stage, 64 in a whole ResNet-18
@@ -84,7 +84,7 @@ pub struct SettingArgs {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum StemArg {
-    /// 3 x 3, stride 1: for small pictures
+    /// 3 x 3, stride 1: for small images
     Cifar,
     /// 7 x 7, stride 2, and a pool
     Imagenet,
@@ -94,7 +94,7 @@ enum StemArg {
 enum OptimizerArg {
     /// Adam
     Adam,
-    /// For large batches; it wants learning rates about 0.3 for each 256 pictures of a batch
+    /// For large batches; it wants learning rates about 0.3 for each 256 images of a batch
     Lars,
 }
 

@@ -18,13 +18,13 @@ use encoder::EncoderArgs;
 use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report};
 use super::out;
 
-/// Train CLIP, GPT-2 or another picture encoder from scratch
+/// Train CLIP, GPT-2 or another image encoder from scratch
 #[derive(Args)]
 #[command(after_help = "Example, the way model/sample was made:\n  \
     clipcap pretrain clip --output model/mine\n  \
     clipcap pretrain gpt2 --output model/mine\n  \
     clipcap train --model model/mine\n\
-    An encoder learnt from pictures alone:\n  \
+    An encoder learned from images alone:\n  \
     clipcap pretrain simclr --output model/simclr\n  \
     clipcap probe --encoder model/simclr")]
 pub struct PretrainArgs {
@@ -34,15 +34,15 @@ pub struct PretrainArgs {
 
 #[derive(Subcommand)]
 enum Target {
-    /// CLIP, by contrasting pictures with sentences
+    /// CLIP, by contrasting images with sentences
     Clip(TargetArgs),
     /// GPT-2, by predicting the next token of captions
     Gpt2(TargetArgs),
-    /// A ResNet-18, by telling views of a picture from those of others
+    /// A ResNet-18, by telling views of an image from those of others
     Simclr(EncoderArgs),
     /// A convolutional autoencoder
     Autoencoder(EncoderArgs),
-    /// A ResNet-18, from the classes of pictures
+    /// A ResNet-18, from the classes of images
     Resnet18(EncoderArgs),
     /// Principal components of the pixels
     Pca(EncoderArgs),
@@ -56,13 +56,13 @@ struct TargetArgs {
     /// Go on with the weights and vocabulary of this model folder
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
-    /// Learn from this many generated pictures
+    /// Learn from this many generated images
     #[arg(long, value_name = "N", conflicts_with = "data")]
     scenes: Option<usize>,
-    /// Learn from captioned pictures, in any format that `train --data` reads
+    /// Learn from captioned images, in any format that `train --data` reads
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Folder that the pictures named in --data are in; may be given several times
+    /// Folder that the images named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
     /// Times that the data is gone through [default: 4 for CLIP, 1 for GPT-2]

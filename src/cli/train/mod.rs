@@ -62,14 +62,14 @@ pub struct BaseArgs {
     /// Model folder that CLIP and GPT-2 come from [default: model/sample]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Model folder whose encoder embeds the pictures instead, as `pretrain simclr` and others make it
+    /// Model folder whose encoder embeds the images instead, as `pretrain simclr` and others make it
     #[arg(long, value_name = "DIR")]
     encoder: Option<PathBuf>,
-    /// Captioned pictures: COCO annotations, a Karpathy split, a CSV, TSV or JSON Lines table, Flickr tokens, a folder of
-    /// pictures with a .txt beside each, or WebDataset shards [default: the generated sample]
+    /// Captioned images: COCO annotations, a Karpathy split, a CSV, TSV or JSON Lines table, Flickr tokens, a folder of
+    /// images with a .txt beside each, or WebDataset shards [default: the generated sample]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Folder that the pictures named in --data are in; may be given several times [default: the one that --data is in]
+    /// Folder that the images named in --data are in; may be given several times [default: the one that --data is in]
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
     /// Shares of the images to train on, validate on and test on, in percent, or `file` for the parts that the data
@@ -90,7 +90,7 @@ enum PresetArg {
     ClipcapMlp,
     /// ClipCap's transformer mapper before a frozen GPT-2
     ClipcapTransformer,
-    /// CapDec: learnt from captions alone, with noise on their embeddings
+    /// CapDec: learned from captions alone, with noise on their embeddings
     Capdec,
 }
 

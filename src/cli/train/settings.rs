@@ -1,9 +1,9 @@
 //! The settings of a training run as flags. A flag that is not given leaves what the preset or file says.
 
 use clap::Args;
-use clipcap::caption_model::Trainable;
 use clipcap::data::noise::NoiseMode;
-use clipcap::mapper::MapperKind;
+use clipcap::models::caption_model::Trainable;
+use clipcap::models::mapper::MapperKind;
 use clipcap::train::config::{BestBy, CaptionChoice, LearnFrom, TrainConfig};
 use clipcap::train::schedule::Decay;
 
@@ -20,7 +20,7 @@ pub struct SettingArgs {
     /// Rank of the changes, with --trainable mapper-and-lora
     #[arg(long, value_name = "N", default_value_t = 8)]
     lora_rank: usize,
-    /// Learn from the embeddings of pictures, or of the captions themselves (CapDec)
+    /// Learn from the embeddings of images, or of the captions themselves (CapDec)
     #[arg(long, value_enum)]
     learn_from: Option<LearnFromArg>,
     /// Network between CLIP and GPT-2 [default: transformer]
@@ -35,7 +35,7 @@ pub struct SettingArgs {
     /// Layers of the transformer mapper
     #[arg(long, value_name = "N")]
     layers: Option<usize>,
-    /// Where noise is put on the normalised embedding
+    /// Where noise is put on the normalized embedding
     #[arg(long, value_enum)]
     noise: Option<NoiseArg>,
     /// Share of the coordinates, or of the samples, that get noise; for relative noise its norm
@@ -68,7 +68,7 @@ pub struct SettingArgs {
     /// Peak learning rate [default: 4e-3 on the sample, 5e-5 elsewhere]
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
-    /// Optimiser steps of linear rise to the peak
+    /// Optimizer steps of linear rise to the peak
     #[arg(long, value_name = "N")]
     warmup_steps: Option<usize>,
     /// What the learning rate does after the peak
@@ -270,7 +270,7 @@ impl SettingArgs {
         set(&mut config.prefix_length, &self.prefix_length);
         if self.no_normalize {
             config.normalize_embedding = false;
-            // Noise is for normalised embeddings.
+            // Noise is for normalized embeddings.
             config.noise.mode = NoiseMode::None;
         }
     }

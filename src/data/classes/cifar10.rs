@@ -1,4 +1,4 @@
-//! CIFAR-10 (Krizhevsky 2009, <https://www.cs.toronto.edu/~kriz/cifar.html>): 50,000 training pictures in five batches and
+//! CIFAR-10 (Krizhevsky 2009, <https://www.cs.toronto.edu/~kriz/cifar.html>): 50,000 training images in five batches and
 //! 10,000 to test on, 32 pixels square, in planes by rows; the binary version and the Python one.
 
 use std::fs;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::pictures::interleave;
-use super::{ClassSet, Labelled, Pictures};
+use super::images::interleave;
+use super::{ClassSet, Images, Labeled};
 use crate::inputs::FileKinds;
 use torch_checkpoint::{Id, Node, Pickle, Section};
 
 /// The archives' folders: binary, Python.
 pub const FOLDERS: [&str; 2] = ["cifar-10-batches-bin", "cifar-10-batches-py"];
 const SIDE: u32 = 32;
-/// Bytes of a picture.
+/// Bytes of an image.
 const SIZE: usize = 3 * 32 * 32;
 const CLASSES: [&str; 10] = [
     "airplane",
@@ -64,13 +64,13 @@ pub fn load(folder: &Path) -> Result<ClassSet> {
         classes: CLASSES.map(String::from).to_vec(),
         train: part(folder, form, &names)?,
         test: part(folder, form, &["test_batch"])?,
-        unlabelled: None,
+        unlabeled: None,
         folds: Vec::new(),
         other_files: FileKinds::default(),
     })
 }
 
-fn part(folder: &Path, form: Form, names: &[&str]) -> Result<Labelled> {
+fn part(folder: &Path, form: Form, names: &[&str]) -> Result<Labeled> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for name in names {
         match form {
@@ -82,14 +82,14 @@ fn part(folder: &Path, form: Form, names: &[&str]) -> Result<Labelled> {
             Form::Python => read_python(&folder.join(name), &mut pixels, &mut labels)?,
         }
     }
-    let pictures = Pictures::Memory {
+    let images = Images::Memory {
         side: SIDE,
         pixels: Arc::new(pixels),
     };
-    Labelled::new(pictures, labels)
+    Labeled::new(images, labels)
 }
 
-/// Rows of a label and a picture.
+/// Rows of a label and an image.
 fn read_binary(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<usize>) -> Result<()> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(
@@ -139,7 +139,7 @@ fn read_python(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<usize>) -> Re
     let (data, rows) = read().with_context(|| path.display().to_string())?;
     ensure!(
         !rows.is_empty() && data.len() == rows.len() * SIZE,
-        "{}: {} bytes of pictures with {} labels, not {SIZE} a label: it is cut short or another file; fetch it again",
+        "{}: {} bytes of images with {} labels, not {SIZE} a label: it is cut short or another file; fetch it again",
         path.display(),
         data.len(),
         rows.len()
@@ -187,8 +187,8 @@ mod tests {
         let set = load(folder(3).path()).unwrap();
         assert_eq!((set.train.len(), set.test.len()), (10, 2));
         assert!(set.train.labels.iter().all(|&label| label == 3));
-        let picture = set.test.pictures.get(1).unwrap();
-        assert_eq!(picture.get_pixel(7, 4).0, [7, 107, 207]);
+        let image = set.test.images.get(1).unwrap();
+        assert_eq!(image.get_pixel(7, 4).0, [7, 107, 207]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A folder a class: `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or `CLASS/*.jpg`, of which every fifth picture of a class
+//! A folder a class: `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or `CLASS/*.jpg`, of which every fifth image of a class
 //! is tested on.
 
 use std::fs::{self, DirEntry};
@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{ClassSet, Labelled, Pictures};
+use super::{ClassSet, Images, Labeled};
 use crate::inputs::{self, InputError, OtherFiles, is_hidden};
 use crate::path_text;
 
 /// What the part to test on is called.
 const TEST_NAMES: [&str; 3] = ["test", "val", "valid"];
-/// Without parts of its own, one in so many pictures of a class is tested on.
+/// Without parts of its own, one in so many images of a class is tested on.
 const TEST_SHARE: usize = 5;
 
 pub fn load(folder: &Path) -> Result<ClassSet> {
@@ -48,7 +48,7 @@ pub fn load(folder: &Path) -> Result<ClassSet> {
     };
     ensure!(
         !train.is_empty() && !test.is_empty(),
-        "{} has {} pictures in folders to train on and {} to test on: put the pictures of each class into a folder of their own",
+        "{} has {} images in folders to train on and {} to test on: put the images of each class into a folder of their own",
         folder.display(),
         train.len(),
         test.len()
@@ -56,15 +56,15 @@ pub fn load(folder: &Path) -> Result<ClassSet> {
     Ok(ClassSet {
         name: folder.display().to_string(),
         classes,
-        train: labelled(train)?,
-        test: labelled(test)?,
-        unlabelled: None,
+        train: labeled(train)?,
+        test: labeled(test)?,
+        unlabeled: None,
         folds: Vec::new(),
         other_files: others.kinds(),
     })
 }
 
-/// A picture, its class and its place among the pictures of the class.
+/// An image, its class and its place among the images of the class.
 type Found = (PathBuf, usize, usize);
 
 /// What is in a folder, without what is hidden.
@@ -126,12 +126,12 @@ fn files(folder: &Path, classes: &[String], others: &OtherFiles) -> Result<Vec<F
     Ok(found)
 }
 
-fn labelled(found: Vec<Found>) -> Result<Labelled> {
+fn labeled(found: Vec<Found>) -> Result<Labeled> {
     let (paths, labels) = found
         .into_iter()
         .map(|(path, label, _)| (path, label))
         .unzip();
-    Labelled::new(Pictures::Files(Arc::new(paths)), labels)
+    Labeled::new(Images::Files(Arc::new(paths)), labels)
 }
 
 #[cfg(test)]

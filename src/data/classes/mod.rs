@@ -1,8 +1,8 @@
-//! Pictures with a class each: CIFAR-10, STL-10, a folder a class, and the sample scenes.
+//! Images with a class each: CIFAR-10, STL-10, a folder a class, and the sample scenes.
 
 mod cifar10;
 mod folder;
-mod pictures;
+mod images;
 mod scenes;
 mod stl10;
 
@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 use super::unreadable;
 use crate::inputs::FileKinds;
 
-pub use pictures::Pictures;
+pub use images::Images;
 pub use scenes::SceneClass;
 
-/// One in this many training pictures is held out.
+/// One in this many training images is held out.
 const HELD_OUT: usize = 5;
 
-/// Where classified pictures come from, as it is named on the command line.
+/// Where classified images come from, as it is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ClassSource {
@@ -37,10 +37,10 @@ pub enum ClassSource {
     Path(PathBuf),
 }
 
-/// Pictures and the class of each.
+/// Images and the class of each.
 #[derive(Clone, Debug)]
-pub struct Labelled {
-    pub pictures: Pictures,
+pub struct Labeled {
+    pub images: Images,
     /// Indices into the names of the classes.
     pub labels: Vec<usize>,
 }
@@ -51,11 +51,11 @@ pub struct ClassSet {
     pub name: String,
     /// Names of the classes.
     pub classes: Vec<String>,
-    pub train: Labelled,
-    pub test: Labelled,
-    /// Pictures without a class, to pretrain on.
-    pub unlabelled: Option<Pictures>,
-    /// Parts of the training pictures that are each to be trained on alone, with the mean of the tests as the result
+    pub train: Labeled,
+    pub test: Labeled,
+    /// Images without a class, to pretrain on.
+    pub unlabeled: Option<Images>,
+    /// Parts of the training images that are each to be trained on alone, with the mean of the tests as the result
     /// (STL-10); indices, perhaps none.
     pub folds: Vec<Vec<usize>>,
     /// Files in no class, or that are not images.
@@ -90,20 +90,20 @@ impl fmt::Display for ClassSource {
     }
 }
 
-impl Labelled {
+impl Labeled {
     /// # Errors
-    /// When there are not as many labels as pictures.
-    fn new(pictures: Pictures, labels: Vec<usize>) -> Result<Self> {
+    /// When there are not as many labels as images.
+    fn new(images: Images, labels: Vec<usize>) -> Result<Self> {
         ensure!(
-            pictures.len() == labels.len(),
-            "{} pictures with {} labels",
-            pictures.len(),
+            images.len() == labels.len(),
+            "{} images with {} labels",
+            images.len(),
             labels.len()
         );
-        Ok(Self { pictures, labels })
+        Ok(Self { images, labels })
     }
 
-    /// Number of pictures.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -116,7 +116,7 @@ impl Labelled {
     fn choose(&self, which: Vec<usize>) -> Self {
         Self {
             labels: which.iter().map(|&index| self.labels[index]).collect(),
-            pictures: self.pictures.choose(which),
+            images: self.images.choose(which),
         }
     }
 }
@@ -141,7 +141,7 @@ impl ClassSet {
             set.classes.len()
         );
         for (part, name) in [(&set.train, "train"), (&set.test, "test")] {
-            ensure!(!part.is_empty(), "{source} has no picture to {name} on");
+            ensure!(!part.is_empty(), "{source} has no image to {name} on");
         }
         Ok(set)
     }
@@ -172,7 +172,7 @@ impl ClassSet {
         let others = (self.other_files).left_out("no image of a class", "no images of a class");
         others.iter().for_each(|line| report(line));
         for (part, name) in [(&mut self.train, "train"), (&mut self.test, "test")] {
-            let errors = part.pictures.unreadable();
+            let errors = part.images.unreadable();
             if errors.is_empty() {
                 continue;
             }
@@ -200,11 +200,11 @@ impl ClassSet {
     /// in what is chosen by it.
     ///
     /// # Errors
-    /// When there are too few training pictures.
+    /// When there are too few training images.
     pub fn held_out(self) -> Result<Self> {
         ensure!(
             self.train.len() >= HELD_OUT,
-            "{} training pictures are too few to hold a fifth of them out: give {HELD_OUT} or more",
+            "{} training images are too few to hold a fifth of them out: give {HELD_OUT} or more",
             self.train.len()
         );
         let mut order: Vec<usize> = (0..self.train.len()).collect();
@@ -224,11 +224,11 @@ impl ClassSet {
         })
     }
 
-    /// What is pretrained on: the unlabelled pictures where there are some, else the training part without its labels.
-    pub fn to_pretrain(&self) -> Pictures {
-        self.unlabelled
+    /// What is pretrained on: the unlabeled images where there are some, else the training part without its labels.
+    pub fn to_pretrain(&self) -> Images {
+        self.unlabeled
             .clone()
-            .unwrap_or_else(|| self.train.pictures.clone())
+            .unwrap_or_else(|| self.train.images.clone())
     }
 }
 

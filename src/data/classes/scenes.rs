@@ -3,18 +3,18 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{ClassSet, Labelled, Pictures};
+use super::{ClassSet, Images, Labeled};
 use crate::data::scenes::{Color, Kind, SAMPLE_COUNT, SAMPLE_SEED, Shape, scene};
 use crate::inputs::FileKinds;
 
-/// Pictures of the sample that are tested on; the others are trained on.
+/// Images of the sample that are tested on; the others are trained on.
 const TEST: usize = SAMPLE_COUNT / 5;
 
 /// What of the main object makes a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SceneClass {
-    /// Colour and shape, 64 classes.
+    /// Color and shape, 64 classes.
     Kind,
     /// 8 classes.
     Shape,
@@ -48,7 +48,7 @@ impl SceneClass {
 
 pub fn load(class: SceneClass) -> Result<ClassSet> {
     let part = |first: usize, count: usize| {
-        let pictures = Pictures::Scenes {
+        let images = Images::Scenes {
             seed: SAMPLE_SEED,
             first: first as u64,
             count,
@@ -56,14 +56,14 @@ pub fn load(class: SceneClass) -> Result<ClassSet> {
         let labels = (first..first + count)
             .map(|index| class.label(scene(SAMPLE_SEED, index as u64).kind()))
             .collect();
-        Labelled::new(pictures, labels)
+        Labeled::new(images, labels)
     };
     Ok(ClassSet {
         name: "sample scenes".to_string(),
         classes: class.names(),
         train: part(0, SAMPLE_COUNT - TEST)?,
         test: part(SAMPLE_COUNT - TEST, TEST)?,
-        unlabelled: None,
+        unlabeled: None,
         folds: Vec::new(),
         other_files: FileKinds::default(),
     })
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_class_has_a_name_and_pictures_in_both_parts() {
+    fn every_class_has_a_name_and_images_in_both_parts() {
         for class in [SceneClass::Kind, SceneClass::Shape, SceneClass::Color] {
             let set = load(class).unwrap();
             for part in [&set.train, &set.test] {
@@ -90,18 +90,18 @@ mod tests {
     }
 
     #[test]
-    fn a_fifth_of_each_class_is_held_out_of_the_training_pictures() {
+    fn a_fifth_of_each_class_is_held_out_of_the_training_images() {
         let whole = load(SceneClass::Color).unwrap();
         let set = whole.clone().held_out().unwrap();
         let total = set.train.len() + set.test.len();
         assert_eq!(total, whole.train.len());
         let mut seen = vec![[0; 2]; set.classes.len()];
         let mut indices = Vec::new();
-        for (part, labelled) in [&set.train, &set.test].into_iter().enumerate() {
-            let Pictures::Chosen(_, which) = &labelled.pictures else {
-                panic!("the held-out parts choose among the training pictures");
+        for (part, labeled) in [&set.train, &set.test].into_iter().enumerate() {
+            let Images::Chosen(_, which) = &labeled.images else {
+                panic!("the held-out parts choose among the training images");
             };
-            for (&index, &label) in which.iter().zip(&labelled.labels) {
+            for (&index, &label) in which.iter().zip(&labeled.labels) {
                 assert_eq!(label, whole.train.labels[index]);
                 seen[label][part] += 1;
                 indices.push(index);

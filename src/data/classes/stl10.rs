@@ -1,4 +1,4 @@
-//! STL-10 (Coates, Ng and Lee 2011, <https://cs.stanford.edu/~acoates/stl10/>): 5,000 labelled training pictures in ten
+//! STL-10 (Coates, Ng and Lee 2011, <https://cs.stanford.edu/~acoates/stl10/>): 5,000 labeled training images in ten
 //! overlapping folds, 8,000 to test on, 100,000 without labels; 96 pixels square, planes by columns, labels from 1.
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{ClassSet, Labelled, Pictures};
+use super::{ClassSet, Images, Labeled};
 use crate::inputs::FileKinds;
 
 /// The archive's folder.
@@ -27,14 +27,14 @@ pub fn load(folder: &Path) -> Result<ClassSet> {
         Ok(text) => text.split_whitespace().map(String::from).collect(),
         Err(_) => CLASSES.map(String::from).to_vec(),
     };
-    let unlabelled = folder.join("unlabeled_X.bin");
+    let unlabeled = folder.join("unlabeled_X.bin");
     let train = part(folder, "train", classes.len())?;
     let folds = folds(&folder.join("fold_indices.txt"), train.len())?;
     Ok(ClassSet {
         name: "STL-10".to_string(),
         test: part(folder, "test", classes.len())?,
-        unlabelled: match unlabelled.is_file() {
-            true => Some(Pictures::columns(&unlabelled, SIDE)?),
+        unlabeled: match unlabeled.is_file() {
+            true => Some(Images::columns(&unlabeled, SIDE)?),
             false => None,
         },
         folds,
@@ -44,16 +44,16 @@ pub fn load(folder: &Path) -> Result<ClassSet> {
     })
 }
 
-fn part(folder: &Path, name: &str, classes: usize) -> Result<Labelled> {
-    let pictures = Pictures::columns(&folder.join(format!("{name}_X.bin")), SIDE)?;
+fn part(folder: &Path, name: &str, classes: usize) -> Result<Labeled> {
+    let images = Images::columns(&folder.join(format!("{name}_X.bin")), SIDE)?;
     let path = folder.join(format!("{name}_y.bin"));
     let labels = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(
-        labels.len() == pictures.len(),
-        "{} has {} labels for {} pictures: it is cut short or another file; fetch it again",
+        labels.len() == images.len(),
+        "{} has {} labels for {} images: it is cut short or another file; fetch it again",
         path.display(),
         labels.len(),
-        pictures.len()
+        images.len()
     );
     let label = |(index, &label): (usize, &u8)| {
         ensure!(
@@ -68,7 +68,7 @@ fn part(folder: &Path, name: &str, classes: usize) -> Result<Labelled> {
         .enumerate()
         .map(label)
         .collect::<Result<_>>()?;
-    Labelled::new(pictures, labels)
+    Labeled::new(images, labels)
 }
 
 /// A line a fold, of indices from 0; no fold where there is no file.
@@ -82,7 +82,7 @@ fn folds(path: &Path, count: usize) -> Result<Vec<Vec<usize>>> {
         let index = word.parse().ok().filter(|&index: &usize| index < count);
         index.with_context(|| {
             format!(
-                "{}: `{word}` is no index of the {count} training pictures",
+                "{}: `{word}` is no index of the {count} training images",
                 path.display()
             )
         })
@@ -97,12 +97,12 @@ fn folds(path: &Path, count: usize) -> Result<Vec<Vec<usize>>> {
 mod tests {
     use super::*;
 
-    /// A folder of two training pictures and one to test on.
+    /// A folder of two training images and one to test on.
     fn folder(labels: [u8; 2]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let size = 3 * 96 * 96;
         let mut train = vec![0; 2 * size];
-        // Column 5, row 2 of the second picture's red plane.
+        // Column 5, row 2 of the second image's red plane.
         train[size + 5 * 96 + 2] = 9;
         fs::write(folder.path().join("train_X.bin"), train).unwrap();
         fs::write(folder.path().join("train_y.bin"), labels).unwrap();
@@ -118,10 +118,10 @@ mod tests {
         let set = load(folder.path()).unwrap();
         assert_eq!(set.train.labels, [0, 1]);
         assert_eq!(set.test.labels, [9]);
-        let second = set.train.pictures.get(1).unwrap();
+        let second = set.train.images.get(1).unwrap();
         assert_eq!(second.get_pixel(5, 2).0, [9, 0, 0]);
         assert_eq!(set.folds, [vec![0, 1], vec![1]]);
-        assert!(set.unlabelled.is_none());
+        assert!(set.unlabeled.is_none());
     }
 
     #[test]

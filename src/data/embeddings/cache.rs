@@ -14,9 +14,9 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::{BATCH, Progress};
+use crate::captioner::model_folder::ModelFolder;
 use crate::data::embedding_file::{self, Embedding, EmbeddingFile};
 use crate::files::{self, Lock};
-use crate::model_folder::ModelFolder;
 
 /// The files of one set of embeddings.
 pub struct Cache {

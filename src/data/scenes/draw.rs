@@ -5,7 +5,7 @@ use tiny_skia::{FillRule, Paint, Path, PathBuilder, Pixmap, Rect, Transform};
 
 use super::{Background, Color, Object, SIDE, Scene, Shape};
 
-/// The picture, `SIDE` pixels square.
+/// The image, `SIDE` pixels square.
 pub fn draw(scene: &Scene) -> RgbImage {
     let mut canvas = Pixmap::new(SIDE, SIDE).expect("the side is not zero");
     let background = paint(background_rgb(scene.background), scene.shade);
@@ -29,7 +29,7 @@ pub fn draw(scene: &Scene) -> RgbImage {
     RgbImage::from_raw(SIDE, SIDE, pixels.collect()).expect("three bytes a pixel")
 }
 
-/// Distance of an object's colour from a background's, in RGB.
+/// Distance of an object's color from a background's, in RGB.
 pub fn contrast(color: Color, background: Background) -> f32 {
     let (a, b) = (color_rgb(color), background_rgb(background));
     let squares = a

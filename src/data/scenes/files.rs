@@ -29,14 +29,14 @@ pub fn ensure(folder: &Path, seed: u64, count: usize) -> Result<PathBuf> {
     }
     for index in 0..count {
         let path = images.join(file_name(index));
-        let picture = draw(&scene(seed, index as u64));
+        let image = draw(&scene(seed, index as u64));
         let mut png = Vec::new();
-        picture
+        image
             .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
             .with_context(|| format!("encoding {}", path.display()))?;
         files::write_atomic(&path, |writer| writer.write_all(&png))?;
     }
-    // Last: its presence says that the pictures are there.
+    // Last: its presence says that the images are there.
     files::write_json(&annotations, &annotation(seed, count, info))?;
     Ok(annotations)
 }

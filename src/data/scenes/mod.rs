@@ -18,7 +18,7 @@ pub use files::ensure;
 pub use siblings::{Attribute, SIBLINGS, siblings};
 pub use words::mentions;
 
-/// Side of a picture in pixels.
+/// Side of an image in pixels.
 pub const SIDE: u32 = 96;
 /// Seed of the sample set.
 pub const SAMPLE_SEED: u64 = 7;
@@ -26,9 +26,9 @@ pub const SAMPLE_SEED: u64 = 7;
 const GRID: f32 = 12.0;
 /// How far from the middle of its cell an object may be, in pixels.
 const JITTER: f32 = 1.5;
-/// Distance of an object's colour from the background's, in RGB, from which it stands out.
+/// Distance of an object's color from the background's, in RGB, from which it stands out.
 const VISIBLE_CONTRAST: f32 = 115.0;
-/// Pictures in the sample set.
+/// Images in the sample set.
 pub const SAMPLE_COUNT: usize = 7000;
 /// Changes whenever a scene of the same seed and index would come out differently.
 const GENERATOR_VERSION: u32 = 3;
@@ -47,7 +47,7 @@ pub enum Shape {
     Diamond,
 }
 
-/// Colour of an object.
+/// Color of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Color {
@@ -61,7 +61,7 @@ pub enum Color {
     Brown,
 }
 
-/// Colour behind the objects; none of them is an object's colour.
+/// Color behind the objects; none of them is an object's color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
     White,
@@ -107,7 +107,7 @@ pub struct Object {
     pub tilt: f32,
 }
 
-/// A picture's content and what is said of it.
+/// An image's content and what is said of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scene {
     pub background: Background,
@@ -116,7 +116,7 @@ pub struct Scene {
     pub main: Vec<Object>,
     pub second: Option<(Object, Relation)>,
     pub captions: [String; 5],
-    /// Added to each channel of every colour, so that no two pictures have quite the same ones.
+    /// Added to each channel of every color, so that no two images have quite the same ones.
     shade: [i16; 3],
 }
 
@@ -157,7 +157,7 @@ impl Background {
 }
 
 impl Scene {
-    /// Shape and colour of the main object.
+    /// Shape and color of the main object.
     pub fn kind(&self) -> Kind {
         self.main[0].kind
     }
@@ -315,7 +315,7 @@ mod tests {
     const PINNED: &str = "14b249aa8ffebbcb";
 
     #[test]
-    fn objects_are_inside_the_picture_and_do_not_touch() {
+    fn objects_are_inside_the_image_and_do_not_touch() {
         for scene in scenes(500) {
             let mut objects = scene.main.clone();
             objects.extend(scene.second.map(|(object, _)| object));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn relations_are_true_in_the_picture() {
+    fn relations_are_true_in_the_image() {
         let mut seen = 0;
         for scene in scenes(500) {
             let Some((second, relation)) = scene.second else {

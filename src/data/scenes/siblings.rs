@@ -3,7 +3,7 @@
 use super::draw::contrast;
 use super::{Color, Kind, Scene, Shape, VISIBLE_CONTRAST, changed, scene};
 
-/// A scene and the likes of it, at most: there are as many shapes as colours.
+/// A scene and the likes of it, at most: there are as many shapes as colors.
 pub const SIBLINGS: usize = Shape::ALL.len();
 
 /// What tells siblings apart.
@@ -13,7 +13,7 @@ pub enum Attribute {
     MainColor,
     /// The main object's shape, and which of the two objects has which.
     Shapes,
-    /// The main object's colour, and which of the two objects has which.
+    /// The main object's color, and which of the two objects has which.
     Colors,
 }
 
@@ -52,7 +52,7 @@ impl Shape {
 }
 
 impl Color {
-    /// The colour so many places further on.
+    /// The color so many places further on.
     fn turned(self, turn: usize) -> Self {
         Self::ALL[(self as usize + turn) % Self::ALL.len()]
     }

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Background, Color, Kind, Relation, Scene, Shape, Size};
 
-/// Five different captions of a scene. Each names the main object's colour and shape, and names them first.
+/// Five different captions of a scene. Each names the main object's color and shape, and names them first.
 pub fn captions(scene: &Scene, rng: &mut ChaCha8Rng) -> [String; 5] {
     let mut sentences = match (&scene.second, scene.main.len()) {
         (Some((second, relation)), _) => of_two_kinds(scene, second.kind, *relation),
@@ -27,9 +27,9 @@ fn of_one(scene: &Scene) -> Vec<String> {
     let ground = background_word(scene.background);
     vec![
         format!("{} on a {ground} background.", capital(&a(&sized))),
-        format!("There is {} in the picture.", a(&plain)),
+        format!("There is {} in the image.", a(&plain)),
         format!("{} stands alone on {ground}.", capital(&a(&sized))),
-        format!("The picture shows {}.", a(&sized)),
+        format!("The image shows {}.", a(&sized)),
         format!("One {sized} and nothing else."),
         format!("A single {plain} against a {ground} background."),
         format!("This is {} on {ground}.", a(&plain)),
@@ -43,8 +43,8 @@ fn of_several(scene: &Scene, count: usize) -> Vec<String> {
     let ground = background_word(scene.background);
     vec![
         format!("{} on a {ground} background.", capital(&sized)),
-        format!("There are {plain} in the picture."),
-        format!("The picture shows {sized}."),
+        format!("There are {plain} in the image."),
+        format!("The image shows {sized}."),
         format!("{} and nothing else.", capital(&plain)),
         format!("A group of {plain} against a {ground} background."),
         format!("These are {plain} on {ground}."),
@@ -73,7 +73,7 @@ fn of_two_kinds(scene: &Scene, second: Kind, relation: Relation) -> Vec<String> 
         ),
         format!("The {large} is {place} the {other}."),
         format!("{} with {} {opposite}.", capital(&a(&large)), a(&small)),
-        format!("The picture shows {} and {}.", a(&large), a(&small)),
+        format!("The image shows {} and {}.", a(&large), a(&small)),
     ]
 }
 
@@ -138,7 +138,7 @@ fn size_word(size: Size) -> &'static str {
     }
 }
 
-/// Whether the first object that a caption names has this colour and shape.
+/// Whether the first object that a caption names has this color and shape.
 pub fn mentions(caption: &str, kind: Kind) -> bool {
     let words: Vec<String> = caption
         .split(|c: char| !c.is_alphabetic())

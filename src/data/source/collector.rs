@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use super::{CaptionData, CaptionedImage, Format, LeftOut};
 use crate::data::coco::ImageId;
-use crate::data::picture_source::PictureSource;
+use crate::data::image_source::ImageSource;
 use crate::data::split::Part;
 use crate::data::text::cell::{Fields, IMAGE_ID, PART, URL, shorten};
 use crate::data::text::clean;
@@ -67,17 +67,17 @@ impl Collector {
     pub(super) fn image(
         &mut self,
         id: ImageId,
-        new: impl FnOnce() -> (String, Option<PictureSource>),
+        new: impl FnOnce() -> (String, Option<ImageSource>),
     ) -> usize {
         let next = self.images.len();
         match self.index.entry(id.clone()) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
-                let (file_name, picture) = new();
+                let (file_name, source) = new();
                 self.images.push(CaptionedImage {
                     id,
                     file_name,
-                    picture,
+                    source,
                     captions: Vec::new(),
                     part: None,
                     main: None,
@@ -206,7 +206,7 @@ impl Collector {
         let mut place = 0;
         self.images.retain_mut(|image| {
             place += 1;
-            let lacks = match (&image.picture, &image.captions[..]) {
+            let lacks = match (&image.source, &image.captions[..]) {
                 (_, []) => "caption",
                 (None, _) if format == Format::WebDataset => "image",
                 _ => {
@@ -298,7 +298,7 @@ impl Named {
         }
     }
 
-    fn find(self, folders: &[PathBuf]) -> (String, Option<PictureSource>) {
+    fn find(self, folders: &[PathBuf]) -> (String, Option<ImageSource>) {
         let (name, path) = match self {
             Self::File(name) => {
                 let path = find(&name, folders);
@@ -306,7 +306,7 @@ impl Named {
             }
             Self::Coco(id) => coco_file(&id, folders),
         };
-        (name, Some(PictureSource::File(path)))
+        (name, Some(ImageSource::File(path)))
     }
 }
 

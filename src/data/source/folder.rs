@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::collector::{Collector, file_id};
 use super::table;
-use crate::data::picture_source::PictureSource;
+use crate::data::image_source::ImageSource;
 use crate::data::text::cell::{Entry, Fields};
 use crate::data::text::json::read_entry;
 use crate::data::text::{self, Lines, clean, decode};
@@ -57,7 +57,7 @@ pub fn read(root: &Path, collector: &mut Collector) -> Result<()> {
     let mut used = HashSet::new();
     for image in &found.images {
         let name = name_in(root, image);
-        let source = PictureSource::File(image.clone());
+        let source = ImageSource::File(image.clone());
         let place = collector.image(file_id(&name), || (name, Some(source)));
         let stems = [image.with_extension(""), image.clone()];
         let texts = stems

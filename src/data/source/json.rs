@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::Format;
 use super::collector::{Collector, file_id, find};
 use crate::data::coco::ImageId;
-use crate::data::picture_source::PictureSource;
+use crate::data::image_source::ImageSource;
 use crate::data::scenes::Kind;
 use crate::data::split::Part;
 use crate::data::text::cell::{CAPTION, Entry, Fields, IMAGE, IMAGE_ID, shorten};
@@ -204,7 +204,7 @@ fn list_coco(images: Vec<Entry>, folders: &[PathBuf], collector: &mut Collector)
             (None, Some(&same)) => collector.also_called(id, same),
             (None, None) => {
                 let path = find(&name, folders);
-                let image = collector.image(id, || (name, Some(PictureSource::File(path))));
+                let image = collector.image(id, || (name, Some(ImageSource::File(path))));
                 collector.images[image].main = main;
                 files.insert(file, image);
             }
@@ -297,7 +297,7 @@ impl<'a> KarpathyImage<'a> {
                 }
                 _ => flat,
             };
-            (self.name.to_string(), Some(PictureSource::File(path)))
+            (self.name.to_string(), Some(ImageSource::File(path)))
         });
         collector.put(image, place, self.part)?;
         for sentence in self.sentences {

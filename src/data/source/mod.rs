@@ -29,8 +29,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use self::collector::Collector;
 use super::coco::ImageId;
+use super::image_source::ImageSource;
 pub use super::left_out::LeftOut;
-use super::picture_source::PictureSource;
 use super::scenes::Kind;
 use super::split::Part;
 use super::text::cell::printable;
@@ -55,7 +55,7 @@ pub struct CaptionedImage {
     /// The name the data set calls it by.
     pub file_name: String,
     /// Where its pixels are; `None` when there are captions only.
-    pub picture: Option<PictureSource>,
+    pub source: Option<ImageSource>,
     /// At least one, with white space collapsed, none twice.
     pub captions: Vec<String>,
     /// The part the data set puts it in.

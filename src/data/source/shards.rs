@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 
 use super::collector::Collector;
 use crate::data::coco::ImageId;
-use crate::data::picture_source::PictureSource;
+use crate::data::image_source::ImageSource;
 use crate::data::shard_file;
 use crate::data::text::cell::{CAPTION, Entry};
 use crate::data::text::json::read_document;
 use crate::data::text::{clean, decode, reader};
+use crate::images::format::{SNIFF_BYTES, has_image_ending, sniff};
 use crate::inputs::is_hidden;
-use crate::picture::format::{SNIFF_BYTES, has_image_ending, sniff};
 
 /// Largest caption file that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
@@ -136,6 +136,9 @@ impl<'a> Shard<'a> {
                 self.member(&path.to_string_lossy(), &mut member, collector)?;
             }
         }
+        // What is compressed has a checksum at its end, behind the tar file's.
+        let rest = &mut archive.into_inner();
+        io::copy(rest, &mut io::sink()).context("is not whole")?;
         Ok(())
     }
 
@@ -158,7 +161,7 @@ impl<'a> Shard<'a> {
         let called = format!("{}/{key}", self.stem);
         let sample = collector.image(ImageId::Text(called.clone()), || (called, None));
         if !is_text {
-            let source = PictureSource::Member {
+            let source = ImageSource::Member {
                 shard: self.shared.clone(),
                 name: name.to_string(),
                 offset,
@@ -184,7 +187,7 @@ impl<'a> Shard<'a> {
         &mut self,
         sample: usize,
         ending: &str,
-        source: PictureSource,
+        source: ImageSource,
         collector: &mut Collector,
     ) {
         let parts = |ending: &str| ending.split('.').count();
@@ -200,7 +203,7 @@ impl<'a> Shard<'a> {
             _ => {}
         }
         self.images.insert(sample, ending.to_string());
-        collector.images[sample].picture = Some(source);
+        collector.images[sample].source = Some(source);
     }
 }
 

@@ -7,7 +7,7 @@ pub fn kernel_size(side: usize) -> usize {
     (side / 10) | 1
 }
 
-/// Weighs the `kernel` x `kernel` pixels around each one by a bell of deviation `sigma`. Beyond the edges the picture is
+/// Weighs the `kernel` x `kernel` pixels around each one by a bell of deviation `sigma`. Beyond the edges the image is
 /// mirrored, the edge itself not doubled; so a kernel reaches less far than the side.
 pub fn gaussian_blur(view: &mut Planes, kernel: usize, sigma: f32) {
     let weights = weights(kernel, sigma);

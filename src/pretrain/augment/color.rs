@@ -1,4 +1,4 @@
-//! Changes of colour, as torchvision's `adjust_*` make them on tensors of floats (`_functional_tensor.py`, 0.29).
+//! Changes of color, as torchvision's `adjust_*` make them on tensors of floats (`_functional_tensor.py`, 0.29).
 
 use super::Planes;
 
@@ -7,7 +7,7 @@ pub fn adjust_brightness(view: &mut Planes, factor: f32) {
     view.map(|pixel| pixel.map(|value| blend(value, 0.0, factor)));
 }
 
-/// Scales the distance from the mean of the grey picture.
+/// Scales the distance from the mean of the gray image.
 pub fn adjust_contrast(view: &mut Planes, factor: f32) {
     let plane = view.side * view.side;
     let sum: f64 = (0..plane)
@@ -20,7 +20,7 @@ pub fn adjust_contrast(view: &mut Planes, factor: f32) {
     view.map(|pixel| pixel.map(|value| blend(value, mean, factor)));
 }
 
-/// Scales the distance from the pixel's own grey.
+/// Scales the distance from the pixel's own gray.
 pub fn adjust_saturation(view: &mut Planes, factor: f32) {
     view.map(|pixel| {
         let gray = gray(pixel);
@@ -36,7 +36,7 @@ pub fn adjust_hue(view: &mut Planes, shift: f32) {
     });
 }
 
-/// Takes the colours out.
+/// Takes the colors out.
 pub fn grayscale(view: &mut Planes) {
     view.map(|pixel| [gray(pixel); 3]);
 }

@@ -5,10 +5,10 @@ use rand_chacha::ChaCha8Rng;
 
 /// Sides of a crop are to each other as 3 to 4 at most.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
-/// Draws before the middle of the picture is taken instead.
+/// Draws before the middle of the image is taken instead.
 const TRIES: usize = 10;
 
-/// A part of a picture, in pixels.
+/// A part of an image, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CropBox {
     pub x: u32,

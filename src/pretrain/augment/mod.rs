@@ -1,6 +1,6 @@
 //! SimCLR's augmentations (Chen et al. 2020, <https://arxiv.org/abs/2002.05709>, appendix A): a random crop, resized; a
-//! flip; colour distortion; blur. The steps are torchvision's where they share a name (0.29): the crop as it cuts and
-//! resizes Pillow's pictures with bicubic weights, colours and blur as it treats tensors of floats.
+//! flip; color distortion; blur. The steps are torchvision's where they share a name (0.29): the crop as it cuts and
+//! resizes Pillow's images with bicubic weights, colors and blur as it treats tensors of floats.
 
 mod blur;
 mod color;
@@ -12,31 +12,31 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::clip::preprocess::resized;
+use crate::models::clip::preprocess::resized;
 
 pub use blur::gaussian_blur;
 pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale};
 pub use crop::{CropBox, random_crop};
 
-/// How often, and how strongly, a picture is changed.
+/// How often, and how strongly, an image is changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augmentation {
-    /// Least and largest share of the picture's area that a crop takes; no crop at `[1, 1]`.
+    /// Least and largest share of the image's area that a crop takes; no crop at `[1, 1]`.
     pub crop: [f64; 2],
-    /// Probability of a mirrored picture.
+    /// Probability of a mirrored image.
     pub flip: f64,
-    /// Strength of the colour distortion: brightness, contrast and saturation change by up to 0.8 times it, hue by 0.2.
+    /// Strength of the color distortion: brightness, contrast and saturation change by up to 0.8 times it, hue by 0.2.
     pub jitter: f64,
-    /// Probability of the colour distortion.
+    /// Probability of the color distortion.
     pub jitter_rate: f64,
-    /// Probability of a picture without colours.
+    /// Probability of an image without colors.
     pub grayscale: f64,
     /// Probability of blur, with a kernel of a tenth of the side and a deviation from 0.1 to 2 pixels.
     pub blur: f64,
 }
 
-/// A square picture as three planes of values from 0 to 1.
+/// A square image as three planes of values from 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planes {
     pub side: usize,
@@ -57,7 +57,7 @@ impl Augmentation {
         }
     }
 
-    /// The paper's for larger pictures: strength 1, blur on every second one.
+    /// The paper's for larger images: strength 1, blur on every second one.
     pub fn large() -> Self {
         Self {
             jitter: 1.0,
@@ -84,7 +84,7 @@ impl Augmentation {
         let [least, most] = self.crop;
         anyhow::ensure!(
             0.0 < least && least <= most && most <= 1.0,
-            "a crop of {least} to {most} of a picture makes no sense: give shares above 0, up to 1"
+            "a crop of {least} to {most} of an image makes no sense: give shares above 0, up to 1"
         );
         for (name, rate) in [
             ("flip", self.flip),
@@ -105,10 +105,10 @@ impl Augmentation {
         Ok(())
     }
 
-    /// A view of a picture, `side` pixels square. The same numbers from `rng` make the same view.
-    pub fn view(&self, picture: &RgbImage, side: u32, rng: &mut ChaCha8Rng) -> Planes {
-        let cut = random_crop(picture.dimensions(), self.crop, rng);
-        let cut = imageops::crop_imm(picture, cut.x, cut.y, cut.width, cut.height).to_image();
+    /// A view of an image, `side` pixels square. The same numbers from `rng` make the same view.
+    pub fn view(&self, image: &RgbImage, side: u32, rng: &mut ChaCha8Rng) -> Planes {
+        let cut = random_crop(image.dimensions(), self.crop, rng);
+        let cut = imageops::crop_imm(image, cut.x, cut.y, cut.width, cut.height).to_image();
         let mut view = Planes::of(&resized(&cut, side));
         if rng.random_bool(self.flip) {
             view.flip();
@@ -148,15 +148,15 @@ impl Augmentation {
 }
 
 impl Planes {
-    /// The values of a square picture.
-    pub fn of(picture: &RgbImage) -> Self {
-        let pixels = picture.as_raw();
+    /// The values of a square image.
+    pub fn of(image: &RgbImage) -> Self {
+        let pixels = image.as_raw();
         let values = (0..3)
             .flat_map(|channel| pixels.iter().skip(channel).step_by(3))
             .map(|&value| f32::from(value) / 255.0)
             .collect();
         Self {
-            side: picture.width() as usize,
+            side: image.width() as usize,
             values,
         }
     }
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    fn picture() -> RgbImage {
+    fn image() -> RgbImage {
         RgbImage::from_fn(24, 24, |x, y| {
             image::Rgb([(x * 10) as u8, (y * 10) as u8, ((x * y) % 256) as u8])
         })
@@ -195,7 +195,7 @@ mod tests {
     fn a_view_follows_from_its_seed() {
         let view = |seed| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            Augmentation::large().view(&picture(), 16, &mut rng)
+            Augmentation::large().view(&image(), 16, &mut rng)
         };
         assert_eq!(view(1), view(1));
         assert_ne!(view(1), view(2));
@@ -208,15 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn without_augmentation_a_view_is_the_picture() {
+    fn without_augmentation_a_view_is_the_image() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let view = Augmentation::none().view(&picture(), 24, &mut rng);
-        assert_eq!(view, Planes::of(&picture()));
+        let view = Augmentation::none().view(&image(), 24, &mut rng);
+        assert_eq!(view, Planes::of(&image()));
     }
 
     #[test]
     fn a_flip_swaps_left_and_right_and_nothing_else() {
-        let mut view = Planes::of(&picture());
+        let mut view = Planes::of(&image());
         let before = view.clone();
         view.flip();
         assert_eq!(view.values[0], before.values[23]);

@@ -1,4 +1,4 @@
-//! Pictures on their way to the encoders that learn from them: cut, changed, normalised, on all cores.
+//! Images on their way to the encoders that learn from them: cut, changed, normalized, on all cores.
 
 use burn::data::dataset::{Dataset, DatasetError};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -7,29 +7,29 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::clip::Preprocessing;
-use crate::data::classes::Pictures;
+use crate::data::classes::Images;
 use crate::data::loader::SeededBatcher;
+use crate::models::clip::Preprocessing;
 use crate::pretrain::augment::{Augmentation, Planes};
 
-/// Pictures, perhaps with labels, as burn's learner reads them.
-pub struct PictureDataset {
-    pub pictures: Pictures,
-    /// Empty where nothing is to be learnt of classes.
+/// Images, perhaps with labels, as burn's learner reads them.
+pub struct ImageDataset {
+    pub images: Images,
+    /// Empty where nothing is to be learned of classes.
     pub labels: Vec<usize>,
 }
 
-/// A picture and its class; 0 without one.
-pub type PictureItem = (RgbImage, usize);
+/// An image and its class; 0 without one.
+pub type ImageItem = (RgbImage, usize);
 
-impl Dataset<PictureItem> for PictureDataset {
-    fn get(&self, index: usize) -> Result<PictureItem, DatasetError> {
-        let picture = (self.pictures.get(index))
+impl Dataset<ImageItem> for ImageDataset {
+    fn get(&self, index: usize) -> Result<ImageItem, DatasetError> {
+        let image = (self.images.get(index))
             .map_err(|error| DatasetError::new(std::io::Error::other(format!("{error:#}"))))?;
-        Ok((picture, self.labels.get(index).copied().unwrap_or(0)))
+        Ok((image, self.labels.get(index).copied().unwrap_or(0)))
     }
 
-    fn get_many(&self, indices: Vec<usize>) -> Result<Vec<PictureItem>, DatasetError> {
+    fn get_many(&self, indices: Vec<usize>) -> Result<Vec<ImageItem>, DatasetError> {
         indices
             .into_par_iter()
             .map(|index| self.get(index))
@@ -37,24 +37,24 @@ impl Dataset<PictureItem> for PictureDataset {
     }
 
     fn len(&self) -> usize {
-        self.pictures.len()
+        self.images.len()
     }
 }
 
-/// Two views of each picture, `[N, 3, n, n]` each.
+/// Two views of each image, `[N, 3, n, n]` each.
 #[derive(Clone, Debug)]
 pub struct ViewBatch {
     pub first: Tensor<4>,
     pub second: Tensor<4>,
 }
 
-/// Pictures as they are, `[N, 3, n, n]`.
+/// Images as they are, `[N, 3, n, n]`.
 #[derive(Clone, Debug)]
-pub struct PictureBatch {
+pub struct ImageBatch {
     pub pixel_values: Tensor<4>,
 }
 
-/// One view of each picture, and the classes.
+/// One view of each image, and the classes.
 #[derive(Clone, Debug)]
 pub struct ClassBatch {
     /// `[N, 3, n, n]`
@@ -72,17 +72,17 @@ pub struct ViewBatcher<K> {
 
 /// [`ViewBatcher`] of [`ViewBatch`]es.
 pub struct TwoViews;
-/// [`ViewBatcher`] of [`PictureBatch`]es.
+/// [`ViewBatcher`] of [`ImageBatch`]es.
 pub struct OneView;
 /// [`ViewBatcher`] of [`ClassBatch`]es.
 pub struct Classes;
 
 impl<K: Sync> ViewBatcher<K> {
-    /// `count` views of each picture, all first ones before all second ones, with the numbers of each following from a seed
+    /// `count` views of each image, all first ones before all second ones, with the numbers of each following from a seed
     /// of its own: `[count * N, 3, n, n]`.
     fn views(
         &self,
-        items: &[PictureItem],
+        items: &[ImageItem],
         count: usize,
         rng: &mut ChaCha8Rng,
         device: &Device,
@@ -94,8 +94,8 @@ impl<K: Sync> ViewBatcher<K> {
             .enumerate()
             .map(|(i, &seed)| {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                let picture = &items[i % items.len()].0;
-                self.augmentation.view(picture, side, &mut rng)
+                let image = &items[i % items.len()].0;
+                self.augmentation.view(image, side, &mut rng)
             })
             .collect();
         let n = side as usize;
@@ -115,10 +115,10 @@ impl<K: Sync> ViewBatcher<K> {
 }
 
 impl SeededBatcher for ViewBatcher<TwoViews> {
-    type Item = PictureItem;
+    type Item = ImageItem;
     type Batch = ViewBatch;
 
-    fn batch(&self, items: Vec<PictureItem>, rng: &mut ChaCha8Rng, device: &Device) -> ViewBatch {
+    fn batch(&self, items: Vec<ImageItem>, rng: &mut ChaCha8Rng, device: &Device) -> ViewBatch {
         let views = self.views(&items, 2, rng, device);
         let [first, second] = [0, 1].map(|i| views.clone().narrow(0, i * items.len(), items.len()));
         ViewBatch { first, second }
@@ -126,26 +126,21 @@ impl SeededBatcher for ViewBatcher<TwoViews> {
 }
 
 impl SeededBatcher for ViewBatcher<OneView> {
-    type Item = PictureItem;
-    type Batch = PictureBatch;
+    type Item = ImageItem;
+    type Batch = ImageBatch;
 
-    fn batch(
-        &self,
-        items: Vec<PictureItem>,
-        rng: &mut ChaCha8Rng,
-        device: &Device,
-    ) -> PictureBatch {
-        PictureBatch {
+    fn batch(&self, items: Vec<ImageItem>, rng: &mut ChaCha8Rng, device: &Device) -> ImageBatch {
+        ImageBatch {
             pixel_values: self.views(&items, 1, rng, device),
         }
     }
 }
 
 impl SeededBatcher for ViewBatcher<Classes> {
-    type Item = PictureItem;
+    type Item = ImageItem;
     type Batch = ClassBatch;
 
-    fn batch(&self, items: Vec<PictureItem>, rng: &mut ChaCha8Rng, device: &Device) -> ClassBatch {
+    fn batch(&self, items: Vec<ImageItem>, rng: &mut ChaCha8Rng, device: &Device) -> ClassBatch {
         let labels: Vec<i32> = items.iter().map(|&(_, label)| label as i32).collect();
         ClassBatch {
             pixel_values: self.views(&items, 1, rng, device),

@@ -1,4 +1,4 @@
-//! Everything that is set for training a picture encoder.
+//! Everything that is set for training an image encoder.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
 
 use crate::data::classes::{ClassSet, ClassSource, SceneClass};
-use crate::encoders::AutoencoderConfig;
+use crate::models::autoencoder::AutoencoderConfig;
+use crate::models::resnet18::{ResNet18Config, Stem};
 use crate::pretrain::augment::Augmentation;
 use crate::pretrain::view_loss::ViewLoss;
-use crate::resnet18::{ResNet18Config, Stem};
 use crate::train::lars::LarsConfig;
 use crate::train::optimizer::OptimizerConfig;
 use crate::train::schedule::{Decay, ScheduleConfig};
@@ -21,10 +21,10 @@ use crate::train::schedule::{Decay, ScheduleConfig};
 pub struct EncoderRunConfig {
     pub method: Method,
     pub data: ClassSource,
-    /// Whether a fifth of the training pictures is left out, to judge settings by; see [`ClassSet::held_out`].
+    /// Whether a fifth of the training images is left out, to judge settings by; see [`ClassSet::held_out`].
     #[serde(default)]
     pub held_out: bool,
-    /// Side of the pictures that the encoder looks at.
+    /// Side of the images that the encoder looks at.
     pub image_size: u32,
     pub epochs: usize,
     pub batch_size: usize,
@@ -39,7 +39,7 @@ pub struct EncoderRunConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Method {
-    /// A ResNet-18 whose embeddings of two views of a picture, projected, are to agree.
+    /// A ResNet-18 whose embeddings of two views of an image, projected, are to agree.
     Simclr {
         network: ResNet18Config,
         /// Width of what the projection head gives.
@@ -47,7 +47,7 @@ pub enum Method {
         loss: ViewLoss,
         augmentation: Augmentation,
     },
-    /// A picture through a narrow middle and back, with the mean squared error.
+    /// An image through a narrow middle and back, with the mean squared error.
     Autoencoder { width: usize, dim: usize },
     /// A ResNet-18 with a classifier on it, from labels.
     Resnet18 {
@@ -58,7 +58,7 @@ pub enum Method {
     Pca { dim: usize },
 }
 
-/// Which optimiser.
+/// Which optimizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Optimizing {
@@ -69,16 +69,16 @@ pub enum Optimizing {
 /// The data that settings are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// The sample scenes: small pictures, a narrow network, minutes on two cores.
+    /// The sample scenes: small images, a narrow network, minutes on two cores.
     Sample,
     /// CIFAR-10, as SimCLR's appendix B.9 says, with a ResNet-18.
     Cifar10,
-    /// Larger pictures.
+    /// Larger images.
     Stl10,
 }
 
 impl Preset {
-    /// The one for a data set. Folders are taken for larger pictures.
+    /// The one for a data set. Folders are taken for larger images.
     pub fn of(source: &ClassSource) -> Self {
         match source {
             ClassSource::Scenes(_) => Self::Sample,
@@ -108,7 +108,7 @@ impl Preset {
 }
 
 impl EncoderRunConfig {
-    /// SimCLR. On CIFAR-10 and larger pictures the paper's augmentations, temperature 0.5, warmup and cosine.
+    /// SimCLR. On CIFAR-10 and larger images the paper's augmentations, temperature 0.5, warmup and cosine.
     pub fn simclr(data: ClassSource) -> Self {
         let preset = Preset::of(&data);
         Self {
@@ -182,7 +182,7 @@ impl EncoderRunConfig {
         }
     }
 
-    /// The pictures to train on, and those to test on.
+    /// The images to train on, and those to test on.
     ///
     /// # Errors
     /// As [`ClassSet::load`], [`ClassSet::readable`] and [`ClassSet::held_out`].
@@ -227,7 +227,7 @@ impl EncoderRunConfig {
             } => {
                 ensure!(
                     self.batch_size > 1,
-                    "a batch of one picture has no other to tell it from: give --batch-size 2 or more"
+                    "a batch of one image has no other to tell it from: give --batch-size 2 or more"
                 );
                 ensure!(
                     network.width > 0,
@@ -263,7 +263,7 @@ impl EncoderRunConfig {
         }
     }
 
-    /// The sizes of an autoencoder for these pictures.
+    /// The sizes of an autoencoder for these images.
     pub fn autoencoder_config(&self, width: usize, dim: usize) -> AutoencoderConfig {
         AutoencoderConfig {
             width,
@@ -282,9 +282,9 @@ impl EncoderRunConfig {
     }
 }
 
-/// Views of the sample scenes. Colours and shapes make their classes, so views must leave both: a crop takes at least half
-/// of the picture, in which the main object is whole, and colours are changed less than on CIFAR-10. A few grey views keep
-/// the network from telling pictures apart by their colours alone, which is easier.
+/// Views of the sample scenes. Colors and shapes make their classes, so views must leave both: a crop takes at least half
+/// of the image, in which the main object is whole, and colors are changed less than on CIFAR-10. A few gray views keep
+/// the network from telling images apart by their colors alone, which is easier.
 fn sample_views() -> Augmentation {
     Augmentation {
         crop: [0.5, 1.0],
@@ -295,7 +295,7 @@ fn sample_views() -> Augmentation {
 }
 
 impl Optimizing {
-    /// The optimiser, without state.
+    /// The optimizer, without state.
     pub fn init(&self) -> ModuleOptimizer {
         match self {
             Self::Adam { weight_decay } => OptimizerConfig {
@@ -350,10 +350,7 @@ mod tests {
         let error = one(EncoderRunConfig::simclr(scenes.clone()))
             .validate()
             .unwrap_err();
-        assert!(
-            error.to_string().contains("batch of one picture"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("batch of one image"), "{error}");
         one(EncoderRunConfig::autoencoder(scenes))
             .validate()
             .unwrap();

@@ -1,6 +1,6 @@
 //! Encoders as burn's learner sees them, each with what it needs while it learns.
 //!
-//! Shape letters: `N` pictures, `E` embedding, `P` projection, `K` classes.
+//! Shape letters: `N` images, `E` embedding, `P` projection, `K` classes.
 
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -9,10 +9,10 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
-use super::batches::{ClassBatch, PictureBatch, ViewBatch};
-use crate::encoders::Autoencoder;
+use super::batches::{ClassBatch, ImageBatch, ViewBatch};
+use crate::models::autoencoder::Autoencoder;
+use crate::models::resnet18::ResNet18;
 use crate::pretrain::view_loss::ViewLoss;
-use crate::resnet18::ResNet18;
 use crate::train::fit::StepOutput;
 
 /// SimCLR: encoder and projection head. The head is thrown away afterwards.
@@ -31,7 +31,7 @@ pub struct ProjectionHead {
     pub output: Linear,
 }
 
-/// An encoder with the way back to pictures.
+/// An encoder with the way back to images.
 #[derive(Module, Debug)]
 pub struct AutoencoderLearner {
     pub network: Autoencoder,
@@ -71,7 +71,7 @@ impl SimclrLearner {
 }
 
 impl AutoencoderLearner {
-    fn loss(&self, batch: PictureBatch) -> Tensor<1> {
+    fn loss(&self, batch: ImageBatch) -> Tensor<1> {
         let x = batch.pixel_values;
         let back = self.network.decode(self.network.encode(x.clone()));
         (back - x).powi_scalar(2).mean()
@@ -111,5 +111,5 @@ macro_rules! learn_by_loss {
 }
 
 learn_by_loss!(SimclrLearner, ViewBatch);
-learn_by_loss!(AutoencoderLearner, PictureBatch);
+learn_by_loss!(AutoencoderLearner, ImageBatch);
 learn_by_loss!(ClassifierLearner, ClassBatch);

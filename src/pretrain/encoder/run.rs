@@ -10,23 +10,23 @@ use burn::nn::LinearConfig;
 use burn::train::{ExecutionStrategy, InferenceStep, LearnerModel, TrainStep};
 use serde_json::json;
 
-use super::batches::{Classes, OneView, PictureDataset, PictureItem, TwoViews, ViewBatcher};
+use super::batches::{Classes, ImageDataset, ImageItem, OneView, TwoViews, ViewBatcher};
 use super::config::{EncoderRunConfig, Method};
 use super::learners::{AutoencoderLearner, ClassifierLearner, ProjectionHead, SimclrLearner};
-use crate::data::classes::{ClassSet, Pictures};
+use super::pca::fit_pca;
+use crate::captioner::model_folder::{self, Part};
+use crate::data::classes::{ClassSet, Images};
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
-use crate::encoders::{
-    NetworkConfig, Pca, PcaConfig, PictureEncoderConfig, fit_pca, preprocessing,
-};
 use crate::files;
-use crate::model_folder::{self, Part};
+use crate::models::encoder::{ImageEncoderConfig, NetworkConfig, preprocessing};
+use crate::models::pca::{Pca, PcaConfig};
 use crate::pretrain::augment::Augmentation;
 use crate::pretrain::run::{PretrainContext, Pretrained};
 use crate::train::config::BestBy;
 use crate::train::fit::{FitConfig, Fitted, StepOutput, checkpoint_folder, fit};
 use crate::train::{checkpoints, curves, run};
 
-/// One in this many pictures is for validation.
+/// One in this many images is for validation.
 const VALIDATION: usize = 20;
 
 /// Where an encoder is trained.
@@ -70,7 +70,7 @@ fn simclr(
     config: &EncoderRunConfig,
     run: &EncoderRun,
     set: &ClassSet,
-) -> Result<Done<crate::resnet18::ResNet18>> {
+) -> Result<Done<crate::models::resnet18::ResNet18>> {
     let Method::Simclr {
         network,
         projection,
@@ -102,7 +102,7 @@ fn autoencoder(
     set: &ClassSet,
     width: usize,
     dim: usize,
-) -> Result<Done<crate::encoders::Autoencoder>> {
+) -> Result<Done<crate::models::autoencoder::Autoencoder>> {
     let network = config.autoencoder_config(width, dim);
     let learner = AutoencoderLearner {
         network: network.init(run.context.device),
@@ -121,7 +121,7 @@ fn classifier(
     config: &EncoderRunConfig,
     run: &EncoderRun,
     set: &ClassSet,
-) -> Result<Done<crate::resnet18::ResNet18>> {
+) -> Result<Done<crate::models::resnet18::ResNet18>> {
     let Method::Resnet18 {
         network,
         augmentation,
@@ -136,7 +136,7 @@ fn classifier(
         encoder: network.init(device),
         fc: LinearConfig::new(network.dim(), set.classes.len()).init(device),
     };
-    let (train, valid) = parts(set.train.pictures.clone(), set.train.labels.clone());
+    let (train, valid) = parts(set.train.images.clone(), set.train.labels.clone());
     let (model, fitted) = fit_parts(
         config,
         run,
@@ -173,16 +173,16 @@ fn batcher<K>(config: &EncoderRunConfig, augmentation: &Augmentation, kind: K) -
     }
 }
 
-/// Pictures to train on and, evenly spread among them, to validate on.
-fn parts(pictures: Pictures, labels: Vec<usize>) -> (PictureDataset, PictureDataset) {
+/// Images to train on and, evenly spread among them, to validate on.
+fn parts(images: Images, labels: Vec<usize>) -> (ImageDataset, ImageDataset) {
     let (valid, train): (Vec<usize>, Vec<usize>) =
-        (0..pictures.len()).partition(|index| index % VALIDATION == VALIDATION - 1);
-    let part = |which: Vec<usize>| PictureDataset {
+        (0..images.len()).partition(|index| index % VALIDATION == VALIDATION - 1);
+    let part = |which: Vec<usize>| ImageDataset {
         labels: match labels.is_empty() {
             true => Vec::new(),
             false => which.iter().map(|&index| labels[index]).collect(),
         },
-        pictures: pictures.choose(which),
+        images: images.choose(which),
     };
     (part(train), part(valid))
 }
@@ -192,12 +192,12 @@ fn fit_parts<M, B, V>(
     config: &EncoderRunConfig,
     run: &EncoderRun,
     model: M,
-    train: (PictureDataset, B),
-    valid: (PictureDataset, V),
+    train: (ImageDataset, B),
+    valid: (ImageDataset, V),
 ) -> Result<(M, Pretrained)>
 where
-    B: SeededBatcher<Item = PictureItem>,
-    V: SeededBatcher<Item = PictureItem>,
+    B: SeededBatcher<Item = ImageItem>,
+    V: SeededBatcher<Item = ImageItem>,
     M: LearnerModel
         + TrainStep<Input = B::Batch, Output = StepOutput>
         + InferenceStep<Input = V::Batch, Output = StepOutput>,
@@ -210,7 +210,7 @@ where
     let batches = train.0.len() / size;
     ensure!(
         batches > 0 && valid_size > 1,
-        "there are too few pictures: {} to train on and {} for validation, with a batch size of {size}; give more, or a smaller --batch-size",
+        "there are too few images: {} to train on and {} for validation, with a batch size of {size}; give more, or a smaller --batch-size",
         train.0.len(),
         valid.0.len()
     );
@@ -294,7 +294,7 @@ fn save<M: Module>(
     done: Done<M>,
 ) -> Result<Pretrained> {
     let output = run.context.output;
-    let encoder = PictureEncoderConfig {
+    let encoder = ImageEncoderConfig {
         network: done.network,
         preprocessing: preprocessing(config.image_size),
     };

@@ -8,7 +8,7 @@ use super::weights::{Order, Weights, vectors};
 use crate::matrix::tiling;
 use crate::simd::{Isa, Kernel, LANES, Simd, run};
 
-/// Floats of pictures that are laid out together for the gradient of the weight: a part of a last-level cache.
+/// Floats of images that are laid out together for the gradient of the weight: a part of a last-level cache.
 const GROUP: usize = 4 * 1024 * 1024;
 /// Places that a task goes through for one tile after another, more or less: their values and gradients are in the first-level
 /// cache.
@@ -67,9 +67,9 @@ impl Convolution {
     fn backward_by_weight(&self, x: &[f32], grad: &[f32]) -> Vec<f32> {
         let of = ByWeight::new(self);
         let mut dw = vec![0.0; of.kernel_tiles() * of.tile()];
-        let pictures = x.len() / self.input_size().max(1);
-        let groups = (pictures * (of.source() + of.grads())).div_ceil(GROUP);
-        let group = pictures.div_ceil(groups.max(1)); // pictures
+        let images = x.len() / self.input_size().max(1);
+        let groups = (images * (of.source() + of.grads())).div_ceil(GROUP);
+        let group = images.div_ceil(groups.max(1)); // images
         for (x, grad) in (x.chunks((group * self.input_size()).max(1)))
             .zip(grad.chunks((group * self.output_size()).max(1)))
         {
@@ -85,7 +85,7 @@ impl Convolution {
 struct ByWeight {
     convolution: Convolution,
     correlation: Correlation,
-    /// Where the window of each place begins in a picture's lines.
+    /// Where the window of each place begins in an image's lines.
     windows: Vec<usize>,
     /// Values of a tile.
     height: usize,
@@ -128,24 +128,24 @@ impl ByWeight {
         self.panels * self.height * self.vectors * LANES
     }
 
-    /// Floats of a picture's input, laid out.
+    /// Floats of an image's input, laid out.
     fn source(&self) -> usize {
         let down = self.correlation.down;
         down.span(down.places) * self.correlation.line()
     }
 
-    /// Floats of the gradients of a picture's output, laid out.
+    /// Floats of the gradients of an image's output, laid out.
     fn grads(&self) -> usize {
         self.windows.len() * self.panels * self.vectors * LANES
     }
 
-    /// Adds what some pictures give.
+    /// Adds what some images give.
     fn add(&self, x: &[f32], grad: &[f32], dw: &mut [f32]) {
         let of = &self.convolution;
-        let pictures = x.len() / of.input_size();
+        let images = x.len() / of.input_size();
         // The last tile of a run reads on.
-        let mut lines = vec![0.0; pictures * self.source() + self.height];
-        let mut grads = vec![0.0; pictures * self.grads()];
+        let mut lines = vec![0.0; images * self.source() + self.height];
+        let mut grads = vec![0.0; images * self.grads()];
         (lines.par_chunks_exact_mut(self.source()))
             .zip(grads.par_chunks_exact_mut(self.grads()))
             .zip(x.par_chunks_exact(of.input_size()))
@@ -200,7 +200,7 @@ impl ByWeight {
     }
 }
 
-/// Lays out a picture's input and the gradients of its output.
+/// Lays out an image's input and the gradients of its output.
 struct LayOut<'a> {
     of: &'a ByWeight,
     x: &'a [f32],
@@ -226,10 +226,10 @@ impl Kernel for LayOut<'_> {
     }
 }
 
-/// Adds to some tiles what all pictures give.
+/// Adds to some tiles what all images give.
 struct Part<'a> {
     of: &'a ByWeight,
-    /// Of all pictures, one after the other.
+    /// Of all images, one after the other.
     lines: &'a [f32],
     grads: &'a [f32],
     /// The first tile's index.
@@ -263,11 +263,11 @@ impl Part<'_> {
         }
         let of = self.of;
         let (places, size) = (of.windows.len(), of.grads());
-        let block = (PLACES / places).max(1); // pictures
+        let block = (PLACES / places).max(1); // images
         let mut packed = Vec::new();
         for (i, grads) in self.grads.chunks(block * size).enumerate() {
             let lines = &self.lines[i * block * of.source()..];
-            let pictures = grads.len() / size;
+            let images = grads.len() / size;
             for (i, windows) in of.windows.chunks(PLACES).enumerate() {
                 let some = i * PLACES..i * PLACES + windows.len();
                 let tiles = self.dw.as_chunks_mut::<LANES>().0.as_chunks_mut::<P>().0;
@@ -276,7 +276,7 @@ impl Part<'_> {
                     let offset = tile / of.tiles * of.correlation.line() + tile % of.tiles * R;
                     let values = Values {
                         lines: &lines[offset..],
-                        picture: of.source(),
+                        image: of.source(),
                         windows,
                         next: 0,
                     };
@@ -286,7 +286,7 @@ impl Part<'_> {
                         add(s, values, grads, dw);
                         continue;
                     }
-                    packed.resize(pictures * windows.len(), [0.0; R]);
+                    packed.resize(images * windows.len(), [0.0; R]);
                     for (to, from) in packed.iter_mut().zip(values) {
                         *to = *from;
                     }
@@ -300,12 +300,12 @@ impl Part<'_> {
     }
 }
 
-/// What a tile takes of each place: `R` values of its window, picture by picture.
+/// What a tile takes of each place: `R` values of its window, image by image.
 struct Values<'a, const R: usize> {
     /// From the tile's first value on.
     lines: &'a [f32],
-    /// Floats of a picture's lines.
-    picture: usize,
+    /// Floats of an image's lines.
+    image: usize,
     windows: &'a [usize],
     next: usize,
 }
@@ -316,7 +316,7 @@ impl<'a, const R: usize> Iterator for Values<'a, R> {
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.next == self.windows.len() {
-            self.lines = self.lines.get(self.picture..)?;
+            self.lines = self.lines.get(self.image..)?;
             self.next = 0;
         }
         let window = self.windows[self.next];
@@ -325,7 +325,7 @@ impl<'a, const R: usize> Iterator for Values<'a, R> {
     }
 }
 
-/// Adds to a tile the products of the `values` of each place and its gradients, which come by the picture.
+/// Adds to a tile the products of the `values` of each place and its gradients, which come by the image.
 #[inline(always)]
 fn add<'a, S: Simd, const R: usize, const P: usize>(
     s: S,

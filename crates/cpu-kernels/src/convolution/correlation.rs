@@ -1,4 +1,4 @@
-//! Windows of planes times a weight. Each task lays some lines of a picture out with channels last and zeros around, where all
+//! Windows of planes times a weight. Each task lays some lines of an image out with channels last and zeros around, where all
 //! that a place sees in a line of its window stands in a row.
 
 use std::ops::Range;
@@ -10,7 +10,7 @@ use super::weights::Weights;
 use crate::matrix::{Out, tiling};
 use crate::simd::{Kernel, LANES, Simd, run};
 
-/// Floats of a picture that a task lays out at a time, more or less: a part of a second-level cache.
+/// Floats of an image that a task lays out at a time, more or less: a part of a second-level cache.
 const LINES: usize = 64 * 1024;
 
 /// Places of an output that see windows of an input, `[N, C, h, w]`.
@@ -42,38 +42,38 @@ impl Correlation {
         self.channels * self.down.source * self.across.source
     }
 
-    /// Writes the places of every picture to `y`, `[N, O, h', w']`.
+    /// Writes the places of every image to `y`, `[N, O, h', w']`.
     pub fn run(&self, x: &[f32], weights: &Weights, y: &mut [f32]) {
-        let pictures = x.len() / self.source_size().max(1);
+        let images = x.len() / self.source_size().max(1);
         let places = self.down.places;
-        if pictures * places * self.across.places * weights.rows == 0 {
+        if images * places * self.across.places * weights.rows == 0 {
             return;
         }
         let out = Out::new(y, self.down.target * self.across.target);
-        let bands = self.bands(pictures);
+        let bands = self.bands(images);
         let band = places.div_ceil(bands);
-        (0..pictures * bands)
+        (0..images * bands)
             .into_par_iter()
             .for_each_init(Memory::default, |memory, i| {
-                let (picture, first) = (i / bands, i % bands * band);
+                let (image, first) = (i / bands, i % bands * band);
                 run(Band {
                     of: *self,
-                    x: &x[picture * self.source_size()..][..self.source_size()],
+                    x: &x[image * self.source_size()..][..self.source_size()],
                     weights,
                     rows: first.min(places)..places.min(first + band),
-                    first_plane: picture * weights.channels,
+                    first_plane: image * weights.channels,
                     out,
                     memory,
                 });
             });
     }
 
-    /// Into how many bands of rows a picture is split: each fits the cache, and there is work for every thread.
-    fn bands(&self, pictures: usize) -> usize {
+    /// Into how many bands of rows an image is split: each fits the cache, and there is work for every thread.
+    fn bands(&self, images: usize) -> usize {
         let size = self.down.span(self.down.places) * self.line();
         let tasks = 4 * rayon::current_num_threads();
         size.div_ceil(LINES)
-            .max(tasks / pictures)
+            .max(tasks / images)
             .clamp(1, self.down.places)
     }
 
@@ -82,7 +82,7 @@ impl Correlation {
         self.across.span(self.across.places) * self.channels
     }
 
-    /// Lays out what some rows of places see of a picture, `[C, h, w]`, as lines of zeros so far: `[lines][columns][C]`.
+    /// Lays out what some rows of places see of an image, `[C, h, w]`, as lines of zeros so far: `[lines][columns][C]`.
     #[inline(always)]
     pub fn lay_out(&self, x: &[f32], rows: Range<usize>, lines: &mut [f32]) {
         let [height, width] = [self.down.source, self.across.source];
@@ -135,14 +135,14 @@ pub(super) fn channels_last(
     }
 }
 
-/// Some rows of places of a picture.
+/// Some rows of places of an image.
 struct Band<'a> {
     of: Correlation,
     /// `[C, h, w]`
     x: &'a [f32],
     weights: &'a Weights,
     rows: Range<usize>,
-    /// That of the picture's first channel.
+    /// That of the image's first channel.
     first_plane: usize,
     /// A row a plane.
     out: Out<'a>,

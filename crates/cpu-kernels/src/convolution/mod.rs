@@ -57,12 +57,12 @@ impl Convolution {
         }
     }
 
-    /// Floats of a picture that goes in.
+    /// Floats of an image that goes in.
     fn input_size(&self) -> usize {
         self.input.iter().product()
     }
 
-    /// Floats of a picture that comes out.
+    /// Floats of an image that comes out.
     fn output_size(&self) -> usize {
         self.channels * self.output().iter().product::<usize>()
     }
@@ -75,13 +75,13 @@ impl Convolution {
     /// # Shapes
     /// - `x`: `[N, C, h, w]`, `weight`: `[O, C, kh, kw]`; returns `[N, O, h', w']`
     pub fn forward(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
-        let pictures = x.len() / self.input_size().max(1);
+        let images = x.len() / self.input_size().max(1);
         let taps: Vec<usize> = (0..self.taps()).collect();
         let order = Order {
             input: [self.input[0], taps.len()],
             output: [self.channels, self.input[0] * taps.len()],
         };
-        let mut y = vec![0.0; pictures * self.output_size()];
+        let mut y = vec![0.0; images * self.output_size()];
         (self.correlation()).run(x, &Weights::pack(weight, order, &taps), &mut y);
         y
     }
@@ -96,9 +96,9 @@ mod tests {
     }
 
     /// Calls `visit` with places of the output, the input and the weight that meet.
-    fn meet(of: &Convolution, pictures: usize, mut visit: impl FnMut(usize, usize, usize)) {
+    fn meet(of: &Convolution, images: usize, mut visit: impl FnMut(usize, usize, usize)) {
         let ([c, h, w], [oh, ow], [kh, kw]) = (of.input, of.output(), of.kernel);
-        for n in 0..pictures {
+        for n in 0..images {
             for o in 0..of.channels {
                 for (y, x) in (0..oh * ow).map(|place| (place / ow, place % ow)) {
                     for (i, j) in (0..kh * kw).map(|place| (place / kw, place % kw)) {
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// Kernels of one place, odd sides, strides that leave a rest, a picture larger than a band, kernels as large as the picture.
+    /// Kernels of one place, odd sides, strides that leave a rest, an image larger than a band, kernels as large as the image.
     const SHAPES: [(usize, Convolution); 10] = [
         (1, shape([1, 1, 1], 1, 1, 1, 0)),
         (2, shape([3, 9, 7], 5, 7, 2, 3)),
@@ -165,13 +165,13 @@ mod tests {
 
     #[test]
     fn convolutions_and_gradients_of_odd_shapes_equal_plain_loops() {
-        for (pictures, of) in SHAPES {
-            let x = wave(pictures * of.input_size(), 0.37);
+        for (images, of) in SHAPES {
+            let x = wave(images * of.input_size(), 0.37);
             let weight = wave(of.channels * (of.input[0] * of.taps()), 0.71);
-            let grad = wave(pictures * of.output_size(), 0.13);
+            let grad = wave(images * of.output_size(), 0.13);
             let mut y = vec![0.0; grad.len()];
             let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
-            meet(&of, pictures, |out, seen, by| {
+            meet(&of, images, |out, seen, by| {
                 let [x, w, dy] = [x[seen], weight[by], grad[out]].map(f64::from);
                 y[out] += x * w;
                 dx[seen] += dy * w;
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn no_picture_gives_none() {
+    fn no_image_gives_none() {
         let of = shape([2, 4, 4], 3, 3, 1, 1);
         let weight = wave(3 * (of.input[0] * of.taps()), 0.2);
         assert!(of.forward(&[], &weight).is_empty());

@@ -1,0 +1,38 @@
+//! The program and its library as they are used: one module a subject.
+
+#![recursion_limit = "256"]
+
+mod checkpoints;
+mod cli;
+mod clip_score;
+mod common;
+mod convert;
+mod data;
+mod data_folders;
+mod data_rows;
+mod engine;
+mod evaluate;
+mod evaluate_join;
+mod every_entry;
+mod fetch;
+mod fetch_together;
+mod hub;
+mod hub_server;
+mod image_forms;
+mod infer;
+mod inputs;
+mod mangled;
+mod messages;
+mod parity;
+mod preprocess;
+mod probe;
+mod probe_parity;
+mod report;
+mod serve;
+mod streams;
+mod together;
+mod train;
+mod train_bad_input;
+mod train_devices;
+mod unreadable;
+mod wgpu;
