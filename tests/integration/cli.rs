@@ -245,7 +245,7 @@ fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
 fn a_full_disk_is_an_error_and_not_a_panic() {
     let place = Place::new();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let args = [&INFER[..], &[&image()]].concat();
-    let output = place.command(&args).stdout(full).output().unwrap();
+    let mut command = place.command(&INFER);
+    let output = command.arg(image()).stdout(full).output().unwrap();
     fails_with(&output, &["writing to standard output"]);
 }
