@@ -1,31 +1,35 @@
 """The service under more load than it can take: what `/health` takes meanwhile, what is lost, and how much memory it is.
 
-    apt-get install hey    # or: go install github.com/rakyll/hey@latest
     cargo build --release
-    python3 benches/serve.py [--requests 10000] [--model model/sample] [--image FILE]
+    python3 benches/serve.py [--requests 10000] [--factor 4] [--model model/sample] [--image FILE] [flags of serve]
 
-`clipcap serve` is started on a free port. Its capacity is measured first: captions a second for as many clients as its queue is
-long. Then SILENT connections are opened, which send nothing and are opened again when the service closes them, and requests come
-at FACTOR times the capacity. An answer is 200, or 503 with Retry-After where the queue is full; anything else is lost.
+`clipcap serve` is started on a free port of 127.0.0.1. Its capacity is measured first: captions a second for CLIENTS that each ask
+again once answered. Then SILENT connections are opened, which send nothing and are opened again when the service closes them, and
+requests begin at FACTOR times the capacity, each on a connection of its own and whether earlier ones are answered or not. They
+come from a process of their own, so that the one that asks for `/health` is not slowed by them.
+
+An answer is 200 with a caption, or 503 with Retry-After where the queue is full; anything else is lost.
 """
 
 import argparse
-import csv
-import http.client
+import asyncio
 import json
+import multiprocessing
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CLIPCAP = Path(os.environ.get("CLIPCAP", ROOT / "target/release/clipcap"))
-CLIENTS = 200
+# Fewer than the service's queue is long, so that none is refused.
+CLIENTS = 64
+WARM_UP = 100
+CAPACITY_SECONDS = 10
+TIMEOUT = 120
 
 
 class Service:
@@ -34,105 +38,153 @@ class Service:
     def __init__(self, model, more):
         command = [CLIPCAP, "serve", "--model", model, "--port", "0", "--log", "none", *more]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        line = self.process.stderr.readline()
-        address = re.search(r"http://([^:]+):(\d+)", line)
-        if not address:
-            sys.exit(f"the service did not start: {line}{self.process.stderr.read()}")
-        self.host, self.port = address[1], int(address[2])
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        said = []
+        # Drivers may have something to say before.
+        for line in self.process.stderr:
+            if address := re.search(r"http://([^:]+):(\d+)", line):
+                self.address = address[1], int(address[2])
+                return
+            said.append(line)
+        sys.exit(f"the service did not start: {''.join(said)}")
 
-    def memory(self):
-        """Largest resident memory so far, in MB."""
+    def memory(self, kind):
+        """Resident memory in MB: VmRSS now, VmHWM the most so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+        return round(int(re.search(rf"{kind}:\s+(\d+)", status)[1]) / 1024)
 
     def stop(self):
         self.process.terminate()
         return self.process.wait()
 
 
-def load(service, image, requests, rate=None):
-    """Statuses of the answers to so many requests, and the seconds they took together. `rate`: requests a second."""
-    each = max(requests // CLIENTS, 1)
-    command = ["hey", "-n", str(each * CLIENTS), "-c", str(CLIENTS), "-m", "POST", "-D", image, "-t", "300", "-o", "csv"]
-    if rate:
-        command += ["-q", str(rate / CLIENTS)]
-    begin = time.monotonic()
-    done = subprocess.run([*command, f"http://{service.host}:{service.port}/caption"], capture_output=True, text=True, check=True)
-    seconds = time.monotonic() - begin
-    rows = [row for row in csv.DictReader(done.stdout.splitlines()) if (row.get("status-code") or "").isdigit()]
-    statuses = {}
-    for row in rows:
-        statuses[row["status-code"]] = statuses.get(row["status-code"], 0) + 1
-    return each * CLIENTS, statuses, seconds
+async def ask(address, method, target, body=b""):
+    """Status, head and body of an answer, on a connection of its own."""
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        head = f"{method} {target} HTTP/1.1\r\nHost: {address[0]}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+        return int(head.split(b" ", 2)[1]), head.decode().lower(), body
+    finally:
+        writer.close()
 
 
-class Background(threading.Thread):
-    """Something that is done again and again until it is stopped."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.stopped = threading.Event()
-        self.start()
-
-    def run(self):
-        while not self.stopped.is_set():
-            self.once()
-
-    def stop(self):
-        self.stopped.set()
-        self.join()
+async def caption(address, image):
+    """How a request was answered: `200`, `503`, or what was wrong with it."""
+    try:
+        status, head, body = await asyncio.wait_for(ask(address, "POST", "/caption", image), TIMEOUT)
+        if status == 200 and json.loads(body)["captions"][0]["caption"]:
+            return "200"
+        if status == 503 and "\r\nretry-after: " in head:
+            return "503"
+        return f"{status} {body[:80]}"
+    except Exception as error:
+        return type(error).__name__
 
 
-class Silent(Background):
-    """Connections that send nothing, and are opened again."""
+async def capacity(address, image, seconds=None, requests=None):
+    """Captions a second, for CLIENTS at once."""
+    answers, begin = Counter(), time.monotonic()
 
-    def __init__(self, service, count):
-        self.service, self.sockets, self.count, self.opened = service, [], count, 0
-        super().__init__()
+    def goes_on():
+        if requests:
+            return answers.total() < requests
+        return time.monotonic() - begin < seconds
 
-    def once(self):
-        while len(self.sockets) < self.count:
-            silent = socket.create_connection((self.service.host, self.service.port), timeout=30)
-            silent.setblocking(False)
-            self.sockets.append(silent)
-            self.opened += 1
-        for silent in list(self.sockets):
-            try:
-                if silent.recv(1) == b"":
-                    raise ConnectionError
-            except BlockingIOError:
-                pass
-            except OSError:
-                silent.close()
-                self.sockets.remove(silent)
-        time.sleep(0.05)
+    async def client():
+        while goes_on():
+            answers[await caption(address, image)] += 1
+
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    if set(answers) != {"200"}:
+        sys.exit(f"within its capacity the service answers {dict(answers)}")
+    return answers["200"] / (time.monotonic() - begin)
 
 
-class Health(Background):
-    """Asks for `/health`, each time on a new connection, and notes the seconds."""
+async def flood(address, image, requests, rate):
+    """How so many requests at this rate were answered, and the seconds that they took to begin and to end."""
+    begin, tasks = time.monotonic(), []
+    for place in range(requests):
+        await asyncio.sleep(max(begin + place / rate - time.monotonic(), 0))
+        tasks.append(asyncio.create_task(caption(address, image)))
+    sent = time.monotonic() - begin
+    answers = Counter(await asyncio.gather(*tasks))
+    return answers, sent, time.monotonic() - begin
 
-    def __init__(self, service):
-        self.service, self.seconds, self.failed = service, [], 0
-        super().__init__()
 
-    def once(self):
+def flood_process(pipe, *args):
+    pipe.send(asyncio.run(flood(*args)))
+
+
+async def silent(address, opened):
+    """Keeps a connection open that sends nothing, and opens it again whenever it is closed."""
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection(*address)
+            opened["silent"] += 1
+            await reader.read(1)
+            writer.close()
+        except OSError:
+            opened["refused"] += 1
+            await asyncio.sleep(0.05)
+
+
+async def health(address, seconds, failed):
+    """Asks for `/health` again and again."""
+    while True:
         begin = time.monotonic()
         try:
-            connection = http.client.HTTPConnection(self.service.host, self.service.port, timeout=30)
-            connection.request("GET", "/health")
-            answer = connection.getresponse()
-            answer.read()
-            connection.close()
-            self.failed += answer.status != 200
-        except OSError:
-            self.failed += 1
-        self.seconds.append(time.monotonic() - begin)
-        time.sleep(0.02)
+            status, _, _ = await asyncio.wait_for(ask(address, "GET", "/health"), TIMEOUT)
+            failed += [status] * (status != 200)
+        except Exception as error:
+            failed.append(type(error).__name__)
+        seconds.append(time.monotonic() - begin)
+        await asyncio.sleep(0.02)
 
-    def percentile(self, percent):
-        ordered = sorted(self.seconds)
-        return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)] * 1000
+
+def percentile(seconds, percent):
+    ordered = sorted(seconds)
+    return round(ordered[min(len(ordered) * percent // 100, len(ordered) - 1)] * 1000, 1)
+
+
+async def measure(args, service):
+    image = Path(args.image).read_bytes()
+    address = service.address
+    await capacity(address, image, requests=WARM_UP)
+    most = await capacity(address, image, seconds=CAPACITY_SECONDS)
+    before = service.memory("VmRSS")
+    opened, seconds, failed = Counter(), [], []
+    beside = [asyncio.create_task(silent(address, opened)) for _ in range(args.silent)]
+    beside.append(asyncio.create_task(health(address, seconds, failed)))
+    here, there = multiprocessing.Pipe()
+    rate = most * args.factor
+    process = multiprocessing.Process(target=flood_process, args=(there, address, image, args.requests, rate))
+    process.start()
+    while not here.poll():
+        await asyncio.sleep(0.05)
+    answers, sent, ended = here.recv()
+    process.join()
+    for task in beside:
+        task.cancel()
+    return {
+        "cores": os.cpu_count(),
+        "capacity_per_second": round(most, 1),
+        "sent": args.requests,
+        "sent_per_second": round(args.requests / sent, 1),
+        "captions_per_second": round(answers["200"] / ended, 1),
+        "answers": dict(answers),
+        "lost": args.requests - answers["200"] - answers["503"],
+        "health_asked": len(seconds),
+        "health_failed": failed,
+        "health_ms_p50": percentile(seconds, 50),
+        "health_ms_p99": percentile(seconds, 99),
+        "health_ms_max": percentile(seconds, 100),
+        "silent_opened": opened["silent"],
+        "silent_refused": opened["refused"],
+        "memory_mb_before": before,
+        "memory_mb_after": service.memory("VmRSS"),
+        "memory_mb_most": service.memory("VmHWM"),
+    }
 
 
 def main():
@@ -143,32 +195,9 @@ def main():
     parser.add_argument("--model", default=str(ROOT / "model/sample"))
     parser.add_argument("--image", default=str(ROOT / "tests/fixtures/preprocess/wide.png"))
     args, more = parser.parse_known_args()
-    if not shutil.which("hey"):
-        sys.exit("hey is not there: apt-get install hey")
     service = Service(args.model, more)
     try:
-        load(service, args.image, CLIENTS)
-        sent, statuses, seconds = load(service, args.image, CLIENTS * 10)
-        capacity = statuses.get("200", 0) / seconds
-        silent, health = Silent(service, args.silent), Health(service)
-        sent, statuses, seconds = load(service, args.image, args.requests, capacity * args.factor)
-        health.stop()
-        silent.stop()
-        answered = statuses.get("200", 0) + statuses.get("503", 0)
-        print(json.dumps({
-            "capacity_per_second": round(capacity, 1),
-            "sent": sent,
-            "sent_per_second": round(sent / seconds, 1),
-            "statuses": statuses,
-            "lost": sent - answered,
-            "health_asked": len(health.seconds),
-            "health_failed": health.failed,
-            "health_ms_p50": round(health.percentile(50), 1),
-            "health_ms_p99": round(health.percentile(99), 1),
-            "health_ms_max": round(max(health.seconds) * 1000, 1),
-            "silent_opened": silent.opened,
-            "peak_memory_mb": round(service.memory()),
-        }, indent=2))
+        print(json.dumps(asyncio.run(measure(args, service)), indent=2))
     finally:
         code = service.stop()
         print(f"the service ended with {code}", file=sys.stderr)

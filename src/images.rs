@@ -8,6 +8,7 @@ pub mod format;
 mod icon;
 mod jpeg;
 mod tiff;
+mod webp;
 
 use std::borrow::Cow;
 use std::fs::{File, FileType};
@@ -257,7 +258,10 @@ fn with_image(
         return Err(Failed::Named(OpenError::Damaged(name(), what)));
     }
     decoder.set_limits(limits())?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = match format == ImageFormat::WebP && !webp::chunks_fit(bytes) {
+        true => Orientation::NoTransforms,
+        false => decoder.orientation().unwrap_or(Orientation::NoTransforms),
+    };
     let image = match allows_truncated() {
         true => DynamicImage::from_decoder(Lenient(decoder))?,
         false => DynamicImage::from_decoder(decoder)?,

@@ -64,7 +64,7 @@ impl Precision {
             Self::F16 => Ok(WeightType::F16),
             Self::Int8 => Ok(WeightType::Int8),
             Self::Bf16 => {
-                bail!("captioning on the CPU has no bf16: use `--precision f16`, f32 or int8")
+                bail!("the CPU has bf16 in training alone: use `--precision f16`, f32 or int8")
             }
         }
     }

@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
                 offset,
                 size,
                 ..
-            }) = &image.image
+            }) = &image.source
             else {
                 continue;
             };

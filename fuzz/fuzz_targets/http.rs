@@ -19,20 +19,15 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use source::{decode, html, kernels, image, serve};
+use source::{decode, guard, html, images, path_text, serve};
 
 #[path = "../../src"]
 mod source {
     pub mod decode;
+    pub mod guard;
     pub mod html;
     pub mod images;
-
-    pub mod kernels {
-        pub mod reduce;
-        pub mod simd;
-        #[cfg(target_arch = "x86_64")]
-        mod x86;
-    }
+    pub mod path_text;
 
     pub mod serve {
         pub mod answer;

@@ -13,19 +13,21 @@ mod clipcap {
     pub mod path_text;
     pub mod images;
 
-    pub mod clip {
-        pub mod preprocess;
-        mod resample;
+    pub mod models {
+        pub mod clip {
+            pub mod preprocess;
+            mod resample;
+        }
     }
 }
 
 // As the parts call each other.
-use clipcap::{clip, guard, path_text, images};
+use clipcap::{guard, images, models, path_text};
 
 fuzz_target!(|bytes: &[u8]| {
     match images::decode(bytes, Path::new("image")) {
         Ok(image) => {
-            let crop = clip::preprocess::Preprocessing::openai(32).crop(&image);
+            let crop = models::clip::preprocess::Preprocessing::openai(32).crop(&image);
             assert_eq!(crop.dimensions(), (32, 32));
         }
         Err(error) => assert!(!error.to_string().contains('\n')),

@@ -3,12 +3,8 @@
 
 #![no_main]
 
-#[allow(dead_code)]
-#[path = "../../src/convert/checkpoint/mod.rs"]
-mod checkpoint;
-
-use checkpoint::{Checkpoint, Section};
 use libfuzzer_sys::fuzz_target;
+use torch_checkpoint::{Checkpoint, Section};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(found) = Checkpoint::read(&Section::memory(bytes.to_vec())) else {

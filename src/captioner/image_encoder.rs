@@ -32,6 +32,7 @@ pub struct ImageEncoder {
     device: Device,
     /// What the tower takes images in.
     dtype: FloatDType,
+    precision: Precision,
     /// Where it was loaded from; encoders that are fitted rather than loaded have none.
     folder: Option<ModelFolder>,
     /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
@@ -58,14 +59,15 @@ impl ImageEncoder {
     /// # Errors
     /// When a file is missing or damaged, or the device has no such type.
     pub fn load_as(folder: &ModelFolder, device: &Device, precision: Precision) -> Result<Self> {
-        let (mut vision, mut dtype) = (None, FloatDType::F32);
+        let (mut vision, mut dtype, mut is_vit) = (None, FloatDType::F32, false);
         let tower = match folder.load_encoder(device)? {
             Some(encoder) => Tower::Other(encoder),
             None => {
                 let mut clip = folder.load_clip(device)?;
+                is_vit = clip.vision_model.is_some();
                 if is_cpu(device) {
                     vision = take_vision(&mut clip, precision.on_cpu()?)?;
-                } else if clip.vision_model.is_some() {
+                } else if is_vit {
                     dtype = precision.on_gpu(device)?;
                     cast_vision(&mut clip, dtype);
                 }
@@ -81,6 +83,10 @@ impl ImageEncoder {
             preprocessing: folder.preprocessing()?.clone(),
             device: device.clone(),
             dtype,
+            precision: match is_vit {
+                true => precision,
+                false => Precision::F32,
+            },
             folder: Some(folder.clone()),
             tokenizer: OnceLock::new(),
         })
@@ -94,6 +100,7 @@ impl ImageEncoder {
             preprocessing,
             device: device.clone(),
             dtype: FloatDType::F32,
+            precision: Precision::F32,
             folder: None,
             tokenizer: OnceLock::new(),
         }
@@ -108,6 +115,11 @@ impl ImageEncoder {
     /// What is done to an image before CLIP sees it.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
+    }
+
+    /// What images are embedded in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Width of an embedding.

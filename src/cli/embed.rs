@@ -13,6 +13,7 @@ use clipcap::path_text;
 use serde_json::json;
 
 use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, open_crops};
+use super::model::PrecisionArg;
 use super::out;
 
 /// Images embedded together.
@@ -40,6 +41,9 @@ pub struct EmbedArgs {
     /// How embeddings are written
     #[arg(long, value_enum, default_value = "jsonl")]
     format: Format,
+    /// Type of a vision transformer's weights and matrix products; other encoders are in f32
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionArg,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -54,7 +58,11 @@ pub fn run(args: EmbedArgs) -> Result<ExitCode> {
     let Format::Jsonl = args.format;
     args.truncated.apply();
     let device = args.device.resolve()?;
-    let encoder = ImageEncoder::load(&ModelFolder::open(&args.model)?, &device)?;
+    let encoder = ImageEncoder::load_as(
+        &ModelFolder::open(&args.model)?,
+        &device,
+        args.precision.into(),
+    )?;
     let expansion = Expansion {
         recursive: args.recursive,
         allow_urls: args.allow_urls,

@@ -22,6 +22,7 @@ use clipcap::train::caption::DATASET;
 use serde::Serialize;
 
 use super::common::{DeviceArg, TruncatedArg, usage};
+use super::model::PrecisionArg;
 use super::out;
 
 /// Images listed by --compare.
@@ -79,6 +80,10 @@ pub struct EvaluateArgs {
     /// Beams to caption with [default: greedy]
     #[arg(long, value_name = "N", requires = "model")]
     beam_size: Option<usize>,
+    /// Type of weights and matrix products of CLIP and GPT-2 [default: CLIP as in training, f32; GPT-2 f16, where the device
+    /// has it]
+    #[arg(long, value_enum, requires = "model")]
+    precision: Option<PrecisionArg>,
     /// Folder for predictions-<part>.json and metrics-<part>.json [default: the model's run, else here]
     #[arg(long, value_name = "DIR", requires = "model")]
     output: Option<PathBuf>,
@@ -280,6 +285,7 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         },
         dataset,
         device: &args.device.resolve()?,
+        precision: args.precision.map(Into::into),
     };
     let part = caption(&split, &output, &|line| out::note(format_args!("{line}")))?;
     out::note(format_args!("captions: {}", part.path.display()));

@@ -36,7 +36,7 @@ pub enum PrecisionArg {
     F16,
     /// bfloat16, on GPUs that have it
     Bf16,
-    /// Weights kept as int8, on the CPU, for captioning
+    /// Weights kept as int8 and computed with in float32, on the CPU, where nothing is trained
     Int8,
 }
 

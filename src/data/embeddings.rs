@@ -18,6 +18,7 @@ use super::image_source::ImageSource;
 use crate::captioner::ImageEncoder;
 use crate::captioner::model_folder::ModelFolder;
 use crate::images::OpenError;
+use crate::precision::Precision;
 use cache::Cache;
 
 /// Images encoded together: enough to keep the cores busy, few enough to keep memory flat.
@@ -48,8 +49,8 @@ impl<F: Fn(usize)> Progress for F {
 
 /// Embeds images, or finds what an earlier call kept in `folder`. While another process does so, it is waited for.
 ///
-/// The cache file's name is a hash of CLIP's weights, the preprocessing, and every image's place, size and time of
-/// change, so a changed image or encoder is never mistaken for an old one. `progress` is told how many are done.
+/// The cache file's name is a hash of CLIP's weights, its precision, the preprocessing, and every image's place, size and
+/// time of change, so a changed image or encoder is never mistaken for an old one. `progress` is told how many are done.
 ///
 /// # Errors
 /// When the cache is damaged or cannot be written, or the device fails; an unreadable image is no error.
@@ -61,6 +62,9 @@ pub fn cached(
     progress: &dyn Progress,
 ) -> Result<Embeddings<Embedding>> {
     let mut hash = cache_hash(model)?;
+    if encoder.precision() != Precision::F32 {
+        hash.update(encoder.precision().name());
+    }
     for image in images {
         image.fingerprint(&mut hash);
     }

@@ -71,6 +71,8 @@ pub struct CaptionSplit<'a> {
     /// The folder for cached embeddings.
     pub dataset: &'a Path,
     pub device: &'a Device,
+    /// Without it images are embedded as for training, in float32, and captioned in [`Precision::default_for`] the device.
+    pub precision: Option<Precision>,
 }
 
 /// A part with its captions.
@@ -114,7 +116,8 @@ pub fn caption(
             image.source.clone().with_context(what)
         })
         .collect::<Result<Vec<ImageSource>>>()?;
-    let encoder = ImageEncoder::load(&folder, split.device)?;
+    let encoder = split.precision.unwrap_or(Precision::F32);
+    let encoder = ImageEncoder::load_as(&folder, split.device, encoder)?;
     let cache = split.dataset.join("embeddings");
     let total = sources.len();
     let seen = embeddings::cached(&cache, &folder, &encoder, &sources, &|done: usize| {
@@ -129,7 +132,8 @@ pub fn caption(
         .filter_map(|(image, row)| Some((image, row?)))
         .unzip();
     let total = images.len();
-    let precision = Precision::default_for(split.device);
+    let default = || Precision::default_for(split.device);
+    let precision = split.precision.unwrap_or_else(default);
     let reader = CaptionReader::load(&folder, split.device, precision)?;
     let decode = reader.decode_config(split.strategy.clone());
     let mut results = Vec::with_capacity(total);

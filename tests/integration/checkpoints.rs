@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::place::{Place, fails_with, image, stderr, stdout};
+use crate::common::place::{INFER, Place, fails_with, image, stderr, stdout};
 use crate::common::{FLOAT32, assert_close, fixture};
 use burn::tensor::Device;
 use clipcap::captioner::model_folder::ModelFolder;
@@ -318,15 +318,14 @@ fn an_unknown_key_of_a_model_folder_comes_with_the_one_that_was_meant() {
     let config = place.path("model/tiny/config.json");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replacen("\"n_layer\"", "\"n_layers\"", 1)).unwrap();
-    let args = ["infer", "--model", "model/tiny", "--device", "cpu"];
-    let output = place.run(&[&args[..], &[&image()]].concat());
+    let output = place.run(&[&INFER[..], &[&image()]].concat());
     fails_with(
         &output,
         &["config.json", "`n_layers`: did you mean `n_layer`?"],
     );
     for (text, told) in [("", "it is empty"), ("<html>", "it is a web page")] {
         fs::write(&config, text).unwrap();
-        let output = place.run(&[&args[..], &[&image()]].concat());
+        let output = place.run(&[&INFER[..], &[&image()]].concat());
         fails_with(&output, &["config.json", told]);
     }
 }

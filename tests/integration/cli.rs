@@ -2,24 +2,15 @@
 
 use std::fs;
 
-use crate::common::place::{Place, fails_with, image, stderr, stdout};
+use crate::common::place::{INFER, Place, fails_with, image, json_lines, stderr, stdout};
 use serde_json::Value;
 
 #[test]
 fn a_caption_has_tokens_log_prob_and_score() {
     let place = Place::new();
-    let output = place.run(&[
-        "infer",
-        "--model",
-        "model/tiny",
-        "--device",
-        "cpu",
-        "--format",
-        "jsonl",
-        &image(),
-    ]);
+    let output = place.run(&[&INFER[..], &["--format", "jsonl", &image()]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let line: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let line = json_lines(&output).remove(0);
     let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
     assert_eq!(
         keys,
@@ -37,22 +28,10 @@ fn a_caption_has_tokens_log_prob_and_score() {
 fn beams_are_ranked_and_one_beam_is_greedy() {
     let place = Place::new();
     let infer = |more: &[&str]| {
-        let args = [
-            "infer",
-            "--model",
-            "model/tiny",
-            "--device",
-            "cpu",
-            "--format",
-            "jsonl",
-        ];
-        let output = place.run(&[&args[..], more, &[&image()]].concat());
+        let args = [&INFER[..], &["--format", "jsonl"], more, &[&image()]];
+        let output = place.run(&args.concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let lines: Vec<Value> = stdout(&output)
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        lines
+        json_lines(&output)
     };
     let beams = infer(&["--decode", "beam", "--num-captions", "5"]);
     assert_eq!(beams.len(), 5);
@@ -75,14 +54,10 @@ fn a_bad_image_is_reported_and_the_others_are_captioned() {
     let place = Place::new();
     fs::write(place.path("notes.jpg"), "not an image").unwrap();
     let good = image();
-    let args = ["infer", "--model", "model/tiny", "--device", "cpu"];
     let images = ["notes.jpg", &good, "missing.png"];
-    let output = place.run(&[&args[..], &["--format", "jsonl"], &images].concat());
+    let output = place.run(&[&INFER[..], &["--format", "jsonl"], &images].concat());
     assert_eq!(output.status.code(), Some(1));
-    let lines: Vec<Value> = stdout(&output)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines = json_lines(&output);
     assert!(
         lines[0]["error"]
             .as_str()
@@ -97,7 +72,7 @@ fn a_bad_image_is_reported_and_the_others_are_captioned() {
             .contains("missing.png: no such file")
     );
 
-    let output = place.run(&[&args[..], &images].concat());
+    let output = place.run(&[&INFER[..], &images].concat());
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         stdout(&output).lines().count(),
@@ -111,7 +86,7 @@ fn a_bad_image_is_reported_and_the_others_are_captioned() {
         stderr(&output)
     );
 
-    let output = place.run(&[&args[..], &["--format", "csv"], &images].concat());
+    let output = place.run(&[&INFER[..], &["--format", "csv"], &images].concat());
     assert!(stdout(&output).starts_with("image,rank,caption,log_prob,score,error\n"));
     assert_eq!(stdout(&output).lines().count(), 4);
 }
@@ -120,14 +95,7 @@ fn a_bad_image_is_reported_and_the_others_are_captioned() {
 fn a_folder_of_images_is_captioned_by_name() {
     let place = Place::new();
     place.write_data();
-    let output = place.run(&[
-        "infer",
-        "--model",
-        "model/tiny",
-        "--device",
-        "cpu",
-        "data/images",
-    ]);
+    let output = place.run(&[&INFER[..], &["data/images"]].concat());
     let names: Vec<String> = stdout(&output)
         .lines()
         .map(|line| line.split(':').next().unwrap().to_string())
@@ -146,11 +114,7 @@ fn embeddings_are_the_same_alone_and_in_a_batch() {
     let embed = |path: &str| {
         let output = place.run(&["embed", "--model", "model/tiny", "--device", "cpu", path]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let lines: Vec<Value> = stdout(&output)
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        lines
+        json_lines(&output)
     };
     let all = embed("data/images");
     assert_eq!(all[3]["embedding"].as_array().unwrap().len(), 8);
@@ -163,6 +127,49 @@ fn embeddings_are_the_same_alone_and_in_a_batch() {
     {
         assert!((a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-5);
     }
+}
+
+#[test]
+fn embed_and_evaluate_take_the_precision_that_infer_takes() {
+    let place = Place::new();
+    place.write_data();
+    let on_model = |command: &str, more: &str| {
+        let line = format!("{command} --model model/tiny --device cpu {more}");
+        place.line(&line).output().unwrap()
+    };
+    let embed = |precision: &str| -> Vec<f64> {
+        let output = on_model("embed", &format!("data/images{precision}"));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let values = |line: &Value| line["embedding"].as_array().unwrap().clone();
+        let values = json_lines(&output).iter().flat_map(values).collect();
+        let values: Vec<Value> = values;
+        values.iter().map(|value| value.as_f64().unwrap()).collect()
+    };
+    let exact = embed("");
+    assert_eq!(embed(" --precision f32"), exact);
+    let largest = exact
+        .iter()
+        .fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    for (precision, tolerance) in [("f16", 0.01), ("int8", 0.1)] {
+        let found = embed(&format!(" --precision {precision}"));
+        assert_ne!(found, exact, "{precision}");
+        let differences = exact.iter().zip(&found).map(|(a, b)| (a - b).abs());
+        let most = differences.fold(0.0, f64::max);
+        assert!(
+            most < tolerance * largest,
+            "{precision}: {most} of {largest}"
+        );
+    }
+    let data = "--data data/captions.json --images data/images --split all --resamples 0";
+    for precision in ["", " --precision f32", " --precision int8"] {
+        let output = on_model("evaluate", &format!("{data}{precision}"));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(stdout(&output).contains("CIDEr"), "{}", stdout(&output));
+    }
+    let sets = fs::read_dir(place.path("dataset/embeddings")).unwrap();
+    assert_eq!(sets.count(), 2, "embeddings in float32, and in int8");
+    let alone = "evaluate --candidates a.json --references b.json --precision f32";
+    assert_eq!(place.line(alone).output().unwrap().status.code(), Some(2));
 }
 
 #[test]
@@ -199,16 +206,7 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
     let place = Place::new();
-    let infer = || {
-        place.run(&[
-            "infer",
-            "--model",
-            "model/tiny",
-            "--device",
-            "cpu",
-            &image(),
-        ])
-    };
+    let infer = || place.run(&[&INFER[..], &[&image()]].concat());
     let config = place.path("model/tiny/config.json");
     let text = fs::read_to_string(&config).unwrap();
 
@@ -247,14 +245,7 @@ fn model_folders_that_are_not_whole_are_refused_by_file_and_key() {
 fn a_full_disk_is_an_error_and_not_a_panic() {
     let place = Place::new();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let args = [
-        "infer",
-        "--model",
-        "model/tiny",
-        "--device",
-        "cpu",
-        &image(),
-    ];
-    let output = place.command(&args).stdout(full).output().unwrap();
+    let mut command = place.command(&INFER);
+    let output = command.arg(image()).stdout(full).output().unwrap();
     fails_with(&output, &["writing to standard output"]);
 }

@@ -295,4 +295,53 @@ fn a_bad_member_is_named_and_costs_its_sample_alone() {
         error.contains("0.tar") && error.contains("is not a whole tar file"),
         "{error}"
     );
+
+    // A compressed one whose own checksum is wrong.
+    let mut packed = gzip(&whole);
+    let last = packed.len() - 5;
+    packed[last] ^= 1;
+    let damaged = folder.path().join("1.tar.gz");
+    write(&damaged, &packed);
+    let error = format!("{:#}", source::load(&damaged, &[]).unwrap_err());
+    assert!(error.contains("1.tar.gz: download it again"), "{error}");
+    fs::remove_file(damaged).unwrap();
+
+    // A checksum of line breaks, which the error quotes.
+    let mut odd = whole;
+    odd[148..156].fill(b'\n');
+    write(&path, &odd);
+    let error = format!("{:#}", source::load(&path, &[]).unwrap_err());
+    assert!(error.contains("0.tar") && !error.contains('\n'), "{error}");
+}
+
+#[test]
+fn what_is_no_part_of_a_data_set_is_counted() {
+    let folder = folder_of(&["a.png", "list.md", "sub/orphan.txt", "sub/b.jpg"]);
+    write(&folder.path().join("words"), b"words");
+    write(&folder.path().join("a.caption"), b"A.");
+    write(&folder.path().join("sub/b.jpg.txt"), b"B.");
+    let data = load(folder.path());
+    let others = data.other_files.left_out("odd", "odd").unwrap();
+    assert!(
+        others.starts_with("3 files that are odd were left out: 1 .md ("),
+        "{others}"
+    );
+    assert!(
+        others.contains("sub/orphan.txt") || cfg!(windows),
+        "{others}"
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut members = vec![("a.png", image(1)), ("a.txt", b"A.".to_vec())];
+    members.push(("a.cls", b"7".to_vec()));
+    write(&folder.path().join("0.tar"), &tar(&members));
+    write(&folder.path().join("sizes.json"), b"{}");
+    let others = load(folder.path())
+        .other_files
+        .left_out("odd", "odd")
+        .unwrap();
+    assert!(
+        others.starts_with("2 files that are odd were left out: 1 .cls ("),
+        "{others}"
+    );
 }

@@ -1,8 +1,9 @@
 //! What `infer` and others wrote, joined with reference captions by `clipcap evaluate`.
 
 use std::fs;
+use std::process::Output;
 
-use crate::common::place::{Place, fails_with, json_lines, stderr, stdout};
+use crate::common::place::{INFER, Place, fails_with, json_lines, stderr, stdout};
 use serde_json::{Value, json};
 
 /// Images with references.
@@ -40,7 +41,7 @@ fn lines(images: impl Iterator<Item = usize>) -> String {
     images.map(|i| line(i).to_string() + "\n").collect()
 }
 
-fn evaluate(place: &Place, file: &str, text: &str, more: &[&str]) -> std::process::Output {
+fn evaluate(place: &Place, file: &str, text: &str, more: &[&str]) -> Output {
     fs::write(place.path(file), text).unwrap();
     let args = ["evaluate", "--candidates", file, "--references"];
     let rest = ["references.json", "--format", "json", "--resamples", "0"];
@@ -48,14 +49,14 @@ fn evaluate(place: &Place, file: &str, text: &str, more: &[&str]) -> std::proces
 }
 
 /// What was scored: images, and BLEU-1, which is 1 where each caption met its own reference.
-fn scored(output: &std::process::Output) -> (u64, f64) {
+fn scored(output: &Output) -> (u64, f64) {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
     let found: Value = serde_json::from_str(&stdout(output)).unwrap();
     let bleu = found["overall"]["Bleu_1"].as_f64().unwrap();
     (found["images"].as_u64().unwrap(), bleu)
 }
 
-fn all_scored(output: &std::process::Output, images: u64) {
+fn all_scored(output: &Output, images: u64) {
     let (found, bleu) = scored(output);
     assert_eq!(found, images);
     assert!(
@@ -93,7 +94,6 @@ fn captions_with_paths_meet_references_with_file_names() {
 fn what_infer_writes_is_scored() {
     let place = Place::new();
     place.write_data();
-    let infer = ["infer", "--model", "model/tiny", "--device", "cpu"];
     for format in ["jsonl", "csv", "coco"] {
         let ids: &[&str] = match format {
             "coco" => &["--ids", "data/captions.json"],
@@ -107,7 +107,7 @@ fn what_infer_writes_is_scored() {
             "data/images",
             "--overwrite",
         ];
-        let output = place.run(&[&infer[..], &output, ids].concat());
+        let output = place.run(&[&INFER[..], &output, ids].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let ending = if format == "coco" { "json" } else { format };
         let file = format!("results.{ending}");
@@ -143,15 +143,7 @@ fn coco_results_need_an_id_for_every_image() {
     ] {
         fs::copy(&source, place.path("photos").join(name)).unwrap();
     }
-    let infer = [
-        "infer",
-        "--model",
-        "model/tiny",
-        "--device",
-        "cpu",
-        "--format",
-        "coco",
-    ];
+    let infer = [&INFER[..], &["--format", "coco"]].concat();
     let output = place.run(&[&infer[..], &["photos"]].concat());
     assert_eq!(output.status.code(), Some(1));
     let found = json_lines(&output).remove(0);

@@ -1,10 +1,11 @@
 //! Two processes that fetch the same at once: one downloads, and the other uses what came.
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use crate::common::fixture;
 use crate::common::place::{Place, stderr};
+use crate::common::process::together;
 use crate::hub_server::HubServer;
 
 const CLIP: &str = "openai/clip-vit-base-patch32";
@@ -16,22 +17,11 @@ fn command(place: &Place, server: &HubServer, args: &[&str]) -> Command {
         .env("HF_ENDPOINT", &server.endpoint)
         .env("HF_HOME", place.path("home"))
         .env_remove("HF_TOKEN")
-        .env_remove("HF_HUB_OFFLINE")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .env_remove("HF_HUB_OFFLINE");
     for proxy in ["http_proxy", "https_proxy", "all_proxy"] {
         command.env_remove(proxy).env_remove(proxy.to_uppercase());
     }
     command
-}
-
-fn together(commands: Vec<Command>) -> Vec<Output> {
-    let children: Vec<_> = (commands.into_iter())
-        .map(|mut command| command.spawn().unwrap())
-        .collect();
-    (children.into_iter())
-        .map(|child| child.wait_with_output().unwrap())
-        .collect()
 }
 
 #[test]

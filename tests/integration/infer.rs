@@ -5,11 +5,9 @@ use std::fs;
 use std::io::Write;
 use std::process::{Output, Stdio};
 
-use crate::common::place::{Place, fails_with, image, json_lines, stderr, stdout};
+use crate::common::place::{INFER, Place, fails_with, image, json_lines, stderr, stdout};
 use clipcap::tokenizer::{Tokenizer, TokenizerKind};
 use serde_json::Value;
-
-const INFER: [&str; 5] = ["infer", "--model", "model/tiny", "--device", "cpu"];
 
 fn infer(place: &Place, more: &[&str]) -> Output {
     place.run(&[&INFER[..], more].concat())

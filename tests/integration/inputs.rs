@@ -1,19 +1,16 @@
 //! Every input has one answer: folders of good, bad, hostile and odd entries, whatever is in them.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use crate::common::image_files::{cut, heic, huge_png, jpeg, panicking_tiff, png, write};
+use crate::common::entries::{Entries, Fate, count, is_refused, write_mixed};
+use crate::common::image_files::{cut, jpeg, png, write};
 use crate::common::place::{Place, json_lines, stderr, stdout};
-use rand::seq::IndexedRandom;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use clipcap::path_text;
 use serde_json::Value;
 
 const MODEL: [&str; 4] = ["--model", "model/tiny", "--device", "cpu"];
@@ -24,168 +21,28 @@ fn run(place: &Place, command: &str, more: &[&str]) -> Output {
     output
 }
 
-/// What is expected of an input: a caption, or an error with this in it.
-type Expected = BTreeMap<String, Option<&'static str>>;
-
-/// An entry of a folder: writes it, and tells what is expected of it under its name.
-type Make = fn(&Path, u32) -> Vec<(PathBuf, Option<&'static str>)>;
-
-fn good(path: PathBuf, bytes: Vec<u8>) -> Vec<(PathBuf, Option<&'static str>)> {
-    write(&path, &bytes);
-    vec![(path, None)]
-}
-
-fn bad(
-    path: PathBuf,
-    bytes: Vec<u8>,
-    reason: &'static str,
-) -> Vec<(PathBuf, Option<&'static str>)> {
-    write(&path, &bytes);
-    vec![(path, Some(reason))]
-}
-
-fn ignored(path: PathBuf, bytes: Vec<u8>) -> Vec<(PathBuf, Option<&'static str>)> {
-    write(&path, &bytes);
-    Vec::new()
-}
-
-const ENTRIES: [Make; 22] = [
-    |folder, n| good(folder.join(format!("{n}.png")), png(n)),
-    |folder, n| good(folder.join(format!("{n}.JPG")), jpeg(n)),
-    |folder, n| good(folder.join(format!("{n}.jfif")), jpeg(n)),
-    |folder, n| good(folder.join(format!("{n} without an ending")), png(n)),
-    |folder, n| good(folder.join(format!("{n}.txt.really")), png(n)),
-    |folder, n| good(folder.join(format!("{n}.png/inside.png")), png(n)),
-    |folder, n| good(folder.join(format!("{n} a\nb: c.png")), png(n)),
-    |folder, n| bad(folder.join(format!("{n}.jpg")), cut(jpeg(n)), "cut short"),
-    |folder, n| {
-        bad(
-            folder.join(format!("{n}-half.png")),
-            cut(png(n)),
-            "cut short",
-        )
-    },
-    |folder, n| {
-        bad(
-            folder.join(format!("{n}-empty.png")),
-            Vec::new(),
-            "is empty",
-        )
-    },
-    |folder, n| {
-        bad(
-            folder.join(format!("{n}-words.gif")),
-            b"words".to_vec(),
-            "but text",
-        )
-    },
-    |folder, n| bad(folder.join(format!("{n}.heic")), heic(), "HEIC"),
-    |folder, n| bad(folder.join(format!("{n}-phone")), heic(), "HEIC"),
-    |folder, n| {
-        bad(
-            folder.join(format!("{n}-huge.png")),
-            huge_png(),
-            "too large",
-        )
-    },
-    |folder, n| {
-        bad(
-            folder.join(format!("{n}.tif")),
-            panicking_tiff(),
-            "breaks the decoder",
-        )
-    },
-    |folder, n| ignored(folder.join(format!("{n}.txt")), b"words".to_vec()),
-    |folder, n| ignored(folder.join(format!("{n}-empty")), Vec::new()),
-    |folder, n| {
-        ignored(
-            folder.join(format!("._{n}.png")),
-            b"\0\x05\x16\x07".to_vec(),
-        )
-    },
-    |folder, n| ignored(folder.join(format!(".ipynb_checkpoints/{n}.png")), png(n)),
-    |folder, n| ignored(folder.join(format!("__MACOSX/{n}.png")), png(n)),
-    |folder, _| ignored(folder.join("Thumbs.db"), png(0)),
-    |folder, n| odd(folder, n),
-];
-
-/// What only Unix has.
-#[cfg(unix)]
-fn odd(folder: &Path, n: u32) -> Vec<(PathBuf, Option<&'static str>)> {
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::symlink;
-    let path = |name: &str| folder.join(format!("{n}-{name}"));
-    symlink(folder, path("loop")).unwrap();
-    symlink("nowhere", path("broken.png")).unwrap();
-    symlink(path("itself"), path("itself")).unwrap();
-    write(&path("real.png"), &png(n));
-    symlink(path("real.png"), path("second name.png")).unwrap();
-    let pipe = Command::new("mkfifo").arg(path("pipe.png")).status();
-    assert!(pipe.unwrap().success());
-    drop(std::os::unix::net::UnixListener::bind(path("socket")).unwrap());
-    let mut found = vec![
-        (path("broken.png"), Some("leads to no file")),
-        (path("itself"), Some("leads to no file")),
-        (path("real.png"), None),
-        (path("pipe.png"), Some("a named pipe")),
-        (path("socket"), Some("a socket")),
-    ];
-    for byte in [0xfe, 0xff] {
-        let mut name = format!("{n}-").into_bytes();
-        name.extend([byte, b'.', b'p', b'n', b'g']);
-        let path = folder.join(OsStr::from_bytes(&name));
-        if fs::write(&path, png(n)).is_ok() {
-            found.push((path, None));
-        }
-    }
-    found
-}
-
-#[cfg(not(unix))]
-fn odd(_: &Path, _: u32) -> Vec<(PathBuf, Option<&'static str>)> {
-    Vec::new()
-}
-
-/// A folder `mixed` of random entries, in it and in subfolders, and what is expected of them.
-fn mixed(place: &Place, seed: u64) -> Expected {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut expected = Expected::new();
-    let mut folder = PathBuf::from("mixed");
-    for n in 0..60 {
-        if rng.random_bool(0.1) {
-            folder.push(format!("sub{n}"));
-        }
-        // All of them once, and then as it comes.
-        let make = match ENTRIES.get(n as usize) {
-            Some(make) => make,
-            None => ENTRIES.choose(&mut rng).unwrap(),
-        };
-        fs::create_dir_all(place.path("mixed").parent().unwrap().join(&folder)).unwrap();
-        for (path, outcome) in make(&place.path("").join(&folder), n) {
-            let name = path.strip_prefix(place.path("")).unwrap();
-            expected.insert(clipcap::path_text::text(name), outcome);
-        }
-    }
-    expected
+/// A folder `mixed` of random entries, in it and in subfolders.
+fn mixed(place: &Place, seed: u64) -> Entries {
+    write_mixed(&place.path("mixed"), 0, 60, seed)
 }
 
 /// Each input has the answer that is expected of it, once.
-fn assert_answers(lines: &[Value], expected: &Expected, answer: &str) {
+fn assert_answers(place: &Place, lines: &[Value], entries: &Entries, answer: &str) {
     let mut found = BTreeMap::new();
     for line in lines {
         let name = line["image"].as_str().unwrap().to_string();
         assert!(found.insert(name, line).is_none(), "twice: {line}");
     }
-    for (name, outcome) in expected {
-        let line = found
-            .remove(name)
-            .unwrap_or_else(|| panic!("no answer for {name}"));
-        match outcome {
-            None => assert!(line.get(answer).is_some(), "{line}"),
-            Some(reason) => {
-                let error = line["error"]
-                    .as_str()
-                    .unwrap_or_else(|| panic!("no error: {line}"));
+    for (path, fate) in entries {
+        let name = path_text::text(path.strip_prefix(place.path("")).unwrap());
+        let line = found.remove(&name);
+        match fate {
+            Fate::Other => assert_eq!(line, None),
+            Fate::Read => assert!(line.unwrap().get(answer).is_some(), "{line:?}"),
+            Fate::Refused(reason) => {
+                let line = line.unwrap_or_else(|| panic!("no answer for {name}"));
+                let error = line["error"].as_str();
+                let error = error.unwrap_or_else(|| panic!("no error: {line}"));
                 assert!(error.contains(reason) && !error.contains('\n'), "{error}");
             }
         }
@@ -197,20 +54,25 @@ fn assert_answers(lines: &[Value], expected: &Expected, answer: &str) {
 fn every_entry_of_a_folder_is_answered_once_whatever_it_is() {
     for seed in 0..3 {
         let place = Place::new();
-        let expected = mixed(&place, seed);
-        let failures = expected.values().flatten().count();
+        let entries = mixed(&place, seed);
+        let (read, refused) = (
+            count(&entries, |fate| fate == Fate::Read),
+            count(&entries, is_refused),
+        );
+        let others = entries.len() - read - refused;
         for (command, answer) in [("infer", "caption"), ("embed", "embedding")] {
             let args = ["--recursive", "--format", "jsonl", "mixed"];
             let output = run(&place, command, &args);
             assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-            assert_answers(&json_lines(&output), &expected, answer);
-            let said = format!("{failures} of {} images could not be ", expected.len());
+            assert_answers(&place, &json_lines(&output), &entries, answer);
             let text = stderr(&output);
-            assert!(text.contains(&said) && text.contains("HEIC ("), "{text}");
-            assert!(
-                text.contains("files that are not images were left out: "),
-                "{text}"
-            );
+            for said in [
+                format!("{refused} of {} images could not be ", read + refused),
+                "HEIC (".to_string(),
+                format!("{others} files that are not images were left out: "),
+            ] {
+                assert!(text.contains(&said), "no `{said}` in: {text}");
+            }
         }
     }
 }
@@ -219,11 +81,8 @@ fn every_entry_of_a_folder_is_answered_once_whatever_it_is() {
 fn a_resumed_output_has_every_name_once() {
     for format in ["text", "jsonl", "csv"] {
         let place = Place::new();
-        let expected = mixed(&place, 7);
-        let good = expected
-            .values()
-            .filter(|outcome| outcome.is_none())
-            .count();
+        let entries = mixed(&place, 7);
+        let good = count(&entries, |fate| fate == Fate::Read);
         let args = [
             "--recursive",
             "--format",

@@ -13,6 +13,7 @@ mod data_rows;
 mod engine;
 mod evaluate;
 mod evaluate_join;
+mod every_entry;
 mod fetch;
 mod fetch_together;
 mod hub;

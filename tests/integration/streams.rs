@@ -4,12 +4,9 @@
 
 use std::fs::{self, File};
 use std::process::{Command, Output, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use crate::common::place::{Place, fails_with, image, stderr, stdout};
-
-const INFER: [&str; 5] = ["infer", "--model", "model/tiny", "--device", "cpu"];
+use crate::common::place::{INFER, Place, fails_with, image, stderr, stdout};
+use crate::common::process::{self, until};
 
 /// A pipe that nobody reads.
 fn closed() -> Stdio {
@@ -25,14 +22,6 @@ fn full() -> Stdio {
         .open("/dev/full")
         .unwrap()
         .into()
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "never: {what}");
-        sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -106,9 +95,7 @@ fn telling(place: &Place) -> Vec<Command> {
         "train --help".to_string(),
         "--version".to_string(),
     ];
-    (lines.iter())
-        .map(|line| place.command(&line.split(' ').collect::<Vec<_>>()))
-        .collect()
+    lines.iter().map(|line| place.line(line)).collect()
 }
 
 #[test]
@@ -136,13 +123,6 @@ fn output_that_cannot_be_written_is_a_failure() {
     }
 }
 
-fn kill(signal: &str, id: u32) {
-    let status = Command::new("kill")
-        .args([signal, &id.to_string()])
-        .status();
-    assert!(status.unwrap().success());
-}
-
 /// Sends a signal to a training once it has made a step, and gives what came of it.
 fn signalled(place: &Place, name: &str, signal: &str, mut command: Command) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -151,7 +131,7 @@ fn signalled(place: &Place, name: &str, signal: &str, mut command: Command) -> O
     until("a step", || {
         fs::metadata(&metrics).is_ok_and(|file| file.len() > 0)
     });
-    kill(signal, child.id());
+    process::signal(&child, signal);
     child.wait_with_output().unwrap()
 }
 

@@ -2,62 +2,27 @@
 
 use std::fs;
 use std::io::Read;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
-use crate::common::place::{Place, fails_with, image, stderr, stdout};
+use crate::common::place::{INFER, Place, fails_with, image, stderr, stdout};
+use crate::common::process::{all_succeed, signal, together, until};
 use clipcap::data::scenes;
 
 /// Times that two processes are started together.
 const ROUNDS: usize = 3;
-
-/// Starts all, then waits for all.
-fn together(commands: Vec<Command>) -> Vec<Output> {
-    let start = |mut command: Command| -> Child {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
-    };
-    let children: Vec<Child> = commands.into_iter().map(start).collect();
-    let end = |child: Child| child.wait_with_output().unwrap();
-    children.into_iter().map(end).collect()
-}
-
-fn succeed(outputs: &[Output]) {
-    for output in outputs {
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
-    }
-}
-
-/// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "never: {what}");
-        sleep(Duration::from_millis(20));
-    }
-}
 
 #[test]
 fn embeddings_are_made_once_and_used_by_all() {
     let place = Place::new();
     scenes::ensure(&place.path("data"), 5, 600).unwrap();
     let gap = || {
-        place.command(&[
-            "gap",
-            "--model",
-            "model/tiny",
-            "--device",
-            "cpu",
-            "--data",
-            "data/captions.json",
-            "--images",
-            "data/images",
-        ])
+        place.line(
+            "gap --model model/tiny --device cpu --data data/captions.json --images data/images",
+        )
     };
     for _ in 0..ROUNDS {
         let outputs = together(vec![gap(), gap(), gap()]);
-        succeed(&outputs);
+        all_succeed(&outputs);
         assert_eq!(stdout(&outputs[0]), stdout(&outputs[1]));
         assert_eq!(stdout(&outputs[0]), stdout(&outputs[2]));
         let names = fs::read_dir(place.path("dataset/embeddings")).unwrap();
@@ -70,9 +35,9 @@ fn embeddings_are_made_once_and_used_by_all() {
 #[test]
 fn the_sample_is_made_once_and_used_by_all() {
     let place = Place::new();
-    let infer = || place.command(&["infer", "--model", "model/tiny", "--device", "cpu"]);
+    let infer = || place.command(&INFER);
     let outputs = together(vec![infer(), infer()]);
-    succeed(&outputs);
+    all_succeed(&outputs);
     assert_eq!(stdout(&outputs[0]).lines().count(), 5);
     assert_eq!(stdout(&outputs[0]), stdout(&outputs[1]));
     let folder = place.path("dataset/sample/images");
@@ -90,9 +55,9 @@ fn runs_without_a_name_get_a_folder_each() {
         let args = format!(
             "train --model model/tiny --data data/captions.json --images data/images {sizes} --epochs 1 --device cpu --ui quiet"
         );
-        place.command(&args.split(' ').collect::<Vec<_>>())
+        place.line(&args)
     };
-    succeed(&together(vec![train(), train(), train()]));
+    all_succeed(&together(vec![train(), train(), train()]));
     for number in 1..=3 {
         let model = place.path(&format!("artifacts/train-{number}/best/config.json"));
         assert!(model.is_file(), "{number}");
@@ -108,10 +73,10 @@ fn searches_of_one_name_share_the_work() {
         let args = format!(
             "tune learning_rate=1e-3,2e-3 --folds 2 --epochs 1 --model model/tiny --data data/captions.json --images data/images {sizes} --device cpu --run t"
         );
-        place.command(&args.split(' ').collect::<Vec<_>>())
+        place.line(&args)
     };
     let outputs = together(vec![tune(), tune()]);
-    succeed(&outputs);
+    all_succeed(&outputs);
     let told: String = outputs.iter().map(stdout).collect();
     assert!(told.contains("the best of 2"), "{told}");
     assert!(place.path("artifacts/t/chosen.json").is_file());
@@ -120,18 +85,8 @@ fn searches_of_one_name_share_the_work() {
 #[test]
 fn an_output_is_written_by_one_and_the_other_says_by_whom() {
     let place = Place::new();
-    let args = [
-        "infer",
-        "--model",
-        "model/tiny",
-        "--device",
-        "cpu",
-        "--format",
-        "jsonl",
-        "--output",
-        "out.jsonl",
-    ];
-    let with = |more: &str| place.command(&[&args[..], &[more]].concat());
+    let args = ["--format", "jsonl", "--output", "out.jsonl"];
+    let with = |more: &str| place.command(&[&INFER[..], &args, &[more]].concat());
     // It waits for names, with the file open.
     let mut first = with("-").stdin(Stdio::piped()).spawn().unwrap();
     until("the output is there", || place.path("out.jsonl").exists());
@@ -147,7 +102,7 @@ fn an_output_is_written_by_one_and_the_other_says_by_whom() {
     // A process that is killed leaves no lock behind.
     first.kill().unwrap();
     first.wait().unwrap();
-    succeed(&[with(&image()).output().unwrap()]);
+    all_succeed(&[with(&image()).output().unwrap()]);
     let lines = fs::read_to_string(place.path("out.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 1);
 }
@@ -171,9 +126,7 @@ fn a_run_that_goes_on_is_not_resumed_beside_itself() {
         &second,
         &["artifacts/long: another run", "is writing this run"],
     );
-    let id = first.id().to_string();
-    let mut kill = Command::new("kill");
-    assert!(kill.args(["-TERM", &id]).status().unwrap().success());
+    signal(&first, "-TERM");
     assert_eq!(first.wait().unwrap().code(), Some(130));
     assert!(place.path("artifacts/long/best/config.json").is_file());
     let mut text = String::new();
@@ -214,9 +167,9 @@ fn parts_of_one_model_folder_are_made_side_by_side() {
         let args = format!(
             "pretrain {kind} --output model/new --scenes 400 --epochs 1 --device cpu --ui quiet"
         );
-        place.command(&args.split(' ').collect::<Vec<_>>())
+        place.line(&args)
     };
-    succeed(&together(vec![part("clip"), part("gpt2")]));
+    all_succeed(&together(vec![part("clip"), part("gpt2")]));
     let config = fs::read_to_string(place.path("model/new/config.json")).unwrap();
     assert!(
         config.contains("\"clip\"") && config.contains("\"gpt2\""),

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::model::write_model_seeded;
 use crate::common::place::{Place, fails_with, image, stderr, stdout};
+use crate::common::process::signal;
 use crate::common::run::{losses, weights};
 use serde_json::Value;
 
@@ -62,13 +63,6 @@ fn wait_for_epoch(run: &Path, epoch: usize, child: &mut Child) {
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn signal(child: &Child, signal: &str) {
-    let kill = Command::new("kill")
-        .args([signal, &child.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
 }
 
 #[test]

@@ -10,19 +10,11 @@ mod program {
 }
 
 #[allow(unused_imports)]
-use program::{guard, inputs, path_text, image};
+use program::{guard, images, inputs, path_text};
 
 mod files {
     pub fn write_json<T>(_: &std::path::Path, _: &T) -> anyhow::Result<()> {
         Ok(())
-    }
-}
-
-mod metrics {
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Sample {
-        pub candidate: String,
-        pub references: Vec<String>,
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::images::interleave;
 use super::{ClassSet, Images, Labeled};
+use crate::inputs::FileKinds;
 use torch_checkpoint::{Id, Node, Pickle, Section};
 
 /// The archives' folders: binary, Python.
@@ -65,6 +66,7 @@ pub fn load(folder: &Path) -> Result<ClassSet> {
         test: part(folder, form, &["test_batch"])?,
         unlabeled: None,
         folds: Vec::new(),
+        other_files: FileKinds::default(),
     })
 }
 

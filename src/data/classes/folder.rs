@@ -1,7 +1,7 @@
 //! A folder a class: `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or `CLASS/*.jpg`, of which every fifth image of a class
 //! is tested on.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,14 +17,16 @@ const TEST_NAMES: [&str; 3] = ["test", "val", "valid"];
 const TEST_SHARE: usize = 5;
 
 pub fn load(folder: &Path) -> Result<ClassSet> {
+    let others = OtherFiles::default();
     let train = folder.join("train");
     let tests = TEST_NAMES.map(|name| folder.join(name));
     let test = tests.into_iter().find(|test| test.is_dir());
     let (classes, train, test) = match test {
         Some(test) if train.is_dir() => {
-            let classes = classes(&train)?;
-            let train = files(&train, &classes)?;
-            let known = self::classes(&test)?;
+            note_files(folder, &others)?;
+            let classes = classes(&train, &others)?;
+            let train = files(&train, &classes, &others)?;
+            let known = self::classes(&test, &others)?;
             let unknown = known.iter().find(|name| !classes.contains(name));
             ensure!(
                 unknown.is_none(),
@@ -33,12 +35,12 @@ pub fn load(folder: &Path) -> Result<ClassSet> {
                 unknown.map_or("", String::as_str),
                 folder.join("train").display()
             );
-            let test = files(&test, &classes)?;
+            let test = files(&test, &classes, &others)?;
             (classes, train, test)
         }
         _ => {
-            let classes = classes(folder)?;
-            let (test, train) = files(folder, &classes)?
+            let classes = classes(folder, &others)?;
+            let (test, train) = files(folder, &classes, &others)?
                 .into_iter()
                 .partition(|(_, _, place)| place % TEST_SHARE == TEST_SHARE - 1);
             (classes, train, test)
@@ -58,19 +60,40 @@ pub fn load(folder: &Path) -> Result<ClassSet> {
         test: labeled(test)?,
         unlabeled: None,
         folds: Vec::new(),
+        other_files: others.kinds(),
     })
 }
 
 /// An image, its class and its place among the images of the class.
 type Found = (PathBuf, usize, usize);
 
-/// Names of the subfolders, sorted.
-fn classes(folder: &Path) -> Result<Vec<String>> {
+/// What is in a folder, without what is hidden.
+fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
     let cannot_read = || format!("cannot read {}", folder.display());
+    let entries = fs::read_dir(folder).with_context(cannot_read)?;
+    let entries = entries.collect::<Result<Vec<_>, _>>();
+    let mut entries = entries.with_context(cannot_read)?;
+    entries.retain(|entry| !is_hidden(&entry.file_name()));
+    entries.sort_by_key(DirEntry::file_name);
+    Ok(entries)
+}
+
+/// Notes what is in a folder beside its subfolders.
+fn note_files(folder: &Path, others: &OtherFiles) -> Result<()> {
+    let entries = entries(folder)?;
+    let paths = entries.iter().map(DirEntry::path);
+    paths
+        .filter(|path| !path.is_dir())
+        .for_each(|path| others.note(&path));
+    Ok(())
+}
+
+/// Names of the subfolders, sorted. What is beside them is noted.
+fn classes(folder: &Path, others: &OtherFiles) -> Result<Vec<String>> {
+    note_files(folder, others)?;
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).with_context(cannot_read)? {
-        let entry = entry.with_context(cannot_read)?;
-        if !entry.path().is_dir() || is_hidden(&entry.file_name()) {
+    for entry in entries(folder)? {
+        if !entry.path().is_dir() {
             continue;
         }
         let name = entry.file_name().into_string().map_err(|_| {
@@ -79,11 +102,10 @@ fn classes(folder: &Path) -> Result<Vec<String>> {
         })?;
         names.push(name);
     }
-    names.sort();
     Ok(names)
 }
 
-fn files(folder: &Path, classes: &[String]) -> Result<Vec<Found>> {
+fn files(folder: &Path, classes: &[String], others: &OtherFiles) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for (label, class) in classes.iter().enumerate() {
         let folder = folder.join(class);
@@ -91,7 +113,7 @@ fn files(folder: &Path, classes: &[String]) -> Result<Vec<Found>> {
         if !folder.is_dir() {
             continue;
         }
-        let images = inputs::images(&folder, true, &OtherFiles::default());
+        let images = inputs::images(&folder, true, others);
         let paths = images.map(|image| match image {
             // What is no file is left out when it cannot be opened.
             Err(InputError::Special { path, .. } | InputError::BrokenLink { path }) => Ok(path),
@@ -131,7 +153,12 @@ mod tests {
         let names: Vec<String> = (0..10).map(|i| format!("cat/{i}.png")).collect();
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
         names.extend(["dog/a.png", "dog/b.png"]);
-        let set = load(place(&names).path()).unwrap();
+        let folder = place(&names);
+        for other in ["cat/notes.txt", "list.csv", "c.png"] {
+            fs::write(folder.path().join(other), "words").unwrap();
+        }
+        let set = load(folder.path()).unwrap();
+        assert_eq!(set.other_files.count(), 3, "{}", set.other_files);
         assert_eq!(set.classes, ["cat", "dog"]);
         assert_eq!((set.train.len(), set.test.len()), (10, 2));
         assert_eq!(set.test.labels, [0, 0]);

@@ -15,6 +15,7 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::unreadable;
+use crate::inputs::FileKinds;
 
 pub use images::Images;
 pub use scenes::SceneClass;
@@ -57,6 +58,8 @@ pub struct ClassSet {
     /// Parts of the training images that are each to be trained on alone, with the mean of the tests as the result
     /// (STL-10); indices, perhaps none.
     pub folds: Vec<Vec<usize>>,
+    /// Files in no class, or that are not images.
+    pub other_files: FileKinds,
 }
 
 impl FromStr for ClassSource {
@@ -161,11 +164,13 @@ impl ClassSet {
     }
 
     /// Without the images that cannot be read, each of which is opened for it and named. What is no file of its own is
-    /// taken as it is.
+    /// taken as it is. Other files are told of too.
     ///
     /// # Errors
     /// When there are too many of them; see [`unreadable`].
     pub fn readable(mut self, report: &dyn Fn(&str)) -> Result<Self> {
+        let others = (self.other_files).left_out("no image of a class", "no images of a class");
+        others.iter().for_each(|line| report(line));
         for (part, name) in [(&mut self.train, "train"), (&mut self.test, "test")] {
             let errors = part.images.unreadable();
             if errors.is_empty() {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClassSet, Images, Labeled};
 use crate::data::scenes::{Color, Kind, SAMPLE_COUNT, SAMPLE_SEED, Shape, scene};
+use crate::inputs::FileKinds;
 
 /// Images of the sample that are tested on; the others are trained on.
 const TEST: usize = SAMPLE_COUNT / 5;
@@ -64,6 +65,7 @@ pub fn load(class: SceneClass) -> Result<ClassSet> {
         test: part(SAMPLE_COUNT - TEST, TEST)?,
         unlabeled: None,
         folds: Vec::new(),
+        other_files: FileKinds::default(),
     })
 }
 

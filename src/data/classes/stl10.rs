@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::{ClassSet, Images, Labeled};
+use crate::inputs::FileKinds;
 
 /// The archive's folder.
 pub const FOLDER: &str = "stl10_binary";
@@ -39,6 +40,7 @@ pub fn load(folder: &Path) -> Result<ClassSet> {
         folds,
         classes,
         train,
+        other_files: FileKinds::default(),
     })
 }
 

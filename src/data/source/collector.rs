@@ -13,6 +13,7 @@ use crate::data::image_source::ImageSource;
 use crate::data::split::Part;
 use crate::data::text::cell::{Fields, IMAGE_ID, PART, URL, shorten};
 use crate::data::text::clean;
+use crate::inputs::FileKinds;
 
 /// What to do about entries that cannot be used.
 const FIX: &str = "correct them or take them out";
@@ -24,6 +25,7 @@ pub(super) struct Collector {
     index: HashMap<ImageId, usize>,
     pub(super) images: Vec<CaptionedImage>,
     left_out: LeftOut,
+    other_files: FileKinds,
     /// Entries so far: captions, and what was left out.
     entries: usize,
     /// Images that lost a caption: that they have none has been said already.
@@ -37,6 +39,7 @@ impl Collector {
             index: HashMap::new(),
             images: Vec::new(),
             left_out: LeftOut::default(),
+            other_files: FileKinds::default(),
             entries: 0,
             lost: HashSet::new(),
         }
@@ -53,6 +56,11 @@ impl Collector {
     pub(super) fn leave_out_file(&mut self, line: impl FnOnce() -> String) {
         self.entries += 1;
         self.left_out.note(line);
+    }
+
+    /// Passes over a file that is no part of the data set.
+    pub(super) fn pass_over(&mut self, file: &Path) {
+        self.other_files.note_ending(file);
     }
 
     /// The place of an id's image, made on first sight by `new`.
@@ -226,6 +234,7 @@ impl Collector {
             format,
             images: self.images,
             left_out: self.left_out,
+            other_files: self.other_files,
         })
     }
 }

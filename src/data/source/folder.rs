@@ -1,6 +1,6 @@
 //! A folder of images with texts beside them, or with Hugging Face's `metadata.jsonl` or `metadata.csv` in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -53,17 +53,21 @@ struct Found {
 /// # Errors
 /// When a metadata file is of an unknown form or cannot be read, or an image is in two parts.
 pub fn read(root: &Path, collector: &mut Collector) -> Result<()> {
-    let found = list(root, collector);
+    let mut found = list(root, collector);
+    let mut used = HashSet::new();
     for image in &found.images {
         let name = name_in(root, image);
         let source = ImageSource::File(image.clone());
         let place = collector.image(file_id(&name), || (name, Some(source)));
-        let texts = [image.with_extension(""), image.clone()];
-        for text in texts
+        let stems = [image.with_extension(""), image.clone()];
+        let texts = stems
             .iter()
-            .filter_map(|stem| found.texts.get(stem))
-            .flatten()
-        {
+            .filter_map(|stem| found.texts.get_key_value(stem));
+        let texts = texts.flat_map(|(stem, texts)| {
+            used.insert(stem.clone());
+            texts
+        });
+        for text in texts {
             match read_text(text) {
                 Ok(captions) => {
                     for caption in captions {
@@ -77,6 +81,10 @@ pub fn read(root: &Path, collector: &mut Collector) -> Result<()> {
             }
         }
     }
+    found.texts.retain(|stem, _| !used.contains(stem));
+    let mut alone: Vec<PathBuf> = found.texts.into_values().flatten().collect();
+    alone.sort();
+    alone.iter().for_each(|text| collector.pass_over(text));
     for metadata in &found.metadata {
         read_metadata(root, metadata, collector).with_context(|| metadata.display().to_string())?;
     }
@@ -94,7 +102,7 @@ fn list(root: &Path, collector: &mut Collector) -> Found {
                 texts.push(path);
             }
             Ok((Kind::Metadata, path)) => found.metadata.push(path),
-            Ok((Kind::Other, _)) => {}
+            Ok((Kind::Other, path)) => collector.pass_over(&path),
             Err(error) => collector.leave_out_file(|| error.to_string()),
         }
     }

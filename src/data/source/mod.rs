@@ -25,7 +25,7 @@ use std::fmt;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use self::collector::Collector;
 use super::coco::ImageId;
@@ -33,7 +33,9 @@ use super::image_source::ImageSource;
 pub use super::left_out::LeftOut;
 use super::scenes::Kind;
 use super::split::Part;
+use super::text::cell::printable;
 use super::text::{self, Lines};
+use crate::inputs::FileKinds;
 
 /// A data set as it was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +44,8 @@ pub struct CaptionData {
     /// At least one, in the order of the file.
     pub images: Vec<CaptionedImage>,
     pub left_out: LeftOut,
+    /// Files that are no part of the data set: neither an image nor captions of one.
+    pub other_files: FileKinds,
 }
 
 /// An image and its reference captions.
@@ -94,13 +98,15 @@ impl fmt::Display for Format {
 ///
 /// # Errors
 /// When the file cannot be read or is none of the formats, too many of its entries cannot be used, an image is put into
-/// two parts, or there is no caption.
+/// two parts, or there is no caption. The error is one line, whatever it quotes of the file.
 pub fn load(data: &Path, folders: &[PathBuf]) -> Result<CaptionData> {
     let beside = [data.parent().unwrap_or(Path::new(".")).to_path_buf()];
     let folders = if folders.is_empty() { &beside } else { folders };
     let mut collector = Collector::new(data);
-    let format = read(data, folders, &mut collector).with_context(|| data.display().to_string())?;
-    collector.finish(format)
+    read(data, folders, &mut collector)
+        .with_context(|| data.display().to_string())
+        .and_then(|format| collector.finish(format))
+        .map_err(one_line)
 }
 
 /// Reads a data set as [`load`] does, and tells what it was read as, and of each entry that was left out, or of the first of many.
@@ -115,7 +121,21 @@ pub fn load_and_report(
     let found = load(data, folders)?;
     report(&format!("{}: read as {}", data.display(), found.format));
     found.left_out.lines().for_each(|line| report(&line));
+    let others = found.other_files.left_out(
+        "neither an image nor captions of one",
+        "neither images nor captions of one",
+    );
+    others.iter().for_each(|line| report(line));
     Ok(found)
+}
+
+/// An error as one line: what a reader of foreign formats says may quote any bytes.
+fn one_line(error: anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    match text.contains(char::is_control) {
+        true => anyhow!(printable(&text)),
+        false => error,
+    }
 }
 
 fn read(data: &Path, folders: &[PathBuf], collector: &mut Collector) -> Result<Format> {
@@ -125,6 +145,7 @@ fn read(data: &Path, folders: &[PathBuf], collector: &mut Collector) -> Result<F
             folder::read(data, collector)?;
             return Ok(Format::Folder);
         }
+        shards::note_others(data, collector)?;
         shards::read(&shards, collector)?;
         return Ok(Format::WebDataset);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +54,21 @@ pub fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(shards)
 }
 
+/// Passes over what is beside shards.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn note_others(folder: &Path, collector: &mut Collector) -> Result<()> {
+    for entry in fs::read_dir(folder).context("cannot be listed")? {
+        let path = entry.context("cannot be listed")?.path();
+        let is_seen = path.file_name().is_some_and(|name| !is_hidden(name));
+        if is_seen && !(is_shard(&path) && path.is_file()) {
+            collector.pass_over(&path);
+        }
+    }
+    Ok(())
+}
+
 /// Reads what is in shards. The images stay in them: only their places are noted.
 ///
 /// # Errors
@@ -100,20 +115,30 @@ impl<'a> Shard<'a> {
         let mut archive = tar::Archive::new(source);
         for member in archive.entries().context("is not a tar file")? {
             let mut member = member.context("is not a whole tar file")?;
-            if !member.header().entry_type().is_file() {
+            let kind = member.header().entry_type();
+            if kind.is_dir() || kind.is_pax_global_extensions() {
                 continue;
             }
             let path = member
                 .path()
                 .context("has a member whose name cannot be read")?
                 .into_owned();
-            if !path
+            if path
                 .iter()
                 .any(|name| name != "." && name != ".." && is_hidden(name))
             {
+                continue;
+            }
+            if !kind.is_file() {
+                // A link, which has no content of its own.
+                collector.pass_over(&self.path.join(path));
+            } else {
                 self.member(&path.to_string_lossy(), &mut member, collector)?;
             }
         }
+        // What is compressed has a checksum at its end, behind the tar file's.
+        let rest = &mut archive.into_inner();
+        io::copy(rest, &mut io::sink()).context("is not whole")?;
         Ok(())
     }
 
@@ -129,6 +154,7 @@ impl<'a> Shard<'a> {
         let is_text = TEXTS.contains(&last.as_str());
         let (offset, size) = (member.raw_file_position(), member.size());
         if !is_text && !is_image(name, member)? {
+            collector.pass_over(&self.path.join(name));
             return Ok(());
         }
         // A sample begins with any of its members.

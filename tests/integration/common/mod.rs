@@ -2,9 +2,11 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
+pub mod entries;
 pub mod image_files;
 pub mod model;
 pub mod place;
+pub mod process;
 pub mod run;
 
 use std::path::PathBuf;

@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::fixture;
 use super::model::write_model;
 
+/// `infer` with [`Place`]'s model.
+pub const INFER: [&str; 5] = ["infer", "--model", "model/tiny", "--device", "cpu"];
+
 /// An empty folder with a tiny random model in `model/tiny`.
 pub struct Place {
     folder: tempfile::TempDir,
@@ -34,6 +37,11 @@ impl Place {
         command
     }
 
+    /// A command line without quotes.
+    pub fn line(&self, line: &str) -> Command {
+        self.command(&line.split(' ').collect::<Vec<_>>())
+    }
+
     pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
@@ -49,8 +57,9 @@ impl Place {
         let args = format!(
             "train --model model/tiny --data data/captions.json --images data/images {sizes} --learning-rate 1e-3 --device cpu --ui plain --run {run}"
         );
-        let args: Vec<&str> = args.split(' ').collect();
-        self.command(&[&args[..], more].concat())
+        let mut command = self.line(&args);
+        command.args(more);
+        command
     }
 
     pub fn train(&self, run: &str, more: &[&str]) -> Output {
