@@ -63,7 +63,7 @@ impl ImageEncoder {
             None => {
                 let mut clip = folder.load_clip(device)?;
                 if is_cpu(device) {
-                    vision = take_vision(&mut clip, precision.on_cpu()?)?;
+                    vision = take_vision(&mut clip, precision.on_cpu())?;
                 } else if clip.vision_model.is_some() {
                     dtype = precision.on_gpu(device)?;
                     cast_vision(&mut clip, dtype);
