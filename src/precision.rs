@@ -19,9 +19,9 @@ pub enum Precision {
     F32,
     /// float16 on GPUs. The CPU keeps weights as float16 and computes in float32.
     F16,
-    /// bfloat16, on GPUs that have it.
+    /// bfloat16, on the CPU and on GPUs that have it.
     Bf16,
-    /// On the CPU: weights as int8 with a scale a column, computed in float32.
+    /// int8, on the CPU: weights with a scale for each output, activations with a scale and a zero point for each position.
     Int8,
 }
 
@@ -54,18 +54,13 @@ impl Precision {
         }
     }
 
-    /// How the CPU keeps weights.
-    ///
-    /// # Errors
-    /// For bfloat16, which the CPU does not compute in.
-    pub(crate) fn on_cpu(self) -> Result<WeightType> {
+    /// How the CPU keeps weights and multiplies.
+    pub(crate) fn on_cpu(self) -> WeightType {
         match self {
-            Self::F32 => Ok(WeightType::F32),
-            Self::F16 => Ok(WeightType::F16),
-            Self::Int8 => Ok(WeightType::Int8),
-            Self::Bf16 => {
-                bail!("the CPU has bf16 in training alone: use `--precision f16`, f32 or int8")
-            }
+            Self::F32 => WeightType::F32,
+            Self::F16 => WeightType::F16,
+            Self::Bf16 => WeightType::Bf16,
+            Self::Int8 => WeightType::Int8,
         }
     }
 

@@ -65,7 +65,7 @@ impl CaptionReader {
         precision: Precision,
     ) -> Result<Self> {
         let network = if is_cpu(device) {
-            let weights = precision.on_cpu()?;
+            let weights = precision.on_cpu();
             Network::Packed(Box::new((
                 engine::Mapper::new(model.prefix_mapper, weights)?,
                 engine::Gpt2::new(model.gpt2, weights)?,

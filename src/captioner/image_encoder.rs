@@ -66,7 +66,7 @@ impl ImageEncoder {
                 let mut clip = folder.load_clip(device)?;
                 is_vit = clip.vision_model.is_some();
                 if is_cpu(device) {
-                    vision = take_vision(&mut clip, precision.on_cpu()?)?;
+                    vision = take_vision(&mut clip, precision.on_cpu())?;
                 } else if is_vit {
                     dtype = precision.on_gpu(device)?;
                     cast_vision(&mut clip, dtype);

@@ -34,9 +34,9 @@ pub enum PrecisionArg {
     F32,
     /// float16 on GPUs; on the CPU weights are kept as float16 and computed with in float32
     F16,
-    /// bfloat16, on GPUs that have it
+    /// bfloat16, on the CPU and on GPUs that have it
     Bf16,
-    /// Weights kept as int8 and computed with in float32, on the CPU, where nothing is trained
+    /// int8 products with dynamic scales, on the CPU, where nothing is trained
     Int8,
 }
 

@@ -25,7 +25,12 @@ pub fn list() -> Vec<DeviceInfo> {
     let mut all = vec![DeviceInfo {
         name: "cpu".into(),
         description: format!("{} kernels", Isa::best().name()),
-        precisions: vec![Precision::F32, Precision::F16, Precision::Int8],
+        precisions: vec![
+            Precision::F32,
+            Precision::F16,
+            Precision::Bf16,
+            Precision::Int8,
+        ],
         is_auto: auto.is_none(),
     }];
     for backend in GpuBackend::ALL {

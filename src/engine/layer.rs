@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Tensor, TensorData};
-use half::f16;
+use half::{bf16, f16};
 
 use super::WeightType;
 use crate::nn::{Activation, LayerNorm};
@@ -18,6 +18,7 @@ use cpu_kernels::norm;
 pub enum Matrix {
     F32(Packed<f32>),
     F16(Packed<f16>),
+    Bf16(Packed<bf16>),
     Int8(Packed<i8>),
 }
 
@@ -36,42 +37,43 @@ pub struct Norm {
     epsilon: f32,
 }
 
+/// The same of a weight in every precision.
+macro_rules! of_any {
+    ($matrix:expr, $weight:ident => $what:expr) => {
+        match $matrix {
+            Matrix::F32($weight) => $what,
+            Matrix::F16($weight) => $what,
+            Matrix::Bf16($weight) => $what,
+            Matrix::Int8($weight) => $what,
+        }
+    };
+}
+
 impl Matrix {
     pub fn new(weight: View, kind: WeightType) -> Self {
         match kind {
             WeightType::F32 => Self::F32(Packed::new(weight)),
             WeightType::F16 => Self::F16(Packed::new(weight)),
+            WeightType::Bf16 => Self::Bf16(Packed::new(weight)),
             WeightType::Int8 => Self::Int8(Packed::new(weight)),
         }
     }
 
     /// `[K, N]`
     pub fn shape(&self) -> [usize; 2] {
-        match self {
-            Self::F32(weight) => weight.shape(),
-            Self::F16(weight) => weight.shape(),
-            Self::Int8(weight) => weight.shape(),
-        }
+        of_any!(self, weight => weight.shape())
     }
 
     /// `out = x self`, and what the epilogue says.
     pub fn product(&self, x: &[f32], out: &mut [f32], epilogue: Epilogue) {
         let [width, _] = self.shape();
         let x = View::new(x, x.len() / width.max(1), width);
-        match self {
-            Self::F32(weight) => weight.product(x, out, epilogue),
-            Self::F16(weight) => weight.product(x, out, epilogue),
-            Self::Int8(weight) => weight.product(x, out, epilogue),
-        }
+        of_any!(self, weight => weight.product(x, out, epilogue))
     }
 
     /// One column, `[K]`.
     pub fn column(&self, column: usize, out: &mut [f32]) {
-        match self {
-            Self::F32(weight) => weight.column(column, out),
-            Self::F16(weight) => weight.column(column, out),
-            Self::Int8(weight) => weight.column(column, out),
-        }
+        of_any!(self, weight => weight.column(column, out))
     }
 }
 

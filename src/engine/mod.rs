@@ -17,13 +17,16 @@ pub use gpt2::{Gpt2, Gpt2Step};
 pub use mapper::Mapper;
 pub use vision::Vision;
 
-/// How the CPU keeps weights in memory. Its arithmetic is in `f32` always.
+/// The type of weights, and of the arithmetic of matrix products with them. All else is in float32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
-    /// As they are.
+    /// Products in float32.
     F32,
-    /// Half of it: 11 significant bits a weight.
+    /// Weights in float16, products in float32.
     F16,
-    /// A quarter: 8 bits a weight and a factor a column.
+    /// Both factors in bfloat16, sums in float32.
+    Bf16,
+    /// Both factors in int8, sums in int32: weights with a scale for each output, activations quantized as they come with a
+    /// scale and a zero point for each position.
     Int8,
 }

@@ -8,6 +8,7 @@ pub mod adamw;
 pub mod attention;
 pub mod batch_norm;
 pub mod convolution;
+mod dot;
 pub mod loss;
 pub mod matrix;
 pub mod max_pool;

@@ -59,6 +59,14 @@ impl<T: Pod> DerefMut for Large<T> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use crate::x86::prefetch;
+
+/// Where processors have no instruction for it that is known here.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub(crate) fn prefetch<T>(_: &T) {}
+
 /// Has the program keep the memory it frees, for what it needs next, where the system's allocator can be told (glibc): networks
 /// need the same large blocks again and again, and would otherwise get them emptied page by page each time. For programs that
 /// run one, before it is loaded: many small blocks on many threads, as in scoring, are served more slowly.

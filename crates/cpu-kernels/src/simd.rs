@@ -5,7 +5,9 @@
 
 use std::sync::OnceLock;
 
-use half::f16;
+use half::{bf16, f16};
+
+use crate::dot::{Bf16Tile, Int8Tile, Pair, PlainInt8, WidenedBf16};
 
 /// Floats in a vector.
 pub const LANES: usize = 16;
@@ -22,10 +24,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn splat(self, x: f32) -> Self::V;
     fn load(self, x: &[f32; LANES]) -> Self::V;
     fn load_f16(self, x: &[f16; LANES]) -> Self::V;
-    fn load_i8(self, x: &[i8; LANES]) -> Self::V;
+    /// The first and the second values of sixteen pairs.
+    fn load_bf16(self, x: &[Pair; LANES]) -> [Self::V; 2];
+    /// Both values of a pair, in all lanes.
+    fn splat_bf16(self, x: &Pair) -> [Self::V; 2];
+    /// The nearest floats to integers.
+    fn load_i32(self, x: &[i32; LANES]) -> Self::V;
     fn store(self, v: Self::V, out: &mut [f32; LANES]);
     /// The nearest halves.
     fn store_f16(self, v: Self::V, out: &mut [f16; LANES]);
+    /// The last byte of each float's bits.
+    fn store_last_bytes(self, v: Self::V, out: &mut [u8; LANES]);
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -41,6 +50,15 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn pow2(self, v: Self::V) -> Self::V;
     /// Runs a kernel compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// Multiplies bfloat16 and adds up in float32. Instructions for it may flush the least numbers (below 1.2e-38) to 0.
+    #[inline(always)]
+    fn tile_bf16<const R: usize, const P: usize>(self, tile: Bf16Tile<R, P>) {
+        tile.run(WidenedBf16(self))
+    }
+
+    /// Multiplies bytes and adds up in int32, exactly (modulo 2^32).
+    fn tile_int8<const R: usize, const P: usize>(self, tile: Int8Tile<R, P>);
 
     /// The sum of the lanes.
     #[inline(always)]
@@ -169,8 +187,8 @@ impl Isa {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            all.extend(super::x86::Avx512::detect().map(Self::Avx512));
-            all.extend(super::x86::Avx2::detect().map(Self::Avx2));
+            all.extend(super::x86::Avx512::detect().into_iter().map(Self::Avx512));
+            all.extend(super::x86::Avx2::detect().into_iter().map(Self::Avx2));
         }
         all.push(Self::Portable(Portable));
         all
@@ -179,9 +197,9 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => "avx512",
+            Self::Avx512(simd) => simd.name(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => "avx2",
+            Self::Avx2(simd) => simd.name(),
             Self::Portable(_) => "portable",
         }
     }
@@ -235,6 +253,11 @@ fn each(mut a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f
     a
 }
 
+#[inline(always)]
+fn widen(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
+}
+
 impl Simd for Portable {
     type V = [f32; LANES];
     const ROWS: usize = 4;
@@ -257,12 +280,21 @@ impl Simd for Portable {
         v
     }
     #[inline(always)]
-    fn load_i8(self, x: &[i8; LANES]) -> Self::V {
-        let mut v = [0.0; LANES];
-        for (v, &x) in v.iter_mut().zip(x) {
-            *v = f32::from(x);
+    fn load_bf16(self, x: &[Pair; LANES]) -> [Self::V; 2] {
+        let mut v = [[0.0; LANES]; 2];
+        for (lane, x) in x.iter().enumerate() {
+            v[0][lane] = widen(x[0]);
+            v[1][lane] = widen(x[1]);
         }
         v
+    }
+    #[inline(always)]
+    fn splat_bf16(self, x: &Pair) -> [Self::V; 2] {
+        [[widen(x[0]); LANES], [widen(x[1]); LANES]]
+    }
+    #[inline(always)]
+    fn load_i32(self, x: &[i32; LANES]) -> Self::V {
+        x.map(|x| x as f32)
     }
     #[inline(always)]
     fn store(self, v: Self::V, out: &mut [f32; LANES]) {
@@ -273,6 +305,10 @@ impl Simd for Portable {
         for (out, v) in out.iter_mut().zip(v) {
             *out = f16::from_f32_const(v);
         }
+    }
+    #[inline(always)]
+    fn store_last_bytes(self, v: Self::V, out: &mut [u8; LANES]) {
+        *out = v.map(|v| v.to_bits() as u8);
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
@@ -329,6 +365,10 @@ impl Simd for Portable {
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }
+    #[inline(always)]
+    fn tile_int8<const R: usize, const P: usize>(self, tile: Int8Tile<R, P>) {
+        tile.run(PlainInt8)
+    }
 }
 
 #[cfg(test)]
@@ -361,28 +401,47 @@ mod tests {
         }
     }
 
-    struct Halves;
+    struct Converted;
 
-    impl Kernel for Halves {
-        type Output = ([f32; LANES], [f32; LANES], [f16; LANES]);
+    impl Kernel for Converted {
+        type Output = (
+            [f32; LANES],
+            [[f32; LANES]; 4],
+            [f32; LANES],
+            [f16; LANES],
+            [u8; LANES],
+        );
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> Self::Output {
             let halves = std::array::from_fn(|i| f16::from_f32(i as f32 * 0.37 - 2.0));
-            let bytes = std::array::from_fn(|i| (i * 17) as i8);
-            let mut out = ([0.0; LANES], [0.0; LANES], [f16::ZERO; LANES]);
+            let pairs: [Pair; LANES] =
+                std::array::from_fn(|i| [0.71, -0.33].map(|x| bf16::from_f32(x * i as f32 - 2.0)));
+            let integers = std::array::from_fn(|i| i as i32 * 0x0765_4321 - 0x1234_5678);
             let between = std::array::from_fn(|i| i as f32 * 0.123_456 - 1.0);
-            s.store_f16(s.load(&between), &mut out.2);
+            let mut out = (
+                [0.0; LANES],
+                [[0.0; LANES]; 4],
+                [0.0; LANES],
+                [f16::ZERO; LANES],
+                [0; LANES],
+            );
             s.store(s.load_f16(&halves), &mut out.0);
-            s.store(s.load_i8(&bytes), &mut out.1);
+            let (loaded, splat) = (s.load_bf16(&pairs), s.splat_bf16(&pairs[7]));
+            for (v, out) in loaded.into_iter().chain(splat).zip(&mut out.1) {
+                s.store(v, out);
+            }
+            s.store(s.load_i32(&integers), &mut out.2);
+            s.store_f16(s.load(&between), &mut out.3);
+            s.store_last_bytes(s.load(&between), &mut out.4);
             out
         }
     }
 
     #[test]
-    fn halves_and_bytes_are_widened_alike_everywhere() {
-        let expected = Isa::Portable(Portable).run(Halves);
+    fn narrow_values_are_converted_alike_everywhere() {
+        let expected = Isa::Portable(Portable).run(Converted);
         for isa in Isa::all() {
-            assert_eq!(isa.run(Halves), expected, "{}", isa.name());
+            assert_eq!(isa.run(Converted), expected, "{}", isa.name());
         }
     }
 }

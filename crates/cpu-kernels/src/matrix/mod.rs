@@ -5,21 +5,28 @@
 //!
 //! [`Isa::panel`]: super::simd::Isa::panel
 
+mod int8;
+mod left;
 mod packed;
 mod tile;
+mod weight;
 
 use rayon::prelude::*;
 
 use super::simd::{Isa, LANES, Simd};
 use crate::Activation;
+use left::pack_tiles;
 use packed::{Pack, Panels};
-use tile::{Block, pack_tiles};
+use tile::Block;
 
-pub use packed::{Packed, Stored};
-pub(super) use tile::{Out, tiling};
+pub(super) use left::tiling;
+pub use packed::Packed;
+pub(super) use tile::Out;
+pub use weight::Weight;
 
-/// Multiplications below which a product is not worth handing out.
+/// Multiplications of groups below which a product is not worth handing out.
 const WORTH_SHARING: usize = 64 * 1024;
+
 /// A matrix in someone else's memory, perhaps transposed.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
@@ -122,34 +129,36 @@ pub(super) struct Scratch {
 pub(super) fn small_product<S: Simd>(s: S, a: View, b: View, out: Out, scratch: &mut Scratch) {
     let Scratch { tiles, panels } = scratch;
     let (height, count) = tiling(a.rows, S::ROWS);
+    let rows = count * height;
     tiles.clear();
-    tiles.resize(count * height * a.cols, 0.0);
+    tiles.resize(rows * a.cols, 0.0);
     pack_tiles(a, 0, height, tiles);
     let panel = S::PANELS * LANES;
+    let count = b.cols.div_ceil(panel);
     panels.clear();
-    panels.resize(b.cols.div_ceil(panel) * b.rows * panel, 0.0);
+    panels.resize(count * b.rows * panel, 0.0);
     if b.rows > 0 {
         for (i, out) in panels.chunks_exact_mut(b.rows * panel).enumerate() {
-            let pack = Pack {
+            s.vectorize(Pack::<f32> {
                 b,
                 first: i * panel,
-                scales: None,
                 out,
-            };
-            s.vectorize(pack);
+                columns: &mut vec![(); S::PANELS],
+            });
         }
     }
-    s.vectorize(Block {
-        tiles,
+    s.vectorize(Block::<f32> {
+        left: tiles,
+        rows: &vec![(); rows],
         height,
         first_row: 0,
         b: Panels {
             data: panels.as_slice(),
-            scales: None,
+            columns: &vec![(); count * S::PANELS],
             rows: b.rows,
             cols: b.cols,
         },
-        panels: 0..b.cols.div_ceil(panel),
+        panels: 0..count,
         first_panel: 0,
         out,
         epilogue: Epilogue::default(),
@@ -157,114 +166,4 @@ pub(super) fn small_product<S: Simd>(s: S, a: View, b: View, out: Out, scratch: 
 }
 
 #[cfg(test)]
-mod tests {
-    use half::f16;
-
-    use super::*;
-
-    fn wave(length: usize, step: f32) -> Vec<f32> {
-        (0..length).map(|i| (i as f32 * step).sin()).collect()
-    }
-
-    fn naive(a: View, b: View) -> Vec<f32> {
-        let at = |v: &View, i: usize, j: usize| v.data[i * v.row_stride + j * v.col_stride];
-        let mut out = Vec::new();
-        for i in 0..a.rows {
-            for j in 0..b.cols {
-                let sum: f64 = (0..a.cols)
-                    .map(|k| f64::from(at(&a, i, k)) * f64::from(at(&b, k, j)))
-                    .sum();
-                out.push(sum as f32);
-            }
-        }
-        out
-    }
-
-    /// Odd ones, ones below a vector, ones that are shared among threads.
-    const SHAPES: [[usize; 3]; 9] = [
-        [1, 1, 1],
-        [1, 7, 50],
-        [2, 16, 16],
-        [5, 33, 31],
-        [13, 64, 65],
-        [50, 20, 17],
-        [1, 300, 1000],
-        [130, 70, 90],
-        [700, 300, 40],
-    ];
-
-    fn check<W: Stored>(tolerance: f32) {
-        check_with::<W>(tolerance, Some(Activation::Relu));
-        check_with::<W>(tolerance, None);
-    }
-
-    fn check_with<W: Stored>(tolerance: f32, activation: Option<Activation>) {
-        for isa in Isa::all() {
-            for [m, k, n] in SHAPES {
-                let (x, w) = (wave(m * k, 0.31), wave(k * n, 0.17));
-                for transposed in [false, true] {
-                    let (a, b) = if transposed {
-                        (
-                            View::new(&x, k, m).transpose(),
-                            View::new(&w, n, k).transpose(),
-                        )
-                    } else {
-                        (View::new(&x, m, k), View::new(&w, k, n))
-                    };
-                    let bias = wave(n, 0.9);
-                    let mut out = wave(m * n, 0.01);
-                    let packed = Packed::<W>::with_isa(b, isa);
-                    let epilogue = Epilogue {
-                        bias: Some(&bias),
-                        activation,
-                        accumulate: true,
-                    };
-                    packed.product(a, &mut out, epilogue);
-                    let before = wave(m * n, 0.01);
-                    let bound = tolerance * (k as f32).sqrt();
-                    for (i, expected) in naive(a, b).into_iter().enumerate() {
-                        let sum = expected + bias[i % n];
-                        let sum = activation.map_or(sum, |_| sum.max(0.0));
-                        let expected = before[i] + sum;
-                        assert!(
-                            (out[i] - expected).abs() < bound,
-                            "{} {m} {k} {n}: {} {expected}",
-                            isa.name(),
-                            out[i]
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn products_of_odd_shapes_equal_plain_loops() {
-        check::<f32>(2e-6);
-    }
-
-    #[test]
-    fn columns_are_what_was_packed() {
-        let w = wave(5 * 70, 0.17);
-        for isa in Isa::all() {
-            let packed = Packed::<f16>::with_isa(View::new(&w, 5, 70), isa);
-            for column in [0, 15, 16, 31, 33, 69] {
-                let mut out = [0.0; 5];
-                packed.column(column, &mut out);
-                for (row, out) in out.iter().enumerate() {
-                    assert_eq!(*out, f16::from_f32(w[row * 70 + column]).to_f32());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn half_weights_are_off_by_their_rounding_only() {
-        check::<f16>(1e-3);
-    }
-
-    #[test]
-    fn byte_weights_are_off_by_their_rounding_only() {
-        check::<i8>(1e-2);
-    }
-}
+mod tests;

@@ -1,22 +1,24 @@
-//! The left factor of a product in tiles, and what multiplies them with panels.
+//! Tiles times panels, in tasks for all cores.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
+use half::f16;
 use rayon::prelude::*;
 
-use super::packed::{Panels, Stored};
+use super::left::tiling;
+use super::packed::Panels;
+use super::weight::{Weights, sealed::Weight};
 use super::{Epilogue, View, WORTH_SHARING};
 use crate::activation;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 
-/// Floats of the left factor that a task works through: half of a second-level cache.
+/// Groups of the left factor that a task works through: half of a second-level cache.
 const BLOCK: usize = 96 * 1024;
-/// Multiplications of a task, more or less, where there are many.
+/// Groups of a left factor whose memory is kept: 32 MB.
+const KEPT: usize = 8 * 1024 * 1024;
+/// Multiplications of groups of a task, more or less, where there are many.
 const TASK: usize = 4 * 1024 * 1024;
-/// Tiles from which on a panel of narrow weights is widened once for all of them.
-const WIDEN: usize = 4;
-/// Steps of a tile that are packed for all of its rows before the next ones.
-const TOGETHER: usize = 64;
 
 /// Where a product goes: several tasks write to columns of their own of the same rows.
 #[derive(Clone, Copy)]
@@ -70,7 +72,7 @@ impl<'a> Out<'a> {
 }
 
 /// A whole product.
-pub(super) struct Product<'a, W> {
+pub(super) struct Product<'a, W: Weight> {
     pub(super) a: View<'a>,
     pub(super) b: Panels<'a, W>,
     pub(super) isa: Isa,
@@ -78,76 +80,109 @@ pub(super) struct Product<'a, W> {
     pub(super) epilogue: Epilogue<'a>,
 }
 
-impl<W: Stored> Kernel for Product<'_, W> {
-    type Output = ();
+impl<W: Weight> Product<'_, W> {
     /// Splits the product into blocks of rows that fit the cache, and these into ranges of panels.
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Product {
+    pub(super) fn run(self) {
+        let Self {
             a,
             b,
             isa,
             out,
             epilogue,
         } = self;
-        let (m, k) = (a.rows, a.cols);
-        let (height, tiles) = tiling(m, S::ROWS);
-        let panels = b.cols.div_ceil(S::PANELS * LANES);
-        let mut packed = vec![0.0; tiles * height * k];
-        let threads = rayon::current_num_threads();
-        if m * k * b.cols < WORTH_SHARING || threads == 1 {
-            pack_tiles(a, 0, height, &mut packed);
-            let block = Block {
-                tiles: &packed,
+        let (height, tiles) = tiling(a.rows, isa.rows());
+        let tile = height * b.groups();
+        let work = a.rows * b.cols * b.groups();
+        let panels = b.cols.div_ceil(isa.panel());
+        let shared = work >= WORTH_SHARING && rayon::current_num_threads() > 1;
+        let block = (BLOCK / tile.max(1)).clamp(1, tiles); // tiles
+        // Not zeros: what rows behind the last one hold is multiplied, but goes nowhere.
+        let mut memory = LEFT.take();
+        memory.resize(memory.len().max(tiles * tile), 0);
+        let left: &mut [W::Left] = bytemuck::cast_slice_mut(&mut memory[..tiles * tile]);
+        let mut rows = vec![W::Row::default(); tiles * height];
+        let pack = |(i, (left, rows))| {
+            isa.run(PackLeft::<W> {
+                a,
+                first: i * block * height,
                 height,
-                first_row: 0,
-                b,
-                panels: 0..panels,
-                first_panel: 0,
-                out,
-                epilogue,
-            };
-            return s.vectorize(block);
+                left,
+                rows,
+            })
+        };
+        // At least one value each, for products over nothing.
+        let (size, some) = ((block * tile).max(1), block * height);
+        if shared && tiles > block {
+            let parts = left.par_chunks_mut(size).zip(rows.par_chunks_mut(some));
+            parts.with_max_len(1).enumerate().for_each(pack);
+        } else {
+            let parts = left.chunks_mut(size).zip(rows.chunks_mut(some));
+            parts.enumerate().for_each(pack);
         }
-        let block = (BLOCK / (height * k).max(1)).max(1); // tiles
-        let size = (block * height * k).max(1);
-        packed
-            .par_chunks_mut(size)
-            .with_max_len(1)
-            .enumerate()
-            .for_each(|(i, packed)| pack_tiles(a, i * block * height, height, packed));
         let blocks = tiles.div_ceil(block);
         // Small tasks, one at a time, even out what a thread is slower by.
-        let tasks = (8 * threads).max(m * k * b.cols / TASK);
+        let tasks = match shared {
+            true => (8 * rayon::current_num_threads()).max(work / TASK),
+            false => 1,
+        };
         let parts = tasks.div_ceil(blocks).min(panels);
         let range = panels.div_ceil(parts);
         let parts = panels.div_ceil(range);
-        let tasks = (0..blocks * parts).into_par_iter().with_max_len(1);
-        tasks.for_each(|task| {
+        let run = |task: usize| {
             let (i, part) = (task / parts, task % parts);
             isa.run(Block {
-                tiles: &packed[i * size..packed.len().min((i + 1) * size)],
+                left: &left[i * block * tile..(tiles * tile).min((i + 1) * block * tile)],
+                rows: &rows[i * some..rows.len().min((i + 1) * some)],
                 height,
-                first_row: i * block * height,
+                first_row: i * some,
                 b,
                 panels: part * range..panels.min((part + 1) * range),
                 first_panel: 0,
                 out,
                 epilogue,
             });
-        });
+        };
+        match shared {
+            true => {
+                let tasks = (0..blocks * parts).into_par_iter().with_max_len(1);
+                tasks.for_each(run);
+            }
+            false => (0..blocks * parts).for_each(run),
+        }
+        if memory.len() <= KEPT {
+            LEFT.set(memory);
+        }
     }
 }
 
-/// Rows a tile, at most `most` and as even as can be, and the number of tiles.
-pub(crate) fn tiling(rows: usize, most: usize) -> (usize, usize) {
-    let height = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
-    (height, rows.div_ceil(height))
+thread_local! {
+    /// Memory for left factors, for the thread's next product. Nested ones find none.
+    static LEFT: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Fills some tiles.
+struct PackLeft<'a, W: Weight> {
+    a: View<'a>,
+    /// Its first row.
+    first: usize,
+    height: usize,
+    left: &'a mut [W::Left],
+    rows: &'a mut [W::Row],
+}
+
+impl<W: Weight> Kernel for PackLeft<'_, W> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        W::pack_left(s, self.a, self.first, self.height, self.left, self.rows);
+    }
 }
 
 /// Some tiles times some panels, by one thread.
-pub(super) struct Block<'a, W> {
-    pub(super) tiles: &'a [f32],
+pub struct Block<'a, W: Weight> {
+    pub(super) left: &'a [W::Left],
+    /// `height` for each tile.
+    pub(super) rows: &'a [W::Row],
     pub(super) height: usize,
     pub(super) first_row: usize,
     pub(super) b: Panels<'a, W>,
@@ -158,44 +193,33 @@ pub(super) struct Block<'a, W> {
     pub(super) epilogue: Epilogue<'a>,
 }
 
-impl<W: Stored> Kernel for Block<'_, W> {
+impl<W: Weight> Kernel for Block<'_, W> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // Each panel is widened once, if that is for many tiles.
-        if W::NARROW && self.tiles.len() >= WIDEN * self.height * self.b.rows {
-            return self.widened(s);
-        }
-        macro_rules! heights {
-            ($($r:literal)*) => {
-                match self.height {
-                    $($r if S::PANELS == 2 => self.multiply::<S, $r, 2>(s),
-                    $r => self.multiply::<S, $r, 1>(s),)*
-                    _ => unreachable!("a tile of {} rows", self.height),
-                }
-            };
-        }
-        heights!(1 2 3 4 5 6 7 8 9 10 11 12)
+        W::block(s, self);
     }
 }
 
-impl<W: Stored> Block<'_, W> {
+impl Block<'_, f16> {
+    /// Multiplies with each panel widened once for all tiles.
     #[inline(always)]
-    fn widened<S: Simd>(self, s: S) {
+    pub(super) fn widened<S: Simd>(self, s: S) {
         let size = self.b.rows * S::PANELS * LANES;
         let mut wide = vec![0.0; size];
         for panel in self.panels {
             let narrow = &self.b.data[panel * size..(panel + 1) * size];
             for (to, from) in (wide.as_chunks_mut().0.iter_mut()).zip(narrow.as_chunks().0) {
-                s.store(W::load(s, from), to);
+                s.store(s.load_f16(from), to);
             }
-            s.vectorize(Block {
-                tiles: self.tiles,
+            s.vectorize(Block::<f32> {
+                left: self.left,
+                rows: self.rows,
                 height: self.height,
                 first_row: self.first_row,
                 b: Panels {
                     data: &wide,
-                    scales: self.b.scales,
+                    columns: self.b.columns,
                     rows: self.b.rows,
                     cols: self.b.cols,
                 },
@@ -206,28 +230,61 @@ impl<W: Stored> Block<'_, W> {
             });
         }
     }
+}
+
+impl<W: Weight> Block<'_, W> {
+    pub(super) fn tiles(&self) -> usize {
+        self.rows.len() / self.height
+    }
 
     #[inline(always)]
-    fn multiply<S: Simd, const R: usize, const P: usize>(self, s: S) {
+    pub(super) fn multiply<S: Simd>(self, s: S) {
+        macro_rules! heights {
+            ($($r:literal)*) => {
+                match self.height {
+                    $($r if S::PANELS == 2 => self.multiply_by::<S, $r, 2>(s),
+                    $r => self.multiply_by::<S, $r, 1>(s),)*
+                    _ => unreachable!("a tile of {} rows", self.height),
+                }
+            };
+        }
+        heights!(1 2 3 4 5 6 7 8 9 10 11 12)
+    }
+
+    #[inline(always)]
+    fn multiply_by<S: Simd, const R: usize, const P: usize>(self, s: S) {
         // What is not used on this instruction set is not compiled.
         if R > S::ROWS || P != S::PANELS {
             return;
         }
-        let k = self.b.rows;
-        let tiles = self.tiles.as_chunks::<R>().0;
+        let groups = self.b.groups();
+        let left = self.left.as_chunks::<R>().0;
+        let columns = self.b.columns.as_chunks::<P>().0;
         let mut sums = [[[0.0; LANES]; P]; R];
         for panel in self.panels.clone() {
-            let size = k * P * LANES;
-            let weights = &self.b.data[panel * size..(panel + 1) * size];
-            let weights = weights.as_chunks::<LANES>().0.as_chunks::<P>().0;
-            for i in 0..tiles.len() / k.max(1) {
-                tile(s, &tiles[i * k..(i + 1) * k], weights, &mut sums);
+            let size = groups * P * LANES;
+            let of = |panel: usize| {
+                let weights = &self.b.data[panel * size..(panel + 1) * size];
+                weights.as_chunks::<LANES>().0.as_chunks::<P>().0
+            };
+            // The first tiles of a panel have the next one read from memory.
+            let next = of(if panel + 1 < self.panels.end {
+                panel + 1
+            } else {
+                panel
+            });
+            for (i, rows) in self.rows.as_chunks::<R>().0.iter().enumerate() {
+                let left = &left[i * groups..(i + 1) * groups];
+                let weights = Weights {
+                    panel: of(panel),
+                    next: if i < P { (next, i) } else { (of(panel), 0) },
+                };
+                W::tile(s, left, rows, weights, &columns[panel], &mut sums);
                 s.vectorize(Finish {
                     sums: sums.as_flattened(),
                     vectors: P,
                     row: self.first_row + i * R,
                     column: (self.first_panel + panel) * P * LANES,
-                    scales: self.b.scales,
                     columns: self.b.cols,
                     out: self.out,
                     epilogue: self.epilogue,
@@ -244,7 +301,6 @@ struct Finish<'a> {
     vectors: usize,
     row: usize,
     column: usize,
-    scales: Option<&'a [f32]>,
     /// Of the whole product.
     columns: usize,
     out: Out<'a>,
@@ -257,94 +313,27 @@ impl Kernel for Finish<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { out, epilogue, .. } = self;
         let rows = out.rows - self.row;
+        let width = (self.vectors * LANES).min(self.columns - self.column);
+        let mut bias = [s.splat(0.0); 2];
+        if let Some(all) = epilogue.bias {
+            let all = &all[self.column..self.column + width];
+            for (bias, all) in bias.iter_mut().zip(all.chunks(LANES)) {
+                *bias = s.load_some(all, 0.0);
+            }
+        }
         for (r, sums) in self.sums.chunks_exact(self.vectors).enumerate().take(rows) {
-            for (p, sums) in sums.iter().enumerate() {
-                let first = self.column + p * LANES;
-                let count = LANES.min(self.columns.saturating_sub(first));
-                if count == 0 {
-                    break;
-                }
-                let columns = first..first + count;
-                let mut v = s.load(sums);
-                if let Some(scales) = self.scales {
-                    v = s.mul(v, s.load_some(&scales[columns.clone()], 0.0));
-                }
-                if let Some(bias) = epilogue.bias {
-                    v = s.add(v, s.load_some(&bias[columns], 0.0));
-                }
+            // SAFETY: tasks have rows and panels of their own.
+            let out = unsafe { out.slice(self.row + r, self.column, width) };
+            for ((out, sums), bias) in out.chunks_mut(LANES).zip(sums).zip(bias) {
+                let mut v = s.add(s.load(sums), bias);
                 if let Some(activation) = epilogue.activation {
                     v = activation::apply(s, activation, v);
                 }
-                // SAFETY: tasks have rows and panels of their own.
-                let out = unsafe { out.slice(self.row + r, first, count) };
                 if epilogue.accumulate {
                     v = s.add(v, s.load_some(out, 0.0));
                 }
                 s.store_some(v, out);
             }
-        }
-    }
-}
-
-/// Rows `first..` of `a` as tiles of `height` rows, `[tile][k][height]`, zeros behind the last row.
-pub(super) fn pack_tiles(a: View, first: usize, height: usize, out: &mut [f32]) {
-    let k = a.cols;
-    if k == 0 {
-        return;
-    }
-    for (tile, out) in out.chunks_exact_mut(height * k).enumerate() {
-        let first = first + tile * height;
-        let count = height.min(a.rows.saturating_sub(first));
-        if a.row_stride == 1 {
-            for (k, out) in out.chunks_exact_mut(height).enumerate() {
-                let from = &a.data[k * a.col_stride + first..][..count];
-                out[..count].copy_from_slice(from);
-            }
-        } else if a.col_stride == 1 {
-            // Some steps of all rows before the next ones: what is written stays in the nearest cache.
-            for (i, out) in out.chunks_mut(height * TOGETHER).enumerate() {
-                let steps = out.len() / height;
-                for r in 0..count {
-                    let row = &a.data[(first + r) * a.row_stride + i * TOGETHER..][..steps];
-                    for (k, &x) in row.iter().enumerate() {
-                        out[k * height + r] = x;
-                    }
-                }
-            }
-        } else {
-            for r in 0..count {
-                for (out, &x) in out[r..].iter_mut().step_by(height).zip(a.row(first + r)) {
-                    *out = x;
-                }
-            }
-        }
-    }
-}
-
-/// The sums of one tile: `R` rows by `P` vectors of columns.
-#[inline(always)]
-fn tile<S: Simd, W: Stored, const R: usize, const P: usize>(
-    s: S,
-    a: &[[f32; R]],
-    b: &[[[W; LANES]; P]],
-    out: &mut [[[f32; LANES]; P]; R],
-) {
-    let mut sums = [[s.splat(0.0); P]; R];
-    for (a, b) in a.iter().zip(b) {
-        let mut columns = [s.splat(0.0); P];
-        for p in 0..P {
-            columns[p] = W::load(s, &b[p]);
-        }
-        for r in 0..R {
-            let x = s.splat(a[r]);
-            for p in 0..P {
-                sums[r][p] = s.mul_add(x, columns[p], sums[r][p]);
-            }
-        }
-    }
-    for r in 0..R {
-        for p in 0..P {
-            s.store(sums[r][p], &mut out[r][p]);
         }
     }
 }

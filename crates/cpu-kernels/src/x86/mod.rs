@@ -1,33 +1,84 @@
-//! AVX2 and AVX-512. The only file with instructions in it: every `unsafe` here rests on the value `self`, which is made
+//! AVX2 and AVX-512. The only folder with instructions in it: every `unsafe` here rests on the value `self`, which is made
 //! by `detect` alone, and loads and stores go through references to whole arrays.
 
 use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::simd::{Kernel, LANES, Simd};
+mod dot;
 
-/// AVX2, FMA and F16C: two registers a vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx2(());
+use crate::dot::{Bf16Tile, Int8Tile, Pair, WidenedBf16};
+use crate::simd::{Kernel, LANES, Simd};
 
-/// AVX-512's foundation, which every processor with any of it has, beside what [`Avx2`] needs: one register a vector.
+/// AVX2, FMA and F16C: two registers a vector. Perhaps with AVX-VNNI, for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx512(());
+pub struct Avx2 {
+    vnni: Option<dot::AvxVnni>,
+}
+
+/// AVX-512 with 16-bit integers (BW), which all processors with AVX-512 have but Xeon Phi, beside what [`Avx2`] needs: one
+/// register a vector. Perhaps with VNNI for bytes and BF16 for bfloat16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512 {
+    vnni: Option<dot::Avx512Vnni>,
+    bf16: Option<dot::Avx512Bf16>,
+}
 
 impl Avx2 {
-    pub fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2")
+    /// With all that the processor has, then with less.
+    pub fn detect() -> Vec<Self> {
+        if !(is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c"))
-        .then_some(Self(()))
+        {
+            return Vec::new();
+        }
+        let best = dot::AvxVnni::detect();
+        let all = best.map(|vnni| Self { vnni: Some(vnni) });
+        all.into_iter().chain([Self { vnni: None }]).collect()
+    }
+
+    pub fn name(self) -> &'static str {
+        match self.vnni {
+            Some(_) => "avx2-vnni",
+            None => "avx2",
+        }
     }
 }
 
 impl Avx512 {
-    pub fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx512f") && Avx2::detect().is_some()).then_some(Self(()))
+    /// With all that the processor has, then with less.
+    pub fn detect() -> Vec<Self> {
+        if !(is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && !Avx2::detect().is_empty())
+        {
+            return Vec::new();
+        }
+        let (vnni, bf16) = (dot::Avx512Vnni::detect(), dot::Avx512Bf16::detect());
+        let mut all = vec![Self { vnni, bf16 }, Self { vnni, bf16: None }];
+        all.push(Self {
+            vnni: None,
+            bf16: None,
+        });
+        all.dedup();
+        all
     }
+
+    pub fn name(self) -> &'static str {
+        match (self.bf16, self.vnni) {
+            (Some(_), _) => "avx512-bf16",
+            (None, Some(_)) => "avx512-vnni",
+            (None, None) => "avx512",
+        }
+    }
+}
+
+/// Has the second-level cache read the line that a value begins in, while other work goes on.
+#[inline(always)]
+pub fn prefetch<T>(x: &T) {
+    // SAFETY: every x86-64 has it, and it reads nothing that is seen.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -35,7 +86,7 @@ fn with_avx2<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
     kernel.run(simd)
 }
 
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx2,fma,f16c")]
 fn with_avx512<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
     kernel.run(simd)
 }
@@ -47,6 +98,38 @@ macro_rules! halves {
         // SAFETY: `self` proves AVX2 and FMA.
         unsafe { [$f(a[0], b[0]), $f(a[1], b[1])] }
     }};
+}
+
+/// The first and the second values of pairs of bfloat16.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn widen_256(pairs: __m256i) -> [__m256; 2] {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let second = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+        [
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)),
+            _mm256_castsi256_ps(second),
+        ]
+    }
+}
+
+/// The first and the second values of pairs of bfloat16.
+///
+/// # Safety
+/// The processor has AVX-512F.
+#[inline(always)]
+unsafe fn widen_512(pairs: __m512i) -> [__m512; 2] {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+        [
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)),
+            _mm512_castsi512_ps(second),
+        ]
+    }
 }
 
 impl Simd for Avx2 {
@@ -81,15 +164,29 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn load_i8(self, x: &[i8; LANES]) -> Self::V {
-        let x = x.as_ptr();
-        // SAFETY: `self` proves AVX2; twice 8 bytes are read from an array of sixteen.
+    fn load_bf16(self, x: &[Pair; LANES]) -> [Self::V; 2] {
+        let x = x.as_ptr().cast::<__m256i>();
+        // SAFETY: `self` proves AVX2; 64 bytes are read from an array of sixteen pairs.
         unsafe {
-            let low = _mm_loadl_epi64(x.cast());
-            let high = _mm_loadl_epi64(x.add(8).cast());
+            let (low, high) = (_mm256_loadu_si256(x), _mm256_loadu_si256(x.add(1)));
+            let ([a, b], [c, d]) = (widen_256(low), widen_256(high));
+            [[a, c], [b, d]]
+        }
+    }
+    #[inline(always)]
+    fn splat_bf16(self, x: &Pair) -> [Self::V; 2] {
+        // SAFETY: `self` proves AVX2.
+        let [a, b] = unsafe { widen_256(_mm256_set1_epi32(bytemuck::cast(*x))) };
+        [[a; 2], [b; 2]]
+    }
+    #[inline(always)]
+    fn load_i32(self, x: &[i32; LANES]) -> Self::V {
+        let x = x.as_ptr().cast::<__m256i>();
+        // SAFETY: `self` proves AVX2; 64 bytes are read from an array of sixteen integers.
+        unsafe {
             [
-                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low)),
-                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
+                _mm256_cvtepi32_ps(_mm256_loadu_si256(x)),
+                _mm256_cvtepi32_ps(_mm256_loadu_si256(x.add(1))),
             ]
         }
     }
@@ -110,6 +207,23 @@ impl Simd for Avx2 {
             _mm_storeu_si128(out, _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(v[0]));
             let high = _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(v[1]);
             _mm_storeu_si128(out.add(1), high);
+        }
+    }
+    #[inline(always)]
+    fn store_last_bytes(self, v: Self::V, out: &mut [u8; LANES]) {
+        // SAFETY: `self` proves AVX2; sixteen bytes are written to an array of sixteen.
+        unsafe {
+            let last = _mm256_set1_epi32(0xff);
+            let low = _mm256_and_si256(_mm256_castps_si256(v[0]), last);
+            let high = _mm256_and_si256(_mm256_castps_si256(v[1]), last);
+            // Packing goes by halves of registers: quarters 0 and 2 are of `low`.
+            let pairs = _mm256_packus_epi32(low, high);
+            let pairs = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+            let (low, high) = (
+                _mm256_castsi256_si128(pairs),
+                _mm256_extracti128_si256::<1>(pairs),
+            );
+            _mm_storeu_si128(out.as_mut_ptr().cast(), _mm_packus_epi16(low, high));
         }
     }
     #[inline(always)]
@@ -180,6 +294,14 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe { with_avx2(self, kernel) }
     }
+    #[inline(always)]
+    fn tile_int8<const R: usize, const P: usize>(self, tile: Int8Tile<R, P>) {
+        match self.vnni {
+            Some(vnni) => vnni.tile(tile),
+            // SAFETY: `self` proves AVX2.
+            None => tile.run(unsafe { dot::Avx2Int8::new() }),
+        }
+    }
 }
 
 impl Simd for Avx512 {
@@ -201,8 +323,16 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
     }
     #[inline(always)]
-    fn load_i8(self, x: &[i8; LANES]) -> Self::V {
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+    fn load_bf16(self, x: &[Pair; LANES]) -> [Self::V; 2] {
+        unsafe { widen_512(_mm512_loadu_si512(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn splat_bf16(self, x: &Pair) -> [Self::V; 2] {
+        unsafe { widen_512(_mm512_set1_epi32(bytemuck::cast(*x))) }
+    }
+    #[inline(always)]
+    fn load_i32(self, x: &[i32; LANES]) -> Self::V {
+        unsafe { _mm512_cvtepi32_ps(_mm512_loadu_si512(x.as_ptr().cast())) }
     }
     #[inline(always)]
     fn store(self, v: Self::V, out: &mut [f32; LANES]) {
@@ -213,6 +343,13 @@ impl Simd for Avx512 {
         unsafe {
             let halves = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(v);
             _mm256_storeu_si256(out.as_mut_ptr().cast(), halves);
+        }
+    }
+    #[inline(always)]
+    fn store_last_bytes(self, v: Self::V, out: &mut [u8; LANES]) {
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(v));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
         }
     }
     #[inline(always)]
@@ -261,5 +398,19 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         unsafe { with_avx512(self, kernel) }
+    }
+    #[inline(always)]
+    fn tile_bf16<const R: usize, const P: usize>(self, tile: Bf16Tile<R, P>) {
+        match self.bf16 {
+            Some(bf16) => bf16.tile(tile),
+            None => tile.run(WidenedBf16(self)),
+        }
+    }
+    #[inline(always)]
+    fn tile_int8<const R: usize, const P: usize>(self, tile: Int8Tile<R, P>) {
+        match self.vnni {
+            Some(vnni) => vnni.tile(tile),
+            None => tile.run(unsafe { dot::Avx512Int8::new() }),
+        }
     }
 }
