@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::device::is_cpu;
 use crate::engine::WeightType;
 
-/// The type of weights and activations in matrix products. Norms, softmax, the logits over the vocabulary and sums of
-/// products are in float32 in any case.
+/// The type of weights and activations in matrix products. Norms, softmax and sums of products are in float32 in any case, and
+/// so are the logits over the vocabulary but for int8, where all products are summed up in int32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -19,7 +19,7 @@ pub enum Precision {
     F32,
     /// float16 on GPUs. The CPU keeps weights as float16 and computes in float32.
     F16,
-    /// bfloat16, on the CPU and on GPUs that have it.
+    /// bfloat16, on GPUs that have it. The CPU multiplies it by its own instruction, or widened to float32 where it has none.
     Bf16,
     /// int8, on the CPU: weights with a scale for each output, activations with a scale and a zero point for each position.
     Int8,

@@ -105,7 +105,7 @@ fn head(
     let [vocab_size, width] = weight.val().dims();
     let weight = Values::of(weight)?;
     let view = View::new(&weight, vocab_size, width);
-    Ok(Matrix::new(view.transpose(), weights))
+    Ok(Matrix::new(view.transpose(), weights.of_logits()))
 }
 
 fn block(block: gpt2::Block, weights: WeightType) -> Result<Block> {

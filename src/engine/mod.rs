@@ -30,3 +30,14 @@ pub enum WeightType {
     /// scale and a zero point for each position.
     Int8,
 }
+
+impl WeightType {
+    /// Of the matrix between hidden states and logits, which the likeliest word is chosen by: beside bfloat16 in float32, with
+    /// weights in float16.
+    fn of_logits(self) -> Self {
+        match self {
+            Self::Bf16 => Self::F16,
+            other => other,
+        }
+    }
+}

@@ -40,7 +40,7 @@ pub struct Tile<'a, L, W, T, const R: usize, const P: usize> {
     pub a: &'a [[L; R]],
     pub b: &'a [[[W; LANES]; P]],
     /// As much as `b`, which is needed soon, and the vector of its steps that is read ahead meanwhile.
-    pub next: (&'a [[[W; LANES]; P]], usize),
+    pub next: Option<(&'a [[[W; LANES]; P]], usize)>,
     /// Added to.
     pub sums: &'a mut [[[T; LANES]; P]; R],
 }
@@ -51,8 +51,9 @@ pub type Bf16Tile<'a, const R: usize, const P: usize> = Tile<'a, Pair, Pair, f32
 pub type Int8Tile<'a, const R: usize, const P: usize> = Tile<'a, [u8; 4], [i8; 4], i32, R, P>;
 
 impl<L: Pod, W: Pod, T: Pod, const R: usize, const P: usize> Tile<'_, L, W, T, R, P> {
-    /// Multiplies by this instruction.
+    /// Multiplies by this instruction. Indices of constant ranges keep the sums in registers.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
     pub fn run<D: Dot<Left = L, Right = W, Sum = T>>(self, d: D) {
         let mut sums = [[d.load_sums(&self.sums[0][0]); P]; R];
         for r in 0..R {
@@ -60,17 +61,16 @@ impl<L: Pod, W: Pod, T: Pod, const R: usize, const P: usize> Tile<'_, L, W, T, R
                 sums[r][p] = d.load_sums(&self.sums[r][p]);
             }
         }
-        let (next, ahead) = self.next;
-        for ((a, b), next) in self.a.iter().zip(self.b).zip(next) {
-            prefetch(&next[ahead]);
-            let mut columns = [d.load(&b[0]); P];
-            for p in 1..P {
-                columns[p] = d.load(&b[p]);
+        match self.next {
+            None => {
+                for (a, b) in self.a.iter().zip(self.b) {
+                    step(d, a, b, &mut sums);
+                }
             }
-            for r in 0..R {
-                let x = d.splat(&a[r]);
-                for p in 0..P {
-                    sums[r][p] = d.dot(sums[r][p], x, columns[p]);
+            Some((next, ahead)) => {
+                for ((a, b), next) in self.a.iter().zip(self.b).zip(next) {
+                    prefetch(&next[ahead]);
+                    step(d, a, b, &mut sums);
                 }
             }
         }
@@ -78,6 +78,26 @@ impl<L: Pod, W: Pod, T: Pod, const R: usize, const P: usize> Tile<'_, L, W, T, R
             for p in 0..P {
                 d.store_sums(sums[r][p], &mut self.sums[r][p]);
             }
+        }
+    }
+}
+
+/// One step of the inner dimension.
+#[inline(always)]
+fn step<D: Dot, const R: usize, const P: usize>(
+    d: D,
+    a: &[D::Left; R],
+    b: &[[D::Right; LANES]; P],
+    sums: &mut [[D::Sums; P]; R],
+) {
+    let mut columns = [d.load(&b[0]); P];
+    for p in 1..P {
+        columns[p] = d.load(&b[p]);
+    }
+    for r in 0..R {
+        let x = d.splat(&a[r]);
+        for p in 0..P {
+            sums[r][p] = d.dot(sums[r][p], x, columns[p]);
         }
     }
 }

@@ -15,6 +15,10 @@ use crate::simd::{Isa, Kernel, LANES, Simd};
 
 /// Groups of the left factor that a task works through: half of a second-level cache.
 const BLOCK: usize = 96 * 1024;
+/// Most tiles that are too few to hide how long reading a panel from memory takes. A single one does nothing but read.
+const AHEAD: usize = 8;
+/// Bytes of the largest panels that the second-level cache has room for two of, beside the tiles.
+const SMALL_PANEL: usize = 128 * 1024;
 /// Groups of a left factor whose memory is kept: 32 MB.
 const KEPT: usize = 8 * 1024 * 1024;
 /// Multiplications of groups of a task, more or less, where there are many.
@@ -260,6 +264,8 @@ impl<W: Weight> Block<'_, W> {
         let groups = self.b.groups();
         let left = self.left.as_chunks::<R>().0;
         let columns = self.b.columns.as_chunks::<P>().0;
+        let panel_bytes = groups * P * LANES * size_of::<W::Right>();
+        let ahead = (2..=AHEAD).contains(&self.tiles()) && panel_bytes <= SMALL_PANEL;
         let mut sums = [[[0.0; LANES]; P]; R];
         for panel in self.panels.clone() {
             let size = groups * P * LANES;
@@ -277,7 +283,7 @@ impl<W: Weight> Block<'_, W> {
                 let left = &left[i * groups..(i + 1) * groups];
                 let weights = Weights {
                     panel: of(panel),
-                    next: if i < P { (next, i) } else { (of(panel), 0) },
+                    next: (ahead && i < P).then_some((next, i)),
                 };
                 W::tile(s, left, rows, weights, &columns[panel], &mut sums);
                 s.vectorize(Finish {
@@ -313,22 +319,22 @@ impl Kernel for Finish<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { out, epilogue, .. } = self;
         let rows = out.rows - self.row;
-        let width = (self.vectors * LANES).min(self.columns - self.column);
-        let mut bias = [s.splat(0.0); 2];
-        if let Some(all) = epilogue.bias {
-            let all = &all[self.column..self.column + width];
-            for (bias, all) in bias.iter_mut().zip(all.chunks(LANES)) {
-                *bias = s.load_some(all, 0.0);
-            }
-        }
         for (r, sums) in self.sums.chunks_exact(self.vectors).enumerate().take(rows) {
-            // SAFETY: tasks have rows and panels of their own.
-            let out = unsafe { out.slice(self.row + r, self.column, width) };
-            for ((out, sums), bias) in out.chunks_mut(LANES).zip(sums).zip(bias) {
-                let mut v = s.add(s.load(sums), bias);
+            for (p, sums) in sums.iter().enumerate() {
+                let first = self.column + p * LANES;
+                let count = LANES.min(self.columns.saturating_sub(first));
+                if count == 0 {
+                    break;
+                }
+                let mut v = s.load(sums);
+                if let Some(bias) = epilogue.bias {
+                    v = s.add(v, s.load_some(&bias[first..first + count], 0.0));
+                }
                 if let Some(activation) = epilogue.activation {
                     v = activation::apply(s, activation, v);
                 }
+                // SAFETY: tasks have rows and panels of their own.
+                let out = unsafe { out.slice(self.row + r, first, count) };
                 if epilogue.accumulate {
                     v = s.add(v, s.load_some(out, 0.0));
                 }

@@ -122,7 +122,7 @@ impl sealed::Weight for f32 {
 pub struct Weights<'a, G, const P: usize> {
     pub(super) panel: &'a [[[G; LANES]; P]],
     /// The panel that is needed next, and which of its vectors are read ahead.
-    pub(super) next: (&'a [[[G; LANES]; P]], usize),
+    pub(super) next: Option<(&'a [[[G; LANES]; P]], usize)>,
 }
 
 impl<'a, G, const P: usize> Weights<'a, G, P> {
