@@ -82,7 +82,7 @@ pub struct EvaluateArgs {
     beam_size: Option<usize>,
     /// Type of weights and matrix products of CLIP and GPT-2 [default: CLIP as in training, f32; GPT-2 f16, where the device
     /// has it]
-    #[arg(long, value_enum, requires = "model")]
+    #[arg(long, value_enum, requires = "model", conflicts_with_all = ["candidates", "compare"])]
     precision: Option<PrecisionArg>,
     /// Folder for predictions-<part>.json and metrics-<part>.json [default: the model's run, else here]
     #[arg(long, value_name = "DIR", requires = "model")]

