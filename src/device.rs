@@ -3,6 +3,7 @@
 //! burn 0.22 chooses the backend when the program runs: one binary holds several, and a [`Device`] says which computes.
 
 mod list;
+mod precision;
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,9 +16,8 @@ use burn::tensor::DeviceType;
 use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
 use burn::train::{ExecutionStrategy, MultiDeviceOptim};
 
-use crate::precision::Precision;
-
 pub use list::{DeviceInfo, list};
+pub use precision::Precision;
 
 /// A device as the user names it: `auto`, `cpu`, or `BACKEND[:N]` with `N` the N-th card.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,7 +43,6 @@ pub mod inputs;
 pub mod models;
 pub mod nn;
 pub mod path_text;
-pub mod precision;
 pub mod pretrain;
 pub mod probe;
 pub mod results;

@@ -6,12 +6,12 @@ use burn::tensor::{Device, FloatDType};
 use super::{Caption, Gpt2Step};
 use crate::captioner::model_folder::{self, CaptionerConfig, ModelFolder};
 use crate::decode::{self, DecodeConfig, Hypothesis};
+use crate::device::Precision;
 use crate::device::is_cpu;
 use crate::engine;
 use crate::models::caption_model::CaptionModel;
 use crate::models::gpt2::Gpt2Config;
 use crate::nn;
-use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::vector;
 
@@ -65,7 +65,7 @@ impl CaptionReader {
         precision: Precision,
     ) -> Result<Self> {
         let network = if is_cpu(device) {
-            let weights = precision.on_cpu();
+            let weights = precision;
             Network::Packed(Box::new((
                 engine::Mapper::new(model.prefix_mapper, weights)?,
                 engine::Gpt2::new(model.gpt2, weights)?,

@@ -9,12 +9,12 @@ use rayon::prelude::*;
 
 use super::read;
 use crate::captioner::model_folder::{self, ModelFolder};
+use crate::device::Precision;
 use crate::device::is_cpu;
-use crate::engine::{self, WeightType};
+use crate::engine;
 use crate::models::clip::{Clip, Preprocessing};
 use crate::models::encoder::Encoder;
 use crate::nn;
-use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
 /// Images that the CPU embeds together: their activations stay in its caches.
@@ -66,7 +66,7 @@ impl ImageEncoder {
                 let mut clip = folder.load_clip(device)?;
                 is_vit = clip.vision_model.is_some();
                 if is_cpu(device) {
-                    vision = take_vision(&mut clip, precision.on_cpu())?;
+                    vision = take_vision(&mut clip, precision)?;
                 } else if is_vit {
                     dtype = precision.on_gpu(device)?;
                     cast_vision(&mut clip, dtype);
@@ -229,7 +229,7 @@ impl ImageEncoder {
 }
 
 /// The vision transformer as the CPU runs it, if there is one.
-fn take_vision(clip: &mut Clip, weights: WeightType) -> Result<Option<engine::Vision>> {
+fn take_vision(clip: &mut Clip, weights: Precision) -> Result<Option<engine::Vision>> {
     let parts = clip.vision_model.take().zip(clip.visual_projection.take());
     parts
         .map(|(vit, projection)| engine::Vision::new(vit, projection, weights))

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::captioner::model_folder::ModelFolder;
 use crate::decode::DecodeConfig;
-use crate::precision::Precision;
+use crate::device::Precision;
 use crate::vector::cosine;
 
 pub use caption_reader::CaptionReader;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use clipcap::captioner::{Captioner, Captioning};
-use clipcap::precision::Precision;
+use clipcap::device::Precision;
 use clipcap::train::run;
 
 use super::common::{DeviceArg, SAMPLE_MODEL};

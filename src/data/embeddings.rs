@@ -17,8 +17,8 @@ use super::embedding_file::Embedding;
 use super::image_source::ImageSource;
 use crate::captioner::ImageEncoder;
 use crate::captioner::model_folder::ModelFolder;
+use crate::device::Precision;
 use crate::images::OpenError;
-use crate::precision::Precision;
 use cache::Cache;
 
 /// Images encoded together: enough to keep the cores busy, few enough to keep memory flat.

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use super::{DeviceChoice, GpuBackend, first_gpu};
-use crate::precision::Precision;
+use crate::device::Precision;
 use cpu_kernels::simd::Isa;
 
 /// A device that can be chosen.

@@ -4,11 +4,11 @@
 
 use anyhow::{Context, Result};
 
-use super::WeightType;
 use super::block::{Block, Scratch, stack};
 use super::cache::Cache;
 use super::layer::{Layer, Matrix, Norm, Values, take};
 use crate::decode::{Logits, Step, Wanted};
+use crate::device::Precision;
 use crate::models::gpt2::{self, Conv1D};
 use crate::nn::Masking;
 use cpu_kernels::matrix::{Epilogue, View};
@@ -28,7 +28,7 @@ pub struct Gpt2 {
 
 impl Gpt2 {
     /// Packs the weights of a loaded model.
-    pub fn new(gpt2: gpt2::Gpt2, weights: WeightType) -> Result<Self> {
+    pub fn new(gpt2: gpt2::Gpt2, weights: Precision) -> Result<Self> {
         Ok(Self {
             wte: head(gpt2.wte.weight, weights)?,
             lm_head: (gpt2.lm_head)
@@ -100,15 +100,15 @@ impl Gpt2 {
 
 fn head(
     weight: burn::module::Param<burn::tensor::Tensor<2>>,
-    weights: WeightType,
+    weights: Precision,
 ) -> Result<Matrix> {
     let [vocab_size, width] = weight.val().dims();
     let weight = Values::of(weight)?;
     let view = View::new(&weight, vocab_size, width);
-    Ok(Matrix::new(view.transpose(), weights.of_logits()))
+    Ok(Matrix::new(view.transpose(), super::of_logits(weights)))
 }
 
-fn block(block: gpt2::Block, weights: WeightType) -> Result<Block> {
+fn block(block: gpt2::Block, weights: Precision) -> Result<Block> {
     let layer = |conv: Conv1D| Layer::from_parts(conv.weight, Some(take(conv.bias)?), weights);
     Ok(Block {
         heads: block.attn.n_head,

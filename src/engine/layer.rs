@@ -8,7 +8,7 @@ use burn::nn::Linear;
 use burn::tensor::{Tensor, TensorData};
 use half::{bf16, f16};
 
-use super::WeightType;
+use crate::device::Precision;
 use crate::nn::{Activation, LayerNorm};
 use cpu_kernels::matrix::{Epilogue, Packed, View};
 use cpu_kernels::norm;
@@ -50,12 +50,12 @@ macro_rules! of_any {
 }
 
 impl Matrix {
-    pub fn new(weight: View, kind: WeightType) -> Self {
+    pub fn new(weight: View, kind: Precision) -> Self {
         match kind {
-            WeightType::F32 => Self::F32(Packed::new(weight)),
-            WeightType::F16 => Self::F16(Packed::new(weight)),
-            WeightType::Bf16 => Self::Bf16(Packed::new(weight)),
-            WeightType::Int8 => Self::Int8(Packed::new(weight)),
+            Precision::F32 => Self::F32(Packed::new(weight)),
+            Precision::F16 => Self::F16(Packed::new(weight)),
+            Precision::Bf16 => Self::Bf16(Packed::new(weight)),
+            Precision::Int8 => Self::Int8(Packed::new(weight)),
         }
     }
 
@@ -79,7 +79,7 @@ impl Matrix {
 
 impl Layer {
     /// Packs burn's layer and gives up its own weights.
-    pub fn new(layer: Linear, weights: WeightType) -> Result<Self> {
+    pub fn new(layer: Linear, weights: Precision) -> Result<Self> {
         let bias = layer.bias.map(take).transpose()?;
         Self::from_parts(layer.weight, bias, weights)
     }
@@ -88,7 +88,7 @@ impl Layer {
     pub fn from_parts(
         weight: Param<Tensor<2>>,
         bias: Option<Vec<f32>>,
-        weights: WeightType,
+        weights: Precision,
     ) -> Result<Self> {
         let (weight, [rows, cols]) = take_matrix(weight)?;
         Ok(Self {
@@ -98,7 +98,7 @@ impl Layer {
     }
 
     /// Layers that read the same input, side by side as one.
-    pub fn joined(layers: Vec<Linear>, kind: WeightType) -> Result<Self> {
+    pub fn joined(layers: Vec<Linear>, kind: Precision) -> Result<Self> {
         let (mut weights, mut bias) = (Vec::new(), Vec::new());
         for layer in layers {
             weights.push(take_matrix(layer.weight)?);

@@ -4,9 +4,9 @@
 
 use anyhow::Result;
 
-use super::WeightType;
 use super::block::{Block, stack};
 use super::layer::{Layer, Norm, take};
+use crate::device::Precision;
 use crate::models::mapper::{self, TransformerLayer};
 use crate::nn::{Activation, Masking};
 
@@ -30,7 +30,7 @@ pub enum Mapper {
 
 impl Mapper {
     /// Packs the weights of a loaded mapper.
-    pub fn new(mapper: mapper::Mapper, weights: WeightType) -> Result<Self> {
+    pub fn new(mapper: mapper::Mapper, weights: Precision) -> Result<Self> {
         Ok(match mapper {
             mapper::Mapper::Mlp(mlp) => Self::Mlp {
                 hidden: Layer::new(mlp.hidden, weights)?,
@@ -78,7 +78,7 @@ impl Mapper {
     }
 }
 
-fn block(layer: TransformerLayer, weights: WeightType) -> Result<Block> {
+fn block(layer: TransformerLayer, weights: Precision) -> Result<Block> {
     let (attention, mlp) = (layer.attn, layer.mlp);
     Ok(Block {
         heads: attention.heads,

@@ -17,27 +17,13 @@ pub use gpt2::{Gpt2, Gpt2Step};
 pub use mapper::Mapper;
 pub use vision::Vision;
 
-/// The type of weights, and of the arithmetic of matrix products with them. All else is in float32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WeightType {
-    /// Products in float32.
-    F32,
-    /// Weights in float16, products in float32.
-    F16,
-    /// Both factors in bfloat16, sums in float32.
-    Bf16,
-    /// Both factors in int8, sums in int32: weights with a scale for each output, activations quantized as they come with a
-    /// scale and a zero point for each position.
-    Int8,
-}
+use crate::device::Precision;
 
-impl WeightType {
-    /// Of the matrix between hidden states and logits, which the likeliest word is chosen by: beside bfloat16 in float32, with
-    /// weights in float16.
-    fn of_logits(self) -> Self {
-        match self {
-            Self::Bf16 => Self::F16,
-            other => other,
-        }
+/// Of the matrix between hidden states and logits, which the likeliest word is chosen by: beside bfloat16 in float32, with
+/// weights in float16.
+fn of_logits(precision: Precision) -> Precision {
+    match precision {
+        Precision::Bf16 => Precision::F16,
+        other => other,
     }
 }

@@ -5,9 +5,9 @@
 use anyhow::Result;
 use burn::nn::Linear;
 
-use super::WeightType;
 use super::block::{Block, stack};
 use super::layer::{Layer, Matrix, Norm, Values, take};
+use crate::device::Precision;
 use crate::models::clip::{ClipVision, EncoderLayer};
 use cpu_kernels::matrix::{Epilogue, View};
 
@@ -28,7 +28,7 @@ pub struct Vision {
 
 impl Vision {
     /// Packs the weights of a loaded tower.
-    pub fn new(vit: ClipVision, projection: Linear, weights: WeightType) -> Result<Self> {
+    pub fn new(vit: ClipVision, projection: Linear, weights: Precision) -> Result<Self> {
         let kernel = vit.embeddings.patch_embedding.weight;
         let [width, channels, patch_size, _] = kernel.val().dims();
         let kernel = Values::of(kernel)?;
@@ -88,7 +88,7 @@ impl Vision {
     }
 }
 
-fn block(layer: EncoderLayer, weights: WeightType) -> Result<Block> {
+fn block(layer: EncoderLayer, weights: Precision) -> Result<Block> {
     let (attention, mlp) = (layer.self_attn, layer.mlp);
     Ok(Block {
         heads: attention.num_heads,

@@ -18,7 +18,7 @@ use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
 use crate::data::unreadable;
 use crate::decode::Strategy;
-use crate::precision::Precision;
+use crate::device::Precision;
 
 /// Captions decoded together.
 const BATCH: usize = 64;

@@ -24,11 +24,11 @@ use crate::data::batcher::{CaptionBatch, CaptionBatcher};
 use crate::data::loader::{EpochLoader, Order};
 use crate::decode::{DecodeConfig, Strategy};
 use crate::device::Devices;
+use crate::device::Precision;
 use crate::evaluate::model::main_object_accuracy;
 use crate::files;
 use crate::models::caption_model::{CaptionModel, Trainable};
 use crate::models::mapper::MapperConfig;
-use crate::precision::Precision;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
 /// Where the sample and what is derived from data is kept.

@@ -9,9 +9,9 @@ use super::optimizer::OptimizerConfig;
 use super::schedule::{Decay, ScheduleConfig};
 use crate::data::noise::{Noise, NoiseMode};
 use crate::data::split::Split;
+use crate::device::Precision;
 use crate::models::caption_model::Trainable;
 use crate::models::mapper::MapperKind;
-use crate::precision::Precision;
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -16,10 +16,10 @@ use super::precision::{gradient_factor, in_precision};
 use crate::captioner::Gpt2Step;
 use crate::data::batcher::{CaptionBatch, TokenBatch};
 use crate::decode::{DecodeConfig, Hypothesis, decode};
+use crate::device::Precision;
 use crate::models::caption_model::{CaptionModel, Trainable, caption_states};
 use crate::models::gpt2::Gpt2;
 use crate::models::mapper::Mapper;
-use crate::precision::Precision;
 use crate::tokenizer::Tokenizer;
 use caption_metrics::Sample;
 

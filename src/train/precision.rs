@@ -7,8 +7,8 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, GradientCheckpointingStrategy, Tensor};
 
+use crate::device::Precision;
 use crate::nn;
-use crate::precision::Precision;
 
 /// What the loss is multiplied by for the backward pass, and the gradients divided by after it: the smallest numbers of
 /// float16 are too large for many gradients.

@@ -11,10 +11,10 @@ use clipcap::captioner::CaptionReader;
 use clipcap::captioner::model_folder::{ModelConfig, ModelFolder};
 use clipcap::convert::{ConvertConfig, Report, convert, export, read_training_set};
 use clipcap::decode::{DecodeConfig, Strategy};
+use clipcap::device::Precision;
 use clipcap::models::clip::VisionConfig;
 use clipcap::models::mapper::MapperKind;
 use clipcap::nn::Activation;
-use clipcap::precision::Precision;
 use clipcap::tokenizer::TokenizerKind;
 use serde_json::Value;
 

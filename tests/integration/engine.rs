@@ -7,13 +7,13 @@ use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::captioner::{self, Captioner};
 use clipcap::data::scenes;
 use clipcap::decode::{DecodeConfig, Step, Strategy, Wanted, decode};
-use clipcap::engine::{self, WeightType};
+use clipcap::device::Precision;
+use clipcap::engine;
 use clipcap::models::caption_model::CaptionModel;
 use clipcap::models::clip::{ClipConfig, ClipTextConfig, ClipVisionConfig};
 use clipcap::models::gpt2::{Gpt2, Gpt2Config};
 use clipcap::models::mapper::{MapperConfig, MapperKind};
 use clipcap::nn::{self, Activation};
-use clipcap::precision::Precision;
 
 fn wave(length: usize, step: f32) -> Vec<f32> {
     (0..length).map(|i| (i as f32 * step).sin()).collect()
@@ -74,7 +74,7 @@ fn images_are_embedded_as_by_the_module() {
         let expected = values(clip.encode_image(tensor(&pixels, [3, 3, 18, 18])));
         let (vit, projection) = (clip.vision_model.take(), clip.visual_projection.take());
         let vision =
-            engine::Vision::new(vit.unwrap(), projection.unwrap(), WeightType::F32).unwrap();
+            engine::Vision::new(vit.unwrap(), projection.unwrap(), Precision::F32).unwrap();
         close(&vision.encode(&pixels, 3), &expected, 1e-5);
     }
 }
@@ -100,7 +100,7 @@ fn prefixes_are_made_as_by_the_module() {
         let mapper = config.init(&Device::flex());
         let embedding = wave(2 * 9, 0.7);
         let expected = values(mapper.forward(tensor(&embedding, [2, 9])));
-        let mapper = engine::Mapper::new(mapper, WeightType::F32).unwrap();
+        let mapper = engine::Mapper::new(mapper, Precision::F32).unwrap();
         close(&mapper.forward(&embedding, 2), &expected, 1e-5);
     }
 }
@@ -116,7 +116,7 @@ fn tokens_are_scored_as_by_the_module_whatever_rows_go_on() {
         };
         let start = tensor(&prefix, [3, 5, 36]);
         let mut plain = captioner::Gpt2Step::new(&module, config.n_layer, start, &settings);
-        let packed = engine::Gpt2::new(module.clone(), WeightType::F32).unwrap();
+        let packed = engine::Gpt2::new(module.clone(), Precision::F32).unwrap();
         let mut step = engine::Gpt2Step::new(&packed, &prefix, 3, &settings.prompt);
         let (mut expected, mut found) = (
             plain.prefill(Wanted::All).unwrap(),
@@ -138,7 +138,7 @@ fn tokens_are_scored_as_by_the_module_whatever_rows_go_on() {
 fn searches_find_the_same_captions() {
     let (config, module) = gpt2(true);
     let prefix = wave(4 * 5 * 36, 0.9);
-    let packed = engine::Gpt2::new(module.clone(), WeightType::F32).unwrap();
+    let packed = engine::Gpt2::new(module.clone(), Precision::F32).unwrap();
     for strategy in [Strategy::Greedy, Strategy::Beam { beam_size: 5 }] {
         let settings = DecodeConfig::new(strategy, 12, vec![1]);
         let start = tensor(&prefix, [4, 5, 36]);
@@ -162,10 +162,10 @@ fn logits_in_lower_precision_are_within_its_rounding() {
         let mut step = engine::Gpt2Step::new(&packed, &prefix, 1, &[]);
         step.prefill(Wanted::All).unwrap().row(0).all().to_vec()
     };
-    let exact = scores(WeightType::F32);
-    close(&scores(WeightType::F16), &exact, 3e-3);
-    close(&scores(WeightType::Bf16), &exact, 2e-2);
-    close(&scores(WeightType::Int8), &exact, 5e-2);
+    let exact = scores(Precision::F32);
+    close(&scores(Precision::F16), &exact, 3e-3);
+    close(&scores(Precision::Bf16), &exact, 2e-2);
+    close(&scores(Precision::Int8), &exact, 5e-2);
 }
 
 /// What GPUs do with `--precision f16`, in burn's operations.

@@ -12,8 +12,8 @@ use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::data::batcher::{CaptionBatch, TokenBatch};
 use clipcap::data::scenes;
 use clipcap::decode::Strategy;
+use clipcap::device::Precision;
 use clipcap::models::caption_model::{CaptionModel, Trainable};
-use clipcap::precision::Precision;
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::train::optimizer::OptimizerConfig;
 

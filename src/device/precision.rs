@@ -6,8 +6,7 @@ use anyhow::{Result, bail};
 use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
 
-use crate::device::is_cpu;
-use crate::engine::WeightType;
+use super::is_cpu;
 
 /// The type of weights and activations in matrix products. Norms, softmax and sums of products are in float32 in any case, and
 /// so are the logits over the vocabulary but for int8, where all products are summed up in int32.
@@ -51,16 +50,6 @@ impl Precision {
             Self::F16 => Some(FloatDType::F16),
             Self::Bf16 => Some(FloatDType::BF16),
             Self::Int8 => None,
-        }
-    }
-
-    /// How the CPU keeps weights and multiplies.
-    pub(crate) fn on_cpu(self) -> WeightType {
-        match self {
-            Self::F32 => WeightType::F32,
-            Self::F16 => WeightType::F16,
-            Self::Bf16 => WeightType::Bf16,
-            Self::Int8 => WeightType::Int8,
         }
     }
 
