@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
 /// A panic that was caught.
@@ -52,23 +52,26 @@ pub fn message(payload: &(dyn Any + Send)) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Has panics outside of guarded calls told by `tell`, and by nothing that was set before. `std::panic::set_hook` alone
+/// would have it tell those within them too.
+pub fn set_hook(tell: impl Fn(&PanicHookInfo<'_>) + Send + Sync + 'static) {
+    panic::set_hook(Box::new(move |info| {
+        if DEPTH.try_with(Cell::get).unwrap_or(0) == 0 {
+            return tell(info);
+        }
+        // The file alone: where the source was built says nothing to a user.
+        let place = info.location().map(|location| {
+            let file = location.file().rsplit(['/', '\\']).next();
+            format!("{}:{}", file.unwrap_or_default(), location.line())
+        });
+        let _ = PLACE.try_with(|last| last.replace(place));
+    }));
+}
+
 /// Makes the panic hook of the process pass over guarded threads, once.
 fn silence() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if DEPTH.try_with(Cell::get).unwrap_or(0) == 0 {
-                return before(info);
-            }
-            // The file alone: where the source was built says nothing to a user.
-            let place = info.location().map(|location| {
-                let file = location.file().rsplit(['/', '\\']).next();
-                format!("{}:{}", file.unwrap_or_default(), location.line())
-            });
-            let _ = PLACE.try_with(|last| last.replace(place));
-        }));
-    });
+    ONCE.call_once(|| set_hook(panic::take_hook()));
 }
 
 #[cfg(test)]

@@ -146,7 +146,11 @@ fn every_image_of_a_class_is_used_or_refused_by_name() {
     for case in 0..CASES {
         let place = Place::new();
         let mut entries = write_among(&place.path("classes/red"), case, 100);
-        entries.extend(write_among(&place.path("classes/blue"), 9, 60));
+        for n in 0..60 {
+            let path = place.path(&format!("classes/blue/{n:02}.png"));
+            write(&path, &png(n));
+            entries.insert(path, Fate::Read);
+        }
         // What is in no class.
         write(&place.path("classes/alone.png"), &png(1));
         entries.insert(place.path("classes/alone.png"), Fate::Other);

@@ -13,6 +13,7 @@ use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::Captioning;
 use clipcap::decode::Strategy;
+use clipcap::guard;
 use clipcap::serve::{Deadlines, Limits, Listening, Model, Service, ServiceConfig};
 
 use self::log::{LogFormat, Logger};
@@ -256,8 +257,9 @@ fn stop_on_signals(listening: &Listening) -> Result<()> {
         while !interrupter.should_stop() {
             thread::sleep(OFTEN);
         }
-        stop.stop();
+        // First: the program may end before the next line.
         log::line("ending, once all that came is answered");
+        stop.stop();
     };
     let thread = thread::Builder::new().name("signals".into()).spawn(wait);
     thread.context("cannot start a thread")?;
@@ -266,12 +268,12 @@ fn stop_on_signals(listening: &Listening) -> Result<()> {
 
 /// A panic ends one request, whose answer tells it: a line is enough here.
 fn one_line_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+    guard::set_hook(|panic| {
         let text = panic.to_string();
         let words: Vec<&str> = text.split_whitespace().collect();
         log::line(&format!(
             "error: the program has a fault: {}",
             words.join(" ")
         ));
-    }));
+    });
 }
