@@ -1,9 +1,9 @@
 //! Image captioning by CLIP, a mapper and GPT-2, on burn.
 //!
 //! ```text
-//!            clip                mapper               gpt2
+//!          clip                mapper               gpt2
 //! image ---------> embedding ---------> prefix ---------> caption
-//!          [3, n, n]          [clip_dim]         [prefix_length, n_embd]
+//!        [3, n, n]          [clip_dim]         [prefix_length, n_embd]
 //! ```
 //!
 //! A frozen CLIP encoder reads the image; a mapper, the part that is trained, turns its embedding into vectors in
