@@ -73,7 +73,7 @@ pub enum InputError {
         one_line(path)
     )]
     NoMatch { path: PathBuf },
-    #[error("{}: is no pattern: {reason}", one_line(path))]
+    #[error("{}: is not a pattern: {reason}", one_line(path))]
     BadPattern { path: PathBuf, reason: String },
     #[error("{}: is an address: --allow-urls downloads it", one_line(path))]
     Url { path: PathBuf },

@@ -1,6 +1,6 @@
 //! The captioner as it is used: a folder in, sentences out.
 
-mod caption_reader;
+mod caption_decoder;
 mod image_encoder;
 pub mod model_folder;
 mod step;
@@ -18,7 +18,7 @@ use crate::decode::DecodeConfig;
 use crate::device::Precision;
 use crate::vector::cosine;
 
-pub use caption_reader::CaptionReader;
+pub use caption_decoder::CaptionDecoder;
 pub use image_encoder::ImageEncoder;
 pub use step::Gpt2Step;
 
@@ -26,7 +26,7 @@ pub use step::Gpt2Step;
 #[derive(Debug)]
 pub struct Captioner {
     pub encoder: ImageEncoder,
-    pub reader: CaptionReader,
+    pub reader: CaptionDecoder,
 }
 
 /// A sentence and how likely the model found it.
@@ -63,7 +63,7 @@ impl Captioner {
         // Reading is mostly copying, which a core each does in half the time. The sentence's tower stays on disk.
         let (encoder, reader) = rayon::join(
             || ImageEncoder::load_as(&folder, device, precision),
-            || CaptionReader::load(&folder, device, precision),
+            || CaptionDecoder::load(&folder, device, precision),
         );
         Ok(Self {
             encoder: encoder?,

@@ -11,7 +11,7 @@ use clipcap::guard::guarded;
 use clipcap::images::{self, OpenError};
 use clipcap::inputs::Input;
 use clipcap::models::clip::Preprocessing;
-use clipcap::train::dashboard::{Report, Ui};
+use clipcap::train::dashboard::{LogFn, Ui};
 use clipcap::train::run;
 use cpu_kernels::memory::keep_freed_memory;
 use cpu_kernels::simd::Isa;
@@ -99,7 +99,7 @@ impl From<UiArg> for Ui {
 }
 
 /// Progress lines go to standard error: standard output is for results.
-pub fn report() -> Report {
+pub fn report() -> LogFn {
     Arc::new(|line| out::note(format_args!("{line}")))
 }
 

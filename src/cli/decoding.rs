@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use anyhow::Result;
 use clap::Args;
 use clap::error::ErrorKind;
-use clipcap::captioner::CaptionReader;
+use clipcap::captioner::CaptionDecoder;
 use clipcap::decode::{DecodeConfig, Strategy};
 use clipcap::serve::Searches;
 
@@ -141,7 +141,7 @@ impl DecodeArgs {
     }
 
     /// The whole configuration, for this model.
-    pub fn config(&self, strategy: Strategy, reader: &CaptionReader) -> Result<DecodeConfig> {
+    pub fn config(&self, strategy: Strategy, reader: &CaptionDecoder) -> Result<DecodeConfig> {
         let mut config = reader.decode_config(strategy);
         config.prompt = reader.tokenizer.encode(&self.prompt)?;
         config.max_length = self.max_length.unwrap_or_else(|| {

@@ -134,7 +134,7 @@ fn transformer(shapes: &Shapes, n_embd: usize) -> Result<MapperConfig> {
 fn vectors(path: &Path, width: usize, n_embd: usize) -> Result<usize> {
     ensure!(
         width.is_multiple_of(n_embd),
-        "the mapper in {} writes {width} values, which are no vectors of the {n_embd} values that GPT-2 reads: give --gpt2 the GPT-2 that the captioner was trained with",
+        "the mapper in {} writes {width} values, which are not vectors of the {n_embd} values that GPT-2 reads: give --gpt2 the GPT-2 that the captioner was trained with",
         path.display()
     );
     Ok(width / n_embd)

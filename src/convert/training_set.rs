@@ -73,7 +73,7 @@ pub fn read_training_set(path: &Path) -> Result<TrainingSet> {
     };
     guarded(read)
         .unwrap_or_else(|panic| Err(panic.into()))
-        .with_context(|| format!("{} is no training set of ClipCap's", path.display()))
+        .with_context(|| format!("{} is not a training set of ClipCap's", path.display()))
 }
 
 fn embeddings(object: &TorchObject) -> Result<(Vec<f32>, usize)> {

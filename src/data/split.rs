@@ -138,7 +138,7 @@ impl FromStr for Part {
             "train" | "training" | "restval" => Ok(Self::Train),
             "val" | "valid" | "validation" | "dev" => Ok(Self::Val),
             "test" | "testing" => Ok(Self::Test),
-            _ => Err(format!("`{text}` is no part: train, val and test are")),
+            _ => Err(format!("`{text}` is not a part: train, val and test are")),
         }
     }
 }

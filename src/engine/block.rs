@@ -76,13 +76,13 @@ impl Block {
         &self,
         x: Vec<f32>,
         cache: &mut cache::Layer,
-        lineage: &[Vec<u32>],
+        ancestors: &[Vec<u32>],
         scratch: &mut Scratch,
     ) -> Vec<f32> {
         let width = self.project.width();
         self.project_in(&x, scratch);
         cache.push(&scratch.qkv, width);
-        scratch.attended = cache.attend(&scratch.qkv, width, self.heads, lineage); // [R, C]
+        scratch.attended = cache.attend(&scratch.qkv, width, self.heads, ancestors); // [R, C]
         self.finish(x, scratch)
     }
 

@@ -15,7 +15,7 @@ const WORTH_SHARING: usize = 256;
 pub struct Cache {
     layers: Vec<Layer>,
     /// For each row, by position, the row of that position that it goes on from.
-    lineage: Vec<Vec<u32>>,
+    ancestors: Vec<Vec<u32>>,
 }
 
 /// One block's keys and values.
@@ -30,13 +30,13 @@ impl Cache {
     pub fn new(layers: usize) -> Self {
         Self {
             layers: (0..layers).map(|_| Layer::default()).collect(),
-            lineage: Vec::new(),
+            ancestors: Vec::new(),
         }
     }
 
     /// Positions read so far.
     pub fn len(&self) -> usize {
-        self.lineage.first().map_or(0, Vec::len)
+        self.ancestors.first().map_or(0, Vec::len)
     }
 
     /// Whether nothing has been read yet.
@@ -46,25 +46,25 @@ impl Cache {
 
     /// Notes that every one of `rows` has `positions` of its own.
     pub(super) fn begin(&mut self, rows: usize, positions: usize) {
-        self.lineage = (0..rows).map(|row| vec![row as u32; positions]).collect();
+        self.ancestors = (0..rows).map(|row| vec![row as u32; positions]).collect();
     }
 
     /// Row `i` goes on from row `parents[i]`, with a position of its own.
     pub(super) fn branch(&mut self, parents: &[usize]) {
         let next = |(row, &parent): (usize, &usize)| {
-            let mut lineage = self.lineage[parent].clone();
-            lineage.push(row as u32);
-            lineage
+            let mut ancestors = self.ancestors[parent].clone();
+            ancestors.push(row as u32);
+            ancestors
         };
-        self.lineage = parents.iter().enumerate().map(next).collect();
+        self.ancestors = parents.iter().enumerate().map(next).collect();
     }
 
     pub(super) fn layer(&mut self, layer: usize) -> &mut Layer {
         &mut self.layers[layer]
     }
 
-    pub(super) fn layer_and_lineage(&mut self, layer: usize) -> (&mut Layer, &[Vec<u32>]) {
-        (&mut self.layers[layer], &self.lineage)
+    pub(super) fn layer_and_ancestors(&mut self, layer: usize) -> (&mut Layer, &[Vec<u32>]) {
+        (&mut self.layers[layer], &self.ancestors)
     }
 }
 
@@ -96,9 +96,9 @@ impl Layer {
         qkv: &[f32],
         width: usize,
         heads: usize,
-        lineage: &[Vec<u32>],
+        ancestors: &[Vec<u32>],
     ) -> Vec<f32> {
-        let mut out = vec![0.0; lineage.len() * width];
+        let mut out = vec![0.0; ancestors.len() * width];
         let attend = |((out, q), rows): ((&mut [f32], &[f32]), &Vec<u32>)| {
             let past = Past {
                 positions: &self.positions,
@@ -108,15 +108,15 @@ impl Layer {
             };
             past.attend(&q[..width], out);
         };
-        if lineage.len() > 1 && lineage.len() * self.positions.len() >= WORTH_SHARING {
+        if ancestors.len() > 1 && ancestors.len() * self.positions.len() >= WORTH_SHARING {
             out.par_chunks_exact_mut(width)
                 .zip(qkv.par_chunks_exact(3 * width))
-                .zip(lineage)
+                .zip(ancestors)
                 .for_each(attend);
         } else {
             out.chunks_exact_mut(width)
                 .zip(qkv.chunks_exact(3 * width))
-                .zip(lineage)
+                .zip(ancestors)
                 .for_each(attend);
         }
         out

@@ -82,8 +82,8 @@ impl Gpt2 {
         cache.branch(parents);
         let mut scratch = Scratch::default();
         for (i, block) in self.blocks.iter().enumerate() {
-            let (layer, lineage) = cache.layer_and_lineage(i);
-            x = block.extend(x, layer, lineage, &mut scratch);
+            let (layer, ancestors) = cache.layer_and_ancestors(i);
+            x = block.extend(x, layer, ancestors, &mut scratch);
         }
         self.logits(&x)
     }

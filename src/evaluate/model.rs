@@ -8,7 +8,7 @@ use burn::tensor::Device;
 
 use super::read::{Candidates, References};
 use crate::captioner::model_folder::ModelFolder;
-use crate::captioner::{CaptionReader, ImageEncoder};
+use crate::captioner::{CaptionDecoder, ImageEncoder};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings;
@@ -41,7 +41,9 @@ impl FromStr for Part {
             "val" => Ok(Self::Val),
             "test" => Ok(Self::Test),
             "all" => Ok(Self::All),
-            other => Err(format!("`{other}` is no part: use train, val, test or all")),
+            other => Err(format!(
+                "`{other}` is not a part: use train, val, test or all"
+            )),
         }
     }
 }
@@ -134,7 +136,7 @@ pub fn caption(
     let total = images.len();
     let default = || Precision::default_for(split.device);
     let precision = split.precision.unwrap_or_else(default);
-    let reader = CaptionReader::load(&folder, split.device, precision)?;
+    let reader = CaptionDecoder::load(&folder, split.device, precision)?;
     let decode = reader.decode_config(split.strategy.clone());
     let mut results = Vec::with_capacity(total);
     for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {

@@ -107,7 +107,7 @@ fn patterns_stand_for_the_files_that_match() {
     let error = tree.results(&["*.bmp"], false, "").remove(0).unwrap_err();
     assert!(error.to_string().ends_with("matches it as a pattern"));
     let error = tree.results(&["a***b"], false, "").remove(0).unwrap_err();
-    assert!(error.to_string().contains("is no pattern"), "{error}");
+    assert!(error.to_string().contains("is not a pattern"), "{error}");
 }
 
 #[test]

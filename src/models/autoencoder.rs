@@ -43,7 +43,7 @@ impl AutoencoderConfig {
     pub fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.image_size > 0 && self.image_size.is_multiple_of(SHRINK),
-            "an autoencoder halves an image three times, and {} is no multiple of {SHRINK}: give another --image-size",
+            "an autoencoder halves an image three times, and {} is not a multiple of {SHRINK}: give another --image-size",
             self.image_size
         );
         Ok(())

@@ -153,14 +153,14 @@ impl LossOf {
         }
     }
 
-    fn compute(&self, by_hidden: bool, by_head: bool) -> Loss {
+    fn compute(&self, grad_hidden: bool, grad_head: bool) -> Loss {
         loss::cross_entropy(
             view(&self.hidden),
             view(&self.head),
             &self.targets,
             self.smoothing as f32,
-            by_hidden,
-            by_head,
+            grad_hidden,
+            grad_head,
         )
     }
 
@@ -299,17 +299,17 @@ impl<C: CheckpointStrategy> CpuOps for Autodiff<Flex, C> {
         smoothing: f64,
     ) -> FloatTensor<Self> {
         // Of a frozen head no gradient is asked for; should one be after all, it is made then.
-        let by_head = Self::float_is_require_grad(&head);
+        let grad_head = Self::float_is_require_grad(&head);
         let ((hidden, a), (head, b)) = (hidden.into_parts(), head.into_parts());
         let of = LossOf::new(hidden, head, targets, smoothing);
         match TokenLoss.prepare::<C>([a, b]).compute_bound().stateful() {
             // The scores are too many to be kept: the gradients are made with them, for an upstream one of 1.
             OpsKind::Tracked(prep) => {
-                let loss = of.compute(true, by_head);
+                let loss = of.compute(true, grad_head);
                 let out = LossOf::mean(&loss);
-                let by_hidden = loss.by_hidden.map(|grad| tensor(grad, of.hidden.shape()));
-                let by_head = loss.by_head.map(|grad| tensor(grad, of.head.shape()));
-                prep.finish((of, by_hidden, by_head), out)
+                let grad_hidden = loss.grad_hidden.map(|grad| tensor(grad, of.hidden.shape()));
+                let grad_head = loss.grad_head.map(|grad| tensor(grad, of.head.shape()));
+                prep.finish((of, grad_hidden, grad_head), out)
             }
             OpsKind::UnTracked(prep) => prep.finish(LossOf::mean(&of.compute(false, false))),
         }
@@ -400,13 +400,13 @@ impl Backward<Flex, 2> for TokenLoss {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let upstream = grads.consume::<Flex>(&ops.node);
         let upstream = values(&upstream.to_contiguous())[0];
-        let (of, by_hidden, mut by_head) = ops.state;
+        let (of, grad_hidden, mut grad_head) = ops.state;
         let [hidden, head] = ops.parents;
-        if head.is_some() && by_head.is_none() {
-            let grad = of.compute(false, true).by_head;
-            by_head = grad.map(|grad| tensor(grad, of.head.shape()));
+        if head.is_some() && grad_head.is_none() {
+            let grad = of.compute(false, true).grad_head;
+            grad_head = grad.map(|grad| tensor(grad, of.head.shape()));
         }
-        for (parent, grad) in [(hidden, by_hidden), (head, by_head)] {
+        for (parent, grad) in [(hidden, grad_hidden), (head, grad_head)] {
             if let (Some(parent), Some(grad)) = (parent, grad) {
                 let grad = Flex::float_mul_scalar(grad, upstream.into());
                 grads.register::<Flex>(parent.id, grad);

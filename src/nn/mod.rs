@@ -1,14 +1,14 @@
 //! Functions shared by CLIP, the mapper and GPT-2. Each of the three keeps its own small `Attention` whose fields
 //! mirror its checkpoint; the formulas they have in common stand here once. Each is written out in burn's own operations,
-//! in [`plain`], which is what GPUs run; on the CPU [`cpu`] and [`plane_ops`] do the same with the crate `cpu-kernels`.
+//! in [`reference`], which is what GPUs run; on the CPU [`cpu`] and [`conv_ops`] do the same with the crate `cpu-kernels`.
 //!
 //! Shape letters: `B` batch, `T` positions, `H` heads, `D` head size, `C = H * D` width.
 
 mod cast;
+mod conv;
+mod conv_ops;
 pub(crate) mod cpu;
-pub mod plain;
-mod plane_ops;
-mod planes;
+pub mod reference;
 
 use burn::backend::Dispatch;
 use burn::module::{Initializer, Module, Param};
@@ -16,8 +16,8 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 pub use self::cast::cast;
+pub use self::conv::{BatchNormalized, batch_norm, convolve, max_pool};
 use self::cpu::CpuOps;
-pub use self::planes::{BatchNormalized, batch_norm, convolve, max_pool};
 
 pub use cpu_kernels::{Activation, Masking};
 
@@ -26,7 +26,7 @@ pub fn activate<const D: usize>(activation: Activation, x: Tensor<D>) -> Tensor<
     if cpu::handles(&x) {
         return Tensor::from_dispatch(Dispatch::activate(x.into_dispatch(), activation));
     }
-    plain::activate(activation, x)
+    reference::activate(activation, x)
 }
 
 /// Rows of equal length as one tensor, `[B, C]`.
@@ -80,7 +80,7 @@ fn layer_norm<const D: usize>(
             epsilon,
         ));
     }
-    plain::layer_norm(x, gamma, beta, epsilon)
+    reference::layer_norm(x, gamma, beta, epsilon)
 }
 
 /// `x weight + bias`: `[.., K] x [K, N] + [N] -> [.., N]`
@@ -124,7 +124,7 @@ pub fn attention(
             masking,
         ));
     }
-    plain::attention(q, k, v, heads, masking)
+    reference::attention(q, k, v, heads, masking)
 }
 
 /// Mean cross-entropy of tokens, `[1]`, against a target that gives the share `smoothing` to all tokens alike and the rest
@@ -143,7 +143,7 @@ pub fn token_loss(
             smoothing,
         ));
     }
-    plain::token_loss(hidden, head, targets, smoothing)
+    reference::token_loss(hidden, head, targets, smoothing)
 }
 
 /// Divides each row of `[B, C]` by its Euclidean norm.
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn causal_attention_aligns_the_last_query_with_the_last_key() {
-        for attention in [attention, plain::attention] {
+        for attention in [attention, reference::attention] {
             let (q, k, v) = (
                 wave([1, 5, 8], 0.9),
                 wave([1, 5, 8], 0.7),
@@ -246,7 +246,7 @@ mod tests {
             let x = || [wave([3, 7, 11], 0.37) * 3.0];
             same(
                 differentiated(x(), |[x]| activate(activation, x)),
-                differentiated(x(), |[x]| plain::activate(activation, x)),
+                differentiated(x(), |[x]| reference::activate(activation, x)),
             );
         }
     }
@@ -257,7 +257,9 @@ mod tests {
             let parts = || [0.37, 0.91, 1.1].map(|step| wave([2, 9, 12], step));
             same(
                 differentiated(parts(), |[q, k, v]| attention(q, k, v, 3, masking)),
-                differentiated(parts(), |[q, k, v]| plain::attention(q, k, v, 3, masking)),
+                differentiated(parts(), |[q, k, v]| {
+                    reference::attention(q, k, v, 3, masking)
+                }),
             );
             // Parts of wider rows, as GPT-2 makes them.
             let wide = || [wave([2, 9, 36], 0.37)];
@@ -267,7 +269,7 @@ mod tests {
                     attention(third(&x, 0), third(&x, 1), third(&x, 2), 3, masking)
                 }),
                 differentiated(wide(), |[x]| {
-                    plain::attention(third(&x, 0), third(&x, 1), third(&x, 2), 3, masking)
+                    reference::attention(third(&x, 0), third(&x, 1), third(&x, 2), 3, masking)
                 }),
             );
         }
@@ -292,7 +294,7 @@ mod tests {
         };
         same(
             differentiated(parts(), norm(layer_norm)),
-            differentiated(parts(), norm(plain::layer_norm)),
+            differentiated(parts(), norm(reference::layer_norm)),
         );
     }
 
@@ -303,7 +305,7 @@ mod tests {
             let inputs = || [wave([5, 3, 9, 8], 0.37), wave([4, 3, 3, 3], 0.71)];
             same(
                 differentiated(inputs(), |[x, weight]| {
-                    planes::convolution(x, weight, stride, pad)
+                    conv::convolution(x, weight, stride, pad)
                 }),
                 differentiated(inputs(), |[x, weight]| {
                     let options = ConvOptions::new(stride, pad, [1, 1], 1);
@@ -347,7 +349,7 @@ mod tests {
             };
             same(
                 differentiated(parts(), loss(token_loss)),
-                differentiated(parts(), loss(plain::token_loss)),
+                differentiated(parts(), loss(reference::token_loss)),
             );
         }
     }

@@ -30,7 +30,7 @@ use crate::images::OpenError;
 use crate::models::clip::Preprocessing;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::config::BestBy;
-use crate::train::dashboard::{Report, Ui};
+use crate::train::dashboard::{LogFn, Ui};
 use crate::train::fit::{FitConfig, fit};
 use crate::train::optimizer::OptimizerConfig;
 use crate::train::run;
@@ -82,7 +82,7 @@ pub struct PretrainContext<'a> {
     pub output: &'a Path,
     pub device: &'a Device,
     pub ui: Ui,
-    pub report: Report,
+    pub report: LogFn,
     pub interrupter: Interrupter,
 }
 
@@ -182,7 +182,7 @@ impl PretrainConfig {
 
 impl PretrainData {
     /// Captions by image.
-    fn captions(&self, report: &Report) -> Result<Vec<Vec<String>>> {
+    fn captions(&self, report: &LogFn) -> Result<Vec<Vec<String>>> {
         match self {
             Self::Scenes { count } => Ok((0..*count as u64)
                 .map(|index| scenes::scene(SCENE_SEED, index).captions.to_vec())
@@ -256,7 +256,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         }
         None => {
             // What is left out is told when the pairs are read.
-            let quiet: Report = Arc::new(|_| {});
+            let quiet: LogFn = Arc::new(|_| {});
             let texts = config.data.captions(&quiet)?.into_iter().flatten();
             let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts, config.vocab_size)?;
             let sizes = clip::sample_config(tokenizer.vocab_size());

@@ -21,7 +21,7 @@ use crate::captioner::model_folder::ModelFolder;
 use crate::data::classes::{ClassSet, Images, Labeled};
 use crate::models::encoder::{Pixels, preprocessing};
 use crate::pretrain::encoder::fit_pca;
-use crate::train::dashboard::Report;
+use crate::train::dashboard::LogFn;
 use knn::KnnConfig;
 
 pub use outcome::{ClassScore, Outcome};
@@ -149,7 +149,7 @@ impl Embedded {
 ///
 /// # Errors
 /// When an image cannot be read, or an embedding is not a number.
-pub fn embed(encoder: &ImageEncoder, set: &ClassSet, report: &Report) -> Result<EmbeddedSet> {
+pub fn embed(encoder: &ImageEncoder, set: &ClassSet, report: &LogFn) -> Result<EmbeddedSet> {
     let part = |part: &Labeled, name: &str| -> Result<Embedded> {
         let total = part.len();
         let progress = |done: usize| {

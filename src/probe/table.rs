@@ -14,7 +14,7 @@ use crate::data::classes::{ClassSet, ClassSource};
 use crate::files;
 use crate::pretrain::encoder::{EncoderRun, EncoderRunConfig, pretrain_encoder};
 use crate::pretrain::run::PretrainContext;
-use crate::train::dashboard::{Report, Ui};
+use crate::train::dashboard::{LogFn, Ui};
 
 /// Where and how the rows are made.
 pub struct TableContext<'a> {
@@ -26,7 +26,7 @@ pub struct TableContext<'a> {
     pub clip: Option<&'a Path>,
     pub device: &'a Device,
     pub ui: Ui,
-    pub report: Report,
+    pub report: LogFn,
     pub interrupter: Interrupter,
 }
 

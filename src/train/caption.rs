@@ -10,7 +10,7 @@ use burn::train::Interrupter;
 use serde_json::{Value, json};
 
 use super::config::TrainConfig;
-use super::dashboard::{Report, Ui};
+use super::dashboard::{LogFn, Ui};
 use super::dataset::{self, Dataset};
 use super::fit::{FitConfig, Fitted, checkpoint_folder, fit};
 use super::learner::{CaptionLearner, Decoding, StepConfig};
@@ -18,7 +18,7 @@ use super::part::{PartItems, TokenizedCaptions};
 use super::test_captions;
 pub use super::test_captions::Captioned;
 use super::{checkpoints, curves, run};
-use crate::captioner::CaptionReader;
+use crate::captioner::CaptionDecoder;
 use crate::captioner::model_folder::{self, CaptionerConfig, ModelFolder, Part};
 use crate::data::batcher::{CaptionBatch, CaptionBatcher};
 use crate::data::loader::{EpochLoader, Order};
@@ -44,7 +44,7 @@ pub struct TrainContext<'a> {
     pub dataset: &'a Path,
     pub devices: &'a Devices,
     pub ui: Ui,
-    pub report: Report,
+    pub report: LogFn,
     pub interrupter: Interrupter,
     /// Whether to go on with what the folder holds.
     pub resume: bool,
@@ -168,7 +168,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         ..
     } = prepared;
     let gpt2 = folder.gpt2_config()?;
-    let reader = CaptionReader::new(
+    let reader = CaptionDecoder::new(
         model,
         tokenizer,
         captioner,

@@ -35,7 +35,7 @@ pub enum Ui {
 }
 
 /// Takes lines of text as they come: the library does not print.
-pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
+pub type LogFn = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Time between two plain lines.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ impl Ui {
     }
 
     /// The renderer to hand to burn's learner. Plain lines go to `report`.
-    pub fn renderer(self, interrupter: Interrupter, report: Report) -> Box<dyn MetricsRenderer> {
+    pub fn renderer(self, interrupter: Interrupter, report: LogFn) -> Box<dyn MetricsRenderer> {
         match self.resolve() {
             Self::Dashboard if can_draw() => Box::new(Screen::new(interrupter, report)),
             Self::Dashboard => {
@@ -80,7 +80,7 @@ pub(super) struct State {
 
 /// Reports where a run is: epoch, share of the epoch, the metrics' latest values, time gone.
 pub(super) struct LineRenderer {
-    report: Report,
+    report: LogFn,
     line: fn(&State) -> String,
     names: HashMap<MetricId, String>,
     state: State,
@@ -89,7 +89,7 @@ pub(super) struct LineRenderer {
 }
 
 impl LineRenderer {
-    pub(super) fn new(report: Report, line: fn(&State) -> String) -> Self {
+    pub(super) fn new(report: LogFn, line: fn(&State) -> String) -> Self {
         let now = Instant::now();
         Self {
             report,

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 
 use super::caption::TrainContext;
 use super::config::{LearnFrom, TrainConfig, TrainData};
-use super::dashboard::Report;
+use super::dashboard::LogFn;
 use super::embedder::Embedder;
 use super::part::{LearnedFrom, TokenizedCaptions};
 use crate::captioner::model_folder::ModelFolder;
@@ -95,7 +95,7 @@ pub fn embed_pairs(
     data: Option<(&Path, &[PathBuf])>,
     dataset: &Path,
     device: &Device,
-    report: &Report,
+    report: &LogFn,
 ) -> Result<Pairs> {
     let data = match data {
         Some((captions, images)) => TrainData::Files {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 
-use super::dashboard::Report;
+use super::dashboard::LogFn;
 use crate::captioner::ImageEncoder;
 use crate::captioner::model_folder::ModelFolder;
 use crate::data::embedding_file::Embedding;
@@ -19,7 +19,7 @@ pub(super) struct Embedder<'a> {
     cache: PathBuf,
     encoder: ImageEncoder,
     folder: &'a ModelFolder,
-    report: &'a Report,
+    report: &'a LogFn,
 }
 
 impl<'a> Embedder<'a> {
@@ -28,7 +28,7 @@ impl<'a> Embedder<'a> {
         folder: &'a ModelFolder,
         dataset: &Path,
         device: &Device,
-        report: &'a Report,
+        report: &'a LogFn,
     ) -> Result<Self> {
         Ok(Self {
             cache: dataset.join("embeddings"),
@@ -89,7 +89,7 @@ impl<'a> Embedder<'a> {
 
 /// A line now and then.
 struct Reported<'a> {
-    report: &'a Report,
+    report: &'a LogFn,
     total: usize,
     what: &'static str,
 }

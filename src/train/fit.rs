@@ -20,7 +20,7 @@ use burn::train::{
 
 use super::checkpoints::{LastTwoAndBest, Stopping};
 use super::config::BestBy;
-use super::dashboard::{Report, Ui};
+use super::dashboard::{LogFn, Ui};
 use super::log::JsonLinesLogger;
 use super::metrics::{CaptionsInput, CiderMetric, PerplexityMetric};
 use super::precision::with_checkpointing;
@@ -102,7 +102,7 @@ pub struct FitConfig<'a> {
     pub resume: Option<usize>,
     pub schedule: &'a ScheduleConfig,
     pub ui: Ui,
-    pub report: Report,
+    pub report: LogFn,
     /// Stops the run early when it is told to.
     pub interrupter: Interrupter,
 }

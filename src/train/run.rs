@@ -197,7 +197,7 @@ pub fn config(folder: &Path) -> Result<TrainConfig> {
     let path = folder.join("config.json");
     if !path.is_file() {
         bail!(
-            "{} is no run: it has no config.json; give a folder in {ARTIFACTS}/",
+            "{} is not a run folder: it has no config.json; give a folder in {ARTIFACTS}/",
             folder.display()
         );
     }

@@ -16,7 +16,7 @@ use burn::train::renderer::{
 };
 use burn::train::{Interrupter, LearnerSummary};
 
-use super::dashboard::{LineRenderer, Report, plain_line};
+use super::dashboard::{LineRenderer, LogFn, plain_line};
 
 /// Name of the thread on which burn draws.
 const RENDERER: &str = "train-renderer";
@@ -145,13 +145,13 @@ pub struct Screen {
 
 impl Screen {
     /// Begins to draw; [`can_draw`] must have said that it can.
-    pub fn new(interrupter: Interrupter, report: Report) -> Self {
+    pub fn new(interrupter: Interrupter, report: LogFn) -> Self {
         expect_hang_up();
         let dashboard = TuiMetricsRendererWrapper::new(interrupter, None);
         keep_interrupt_key();
         let shows_lines = Arc::new(AtomicBool::new(false));
         let shows = shows_lines.clone();
-        let report: Report = Arc::new(move |line| {
+        let report: LogFn = Arc::new(move |line| {
             if shows.load(Ordering::Relaxed) {
                 report(line);
             }

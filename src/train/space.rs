@@ -76,7 +76,7 @@ impl FromStr for Dimension {
         let (field, values) = text.split_once('=').ok_or_else(|| refuse("has no `=`"))?;
         let field = full_name(field.trim());
         let values = match values.split_once("..") {
-            Some((low, high)) => range(low, high).ok_or_else(|| refuse("is no range"))?,
+            Some((low, high)) => range(low, high).ok_or_else(|| refuse("is not a range"))?,
             None => Values::List(values.split(',').map(|value| parse(value.trim())).collect()),
         };
         if field.is_empty() || values == Values::List(vec![Value::from("")]) {

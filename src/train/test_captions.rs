@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::dataset::Dataset;
-use crate::captioner::CaptionReader;
+use crate::captioner::CaptionDecoder;
 use crate::data::coco::{CaptionResult, write_results};
 use crate::decode::Strategy;
 use crate::evaluate::score::validate;
@@ -29,7 +29,7 @@ pub struct Captioned {
 ///
 /// # Errors
 /// When an embedding cannot be read or decoding fails.
-pub(super) fn caption(reader: &CaptionReader, dataset: &Dataset) -> Result<Vec<Captioned>> {
+pub(super) fn caption(reader: &CaptionDecoder, dataset: &Dataset) -> Result<Vec<Captioned>> {
     let decode = reader.decode_config(Strategy::Greedy);
     let mut test = Vec::new();
     for chunk in dataset.splits.test.chunks(TEST_BATCH) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::common::{Case, FLOAT32, assert_close, fixture, values};
 use burn::store::burn_pack::{DType, Reader};
 use burn::tensor::{Device, Tensor};
-use clipcap::captioner::CaptionReader;
+use clipcap::captioner::CaptionDecoder;
 use clipcap::captioner::model_folder::{ModelConfig, ModelFolder};
 use clipcap::convert::{ConvertConfig, Report, convert, export, read_training_set};
 use clipcap::decode::{DecodeConfig, Strategy};
@@ -227,7 +227,7 @@ fn check_captioner(name: &str) -> ModelConfig {
         name,
     );
 
-    let reader = CaptionReader::load(&folder, &device, Precision::F32).unwrap();
+    let reader = CaptionDecoder::load(&folder, &device, Precision::F32).unwrap();
     assert_eq!(reader.decode_config(Strategy::Greedy).max_length, 67);
     let decode = |strategy| {
         let config: DecodeConfig = reader.decode_config(strategy);

@@ -206,7 +206,7 @@ fn what_cannot_be_read_is_refused_with_file_and_place() {
         (
             "h.csv",
             "image,caption,split\na.png,x,nowhere\n",
-            vec!["`nowhere` is no part", "row 2"],
+            vec!["`nowhere` is not a part", "row 2"],
         ),
         ("i.tar", "not a tar", vec!["shard"]),
         ("j.txt", "", vec!["has a caption"]),

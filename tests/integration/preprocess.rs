@@ -72,7 +72,9 @@ fn what_is_not_an_image_is_refused_by_name_and_reason() {
     let png = std::fs::read(fixture("preprocess/wide.png")).unwrap();
     let jpeg = std::fs::read(fixture("preprocess/photo.jpg")).unwrap();
     assert!(refusal("empty.png", b"").contains("is empty"));
-    assert!(refusal("text.jpg", b"this is no image at all").contains("is not an image but text"));
+    assert!(
+        refusal("text.jpg", b"this is not an image at all").contains("is not an image but text")
+    );
     assert!(refusal("cut.png", &png[..png.len() / 2]).contains("is damaged"));
     assert!(refusal("head.jpg", &jpeg[..200]).contains("is damaged"));
     let container = |brands: &str| {

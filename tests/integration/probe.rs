@@ -207,7 +207,7 @@ fn what_cannot_be_trained_on_or_probed_is_named() {
         "probe --data cifar10",
         "get it with `clipcap fetch cifar10`",
     );
-    fails(&place, "probe --data nowhere", "nowhere is no folder");
+    fails(&place, "probe --data nowhere", "nowhere is not a folder");
     fails(
         &place,
         "probe --encoder pixels --data data --folds --eval knn",

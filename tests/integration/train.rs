@@ -227,7 +227,7 @@ fn a_finished_run_can_be_resumed_and_another_models_cannot() {
     );
     fails_with(
         &place.run(&["train", "--resume", "data"]),
-        &["data is no run", "config.json"],
+        &["data is not a run", "config.json"],
     );
 }
 

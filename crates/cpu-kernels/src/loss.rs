@@ -16,9 +16,9 @@ const ROWS: usize = 1024;
 pub struct Loss {
     pub mean: f32,
     /// `[N, C]`
-    pub by_hidden: Option<Vec<f32>>,
+    pub grad_hidden: Option<Vec<f32>>,
     /// `[V, C]`
-    pub by_head: Option<Vec<f32>>,
+    pub grad_head: Option<Vec<f32>>,
 }
 
 /// `hidden` `[N, C]`, `head` `[V, C]`, `targets` `[N]`. The target distribution gives the share `smoothing` to all
@@ -28,16 +28,16 @@ pub fn cross_entropy(
     head: View,
     targets: &[u32],
     smoothing: f32,
-    by_hidden: bool,
-    by_head: bool,
+    grad_hidden: bool,
+    grad_head: bool,
 ) -> Loss {
     let (n, vocabulary, width) = (hidden.rows, head.rows, head.cols);
     assert_eq!(targets.len(), n, "a target for each row");
     let packed = Packed::<f32>::new(head.transpose());
     let mut loss = Loss {
         mean: 0.0,
-        by_hidden: by_hidden.then(|| vec![0.0; n * width]),
-        by_head: by_head.then(|| vec![0.0; vocabulary * width]),
+        grad_hidden: grad_hidden.then(|| vec![0.0; n * width]),
+        grad_head: grad_head.then(|| vec![0.0; vocabulary * width]),
     };
     let mut scores = vec![0.0; n.min(ROWS) * vocabulary];
     for first in (0..n).step_by(ROWS) {
@@ -59,11 +59,11 @@ pub fn cross_entropy(
             .collect();
         loss.mean += losses.iter().sum::<f32>() / n as f32;
         let grads = View::new(scores, rows.len(), vocabulary);
-        if let Some(out) = &mut loss.by_hidden {
+        if let Some(out) = &mut loss.grad_hidden {
             let out = &mut out[rows.start * width..rows.end * width];
             product(grads, head, out, Epilogue::default());
         }
-        if let Some(out) = &mut loss.by_head {
+        if let Some(out) = &mut loss.grad_head {
             let added = Epilogue {
                 accumulate: true,
                 ..Default::default()
@@ -177,7 +177,7 @@ mod tests {
                     .each_ref()
                     .map(|x| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
                 assert!((f64::from(loss.mean) - exact(&wide)).abs() < 1e-5);
-                let grads = [loss.by_hidden.unwrap(), loss.by_head.unwrap()];
+                let grads = [loss.grad_hidden.unwrap(), loss.grad_head.unwrap()];
                 for part in 0..2 {
                     for i in (0..wide[part].len()).step_by(3) {
                         let moved = |by: f64| {

@@ -155,7 +155,7 @@ pub enum Isa {
 /// `CLIPCAP_SIMD` names no instruction set of this processor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "CLIPCAP_SIMD is {0:?}, which is no instruction set of this processor: it has {list}",
+    "CLIPCAP_SIMD is {0:?}, which is not an instruction set of this processor: it has {list}",
     list = Isa::all().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
 )]
 pub struct UnknownIsa(String);

@@ -128,7 +128,7 @@ impl Checkpoint {
         for name in names {
             ensure!(
                 Path::new(name).file_name().is_some_and(|last| last == name),
-                "{}: `{name}` is no file beside it",
+                "{}: `{name}` is not a file beside it",
                 index.display()
             );
             let shard = Self::open_file(&index.with_file_name(name))?;

@@ -134,7 +134,7 @@ impl Machine {
             b'i' | b'o' | b'P' | b'S' | b'V' | b'F' => {
                 bail!("the pickle is of protocol 0 or 1; save it again with a Python 3")
             }
-            other => bail!("{other:#04x} is no instruction of a pickle"),
+            other => bail!("{other:#04x} is not an instruction of a pickle"),
         }
     }
 

@@ -60,7 +60,7 @@ fn tensor(entry: &Value, data: &Section) -> Result<StoredTensor> {
             .map(|number| {
                 number
                     .as_u64()
-                    .with_context(|| format!("its {key} are no sizes"))
+                    .with_context(|| format!("its {key} are not sizes"))
             })
             .collect()
     };

@@ -158,7 +158,10 @@ impl TorchObject {
                 [storage, offset, shape, strides, ..],
             ) => {
                 let storage = self.storage(*storage)?;
-                let offset = self.pickle.size(*offset).context("its offset is no size")?;
+                let offset = self
+                    .pickle
+                    .size(*offset)
+                    .context("its offset is not a size")?;
                 let (shape, strides) = (self.sizes(*shape)?, self.sizes(*strides)?);
                 StoredTensor::view(storage.dtype, shape, strides, offset, storage.bytes).map(Some)
             }
@@ -183,13 +186,16 @@ impl TorchObject {
             }
             _ => id,
         };
-        let sizes = self.pickle.items(sizes).context("its shape is no tuple")?;
+        let sizes = self
+            .pickle
+            .items(sizes)
+            .context("its shape is not a tuple")?;
         sizes
             .iter()
             .map(|&size| {
                 self.pickle
                     .size(size)
-                    .context("one of its sizes is no size")
+                    .context("one of its sizes is not a size")
             })
             .collect()
     }
@@ -231,7 +237,7 @@ impl TorchObject {
     /// A storage that is a legacy stream within the pickle.
     fn nested_storage(&self, bytes: Id) -> Result<Storage> {
         let Node::Bytes(offset, len) = *self.pickle.node(bytes) else {
-            bail!("its storage is no bytes: save it with pickle protocol 3 or later");
+            bail!("its storage is not bytes: save it with pickle protocol 3 or later");
         };
         let nested = Self::from_pickle(&self.section.part(offset, len)?)?;
         ensure!(
@@ -254,11 +260,11 @@ struct Reference<'a> {
 impl<'a> Reference<'a> {
     fn read(pickle: &'a Pickle, id: Id) -> Result<Self> {
         let Some([kind, class, key, _device, count, rest @ ..]) = pickle.items(id) else {
-            bail!("the pickle refers to something that is no storage");
+            bail!("the pickle refers to something that is not a storage");
         };
         ensure!(
             pickle.text(*kind) == Some("storage"),
-            "the pickle refers to something that is no storage"
+            "the pickle refers to something that is not a storage"
         );
         let class = pickle.global(*class).unwrap_or_default();
         let class = class.rsplit('.').next().unwrap_or_default();
@@ -266,7 +272,7 @@ impl<'a> Reference<'a> {
         let view_offset = match view {
             Some([_, offset, ..]) => pickle
                 .size(*offset)
-                .context("a storage's offset is no size")?,
+                .context("a storage's offset is not a size")?,
             _ => 0,
         };
         Ok(Self {
@@ -275,7 +281,7 @@ impl<'a> Reference<'a> {
             key: pickle.text(*key).context("a storage has no name")?,
             count: pickle
                 .size(*count)
-                .context("a storage's length is no size")?,
+                .context("a storage's length is not a size")?,
             view_offset,
         })
     }

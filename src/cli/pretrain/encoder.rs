@@ -190,7 +190,7 @@ impl EncoderArgs {
         let path = folder.join("config.json");
         if !path.is_file() {
             bail!(
-                "{} is no run: it has no config.json; give a folder in {}/",
+                "{} is not a run folder: it has no config.json; give a folder in {}/",
                 folder.display(),
                 run::ARTIFACTS
             );

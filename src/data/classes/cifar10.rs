@@ -94,7 +94,7 @@ fn read_binary(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<usize>) -> Re
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(
         !bytes.is_empty() && bytes.len().is_multiple_of(SIZE + 1),
-        "{} has {} bytes, which is no whole number of rows of {} bytes: it is cut short or another file; fetch it again",
+        "{} has {} bytes, which is not a whole number of rows of {} bytes: it is cut short or another file; fetch it again",
         path.display(),
         bytes.len(),
         SIZE + 1
@@ -124,16 +124,20 @@ fn read_python(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<usize>) -> Re
         let found = |key| {
             pickle
                 .get(pickle.root, key)
-                .with_context(|| format!("it has no `{key}`, so it is no batch of CIFAR-10"))
+                .with_context(|| format!("it has no `{key}`, so it is not a batch of CIFAR-10"))
         };
         let labels = pickle
             .items(found("labels")?)
-            .context("its `labels` are no list")?
+            .context("its `labels` are not a list")?
             .iter()
-            .map(|&id| pickle.size(id).context("one of its `labels` is no number"))
+            .map(|&id| {
+                pickle
+                    .size(id)
+                    .context("one of its `labels` is not a number")
+            })
             .collect::<Result<_>>()?;
         let data = array_bytes(&pickle, &section, found("data")?)
-            .context("its `data` is no array of bytes")?;
+            .context("its `data` is not an array of bytes")?;
         Ok((data, labels))
     };
     let (data, rows) = read().with_context(|| path.display().to_string())?;

@@ -121,7 +121,7 @@ impl Images {
         let size = bytes(side) as u64;
         ensure!(
             length > 0 && length.is_multiple_of(size),
-            "{} has {length} bytes, which is no whole number of images of {size} bytes: it is cut short or another file; fetch it again",
+            "{} has {length} bytes, which is not a whole number of images of {size} bytes: it is cut short or another file; fetch it again",
             path.display()
         );
         Ok(Self::Columns {

@@ -150,7 +150,7 @@ impl ClassSet {
     fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             bail!(
-                "{} is no folder: give a folder of CIFAR-10, STL-10 or one folder a class, or scenes, scenes-shapes, scenes-colors, cifar10 or stl10",
+                "{} is not a folder: give a folder of CIFAR-10, STL-10 or one folder a class, or scenes, scenes-shapes, scenes-colors, cifar10 or stl10",
                 path.display()
             );
         }

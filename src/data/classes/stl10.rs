@@ -82,7 +82,7 @@ fn folds(path: &Path, count: usize) -> Result<Vec<Vec<usize>>> {
         let index = word.parse().ok().filter(|&index: &usize| index < count);
         index.with_context(|| {
             format!(
-                "{}: `{word}` is no index of the {count} training images",
+                "{}: `{word}` is not an index of the {count} training images",
                 path.display()
             )
         })
@@ -137,6 +137,6 @@ mod tests {
         let few = folder([1, 2]);
         fs::write(few.path().join("fold_indices.txt"), "0 2").unwrap();
         let error = message(few.path());
-        assert!(error.contains("`2` is no index"), "{error}");
+        assert!(error.contains("`2` is not an index"), "{error}");
     }
 }

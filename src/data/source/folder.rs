@@ -208,5 +208,5 @@ fn known_image(within: &str, row: &Fields, collector: &Collector) -> Result<usiz
         within => file_id(&format!("{within}/{name}")),
     };
     let image = collector.place(&id);
-    image.ok_or_else(|| format!("is of {name}, which is no image in its folder"))
+    image.ok_or_else(|| format!("is of {name}, which is not an image in its folder"))
 }

@@ -133,7 +133,7 @@ impl Fields {
             Some(Cell::Text(name)) => Ok(Some(name)),
             // `datasets` writes an image as `{"path": .., "bytes": ..}`.
             Some(Cell::Fields(fields)) if fields.get("path").is_some() => fields.image(),
-            Some(other) => Err(format!("has the image {other}, which is no file's name")),
+            Some(other) => Err(format!("has the image {other}, which is not a file's name")),
         }
     }
 
@@ -209,7 +209,7 @@ impl Cell {
                 _ => Err("has a sentence without a text".into()),
             },
             other if other.is_null() => Err(format!("has the caption {other}")),
-            other => Err(format!("has the caption {other}, which is no text")),
+            other => Err(format!("has the caption {other}, which is not text")),
         }
     }
 }
@@ -358,7 +358,7 @@ mod tests {
             captions[2]
                 .as_ref()
                 .unwrap_err()
-                .contains("caption 7, which is no text")
+                .contains("caption 7, which is not text")
         );
         assert!(captions[4].is_err());
         let other: Entry = serde_json::from_str("[1, \"x\"]").unwrap();

@@ -8,7 +8,7 @@
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 use crate::device::is_cpu;
-use crate::nn::plain::HIDDEN;
+use crate::nn::reference::HIDDEN;
 
 /// One [`LayerCache`] a block.
 #[derive(Debug)]

@@ -257,7 +257,7 @@ impl Attention {
             None => (k, v),
         };
         let attended = match bias {
-            Some(_) => nn::plain::attention_with_bias(q, k, v, self.n_head, bias),
+            Some(_) => nn::reference::attention_with_bias(q, k, v, self.n_head, bias),
             None => nn::attention(q, k, v, self.n_head, Masking::Causal),
         };
         self.c_proj.forward(attended) // [B, T, C]

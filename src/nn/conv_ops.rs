@@ -18,7 +18,7 @@ use cpu_kernels::max_pool::MaxPool;
 
 /// What the kernels do. Floats are `f32`.
 #[backend_extension(Flex, Autodiff)]
-pub trait PlaneOps: Backend {
+pub trait ConvOps: Backend {
     /// `[N, C, h, w] x [O, C, kh, kw] -> [N, O, h', w']`
     fn convolve(
         x: FloatTensor<Self>,
@@ -86,7 +86,7 @@ fn plane(x: &FlexTensor) -> usize {
     h * w
 }
 
-impl PlaneOps for Flex {
+impl ConvOps for Flex {
     fn convolve(
         x: FlexTensor,
         weight: FlexTensor,
@@ -145,7 +145,7 @@ struct Pool;
 #[derive(Debug)]
 struct NormalizeChannels;
 
-impl<C: CheckpointStrategy> PlaneOps for Autodiff<Flex, C> {
+impl<C: CheckpointStrategy> ConvOps for Autodiff<Flex, C> {
     fn convolve(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,

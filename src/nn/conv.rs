@@ -1,4 +1,4 @@
-//! Layers on planes, `[N, C, h, w]`: by [`super::plane_ops`] where those can take over, else burn's.
+//! Layers on planes, `[N, C, h, w]`: by [`super::conv_ops`] where those can take over, else burn's.
 
 use burn::backend::Dispatch;
 use burn::nn::PaddingConfig2d;
@@ -7,8 +7,8 @@ use burn::tensor::Tensor;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 
+use super::conv_ops::ConvOps;
 use super::cpu;
-use super::plane_ops::PlaneOps;
 
 /// A convolution, `[N, C, h, w] -> [N, O, h', w']`.
 pub fn convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {

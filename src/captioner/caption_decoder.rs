@@ -17,7 +17,7 @@ use crate::vector;
 
 /// The sentence's half: mapper, GPT-2 and vocabulary.
 #[derive(Debug)]
-pub struct CaptionReader {
+pub struct CaptionDecoder {
     network: Network,
     pub tokenizer: Tokenizer,
     config: CaptionerConfig,
@@ -39,7 +39,7 @@ enum Network {
     Packed(Box<(engine::Mapper, engine::Gpt2)>),
 }
 
-impl CaptionReader {
+impl CaptionDecoder {
     /// Loads mapper and GPT-2 from an opened folder, to compute in `precision`.
     ///
     /// # Errors
