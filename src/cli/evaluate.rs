@@ -90,16 +90,16 @@ pub struct EvaluateArgs {
     /// Folder with METEOR 1.5's jar and paraphrase table
     #[arg(long, value_name = "DIR")]
     meteor_data: Option<PathBuf>,
-    /// Count CIDEr's document frequencies in this file: references, or a JSON table
+    /// CIDEr's document frequencies from this file: references, or a JSON table
     #[arg(long, value_name = "FILE")]
     cider_df: Option<PathBuf>,
     /// Model folder whose CLIP gives CLIPScore and RefCLIPScore
     #[arg(long, value_name = "DIR")]
     clip_score: Option<PathBuf>,
-    /// Resamples for the intervals; 0 leaves them out
+    /// Bootstrap resamples for the intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000)]
     resamples: usize,
-    /// What an interval holds of the resampled scores, in percent
+    /// Confidence level of the intervals, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 95.0)]
     confidence: f64,
     /// Seed of the resamples
@@ -111,7 +111,7 @@ pub struct EvaluateArgs {
     /// How scores are printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// Write a page to look at: HTML, with everything in it
+    /// Write an HTML report, in one file
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     report: Option<PathBuf>,
     #[command(flatten)]

@@ -53,7 +53,7 @@ fn after_help() -> String {
         clipcap fetch openai/clip-vit-base-patch32 gpt2 --output model/base\n  \
         clipcap fetch cifar10\n\n\
         HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are heeded. Downloads stay in HF_HOME, where other Hugging Face\n\
-        tools find them too; one that was interrupted is gone on with."
+        tools find them too; one that was interrupted is resumed."
     )
 }
 

@@ -80,7 +80,7 @@ pub struct ProbeArgs {
     values: Vec<f64>,
     #[command(flatten)]
     settings: SettingArgs,
-    /// Name of the run's folder in artifacts/, with --table and --ablate; one that is there is gone on with
+    /// Name of the run's folder in artifacts/, with --table and --ablate; one that is there is resumed
     #[arg(long, value_name = "NAME", value_parser = run_name)]
     run: Option<String>,
     /// How progress is shown

@@ -18,7 +18,7 @@ use super::train::BaseArgs;
 pub struct SearchArgs {
     #[command(flatten)]
     base: BaseArgs,
-    /// Name of the folder in artifacts/; one that is there already is gone on with [default: the command with the first
+    /// Name of the folder in artifacts/; one that is there already is resumed [default: the command with the first
     /// free number, as in tune-1]
     #[arg(long, value_name = "NAME", value_parser = run_name)]
     run: Option<String>,

@@ -239,7 +239,7 @@ fn check_finite(bytes: &[u8], dtype: DType) -> Result<()> {
     Ok(())
 }
 
-/// The type that values have in a model folder: halves stay halves, doubles become singles.
+/// The type that values have in a model folder: float16 stays float16, float64 becomes float32.
 fn kept(dtype: DType) -> DType {
     match dtype {
         DType::F64 => DType::F32,

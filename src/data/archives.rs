@@ -1,6 +1,6 @@
 //! Published data sets that come as one archive: downloaded, checked, unpacked.
 //!
-//! A download that was cut off is gone on with, in the same call or the next. What does not have the published checksum is
+//! A download that was cut off is resumed, in the same call or the next. What does not have the published checksum is
 //! not unpacked.
 
 use std::fs::{self, File, OpenOptions};

@@ -207,7 +207,7 @@ impl HubRepo<'_> {
     /// The path of a file, downloaded unless the cache has it. Its bytes are checked in either case.
     ///
     /// # Errors
-    /// See [`HubError`]. What is wrong does not stay in the cache; what is incomplete stays to be gone on with.
+    /// See [`HubError`]. What is wrong does not stay in the cache; what is incomplete stays to be resumed.
     pub fn get(&self, file: &str, watch: &dyn Watch) -> Result<PathBuf> {
         match self.cached(file) {
             Some(path) => self.check(file, path),
@@ -311,7 +311,7 @@ impl HubRepo<'_> {
     }
 }
 
-/// A part that is as long as the file, or longer, cannot be gone on with.
+/// A part that is as long as the file, or longer, cannot be resumed.
 fn remove_unfit_part(part: &Path, size: u64) -> io::Result<()> {
     match fs::metadata(part) {
         Ok(metadata) if metadata.len() >= size => fs::remove_file(part),

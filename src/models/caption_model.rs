@@ -1,4 +1,4 @@
-//! Mapper and GPT-2 together: what is trained. `(clip_embedding, tokens) -> hidden states -> next-token scores`.
+//! Mapper and GPT-2 together: what is trained. `(clip_embedding, tokens) -> hidden states -> logits`.
 //!
 //! Shape letters: `B` batch, `T` caption tokens, `P` prefix_length, `C` n_embd, `N` caption tokens of the whole batch
 //! without padding, `V` vocab_size.
@@ -56,7 +56,7 @@ impl CaptionModel {
         caption_states(&self.prefix_mapper, &self.gpt2, clip_embedding, tokens)
     }
 
-    /// Both with their weights in another type, but for GPT-2's embeddings and head: in halves the scores over the vocabulary
+    /// Both with their weights in another type, but for GPT-2's embeddings and head: in float16 the logits
     /// would be too coarse to tell words apart. Prefixes come out in that type, and go into GPT-2 in the embeddings'.
     pub fn cast(mut self, dtype: FloatDType) -> Self {
         self.prefix_mapper = nn::cast(self.prefix_mapper, dtype);

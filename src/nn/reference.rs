@@ -104,7 +104,7 @@ pub fn token_loss(
     smoothing: f64,
 ) -> Tensor<1> {
     let [n] = targets.dims();
-    // In halves the scores would be too coarse to tell words apart.
+    // In float16 the logits would be too coarse to tell words apart.
     let logits = module::linear(hidden, head.transpose(), None).cast(FloatDType::F32); // [N, V]
     let log_probs = log_softmax(logits, 1); // [N, V]
     let right = log_probs.clone().gather(1, targets.reshape([n, 1])).mean(); // [1]

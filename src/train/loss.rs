@@ -10,7 +10,7 @@ use crate::nn;
 /// Mean negative log-likelihood of the tokens that are not padding.
 ///
 /// Padding is told by position and never by a token id: ClipCap pads with id 0 and ignores it in the loss, which drops
-/// a real "!" too (`train.py` at 1ad805a). The scores over the vocabulary, by far the largest tensor of a step, are
+/// a real "!" too (`train.py` at 1ad805a). The logits, by far the largest tensor of a step, are
 /// computed for the `N` caption positions only.
 ///
 /// # Shapes

@@ -132,7 +132,7 @@ pub fn lock(folder: &Path) -> Result<Lock> {
     }
 }
 
-/// Notes what is to be done or, when it is gone on with, checks that it is the same.
+/// Notes what is to be done or, when it is resumed, checks that it is the same.
 ///
 /// # Errors
 /// When the file says something else, or cannot be read or written.

@@ -23,7 +23,7 @@ pub enum Decay {
 pub struct ScheduleConfig {
     /// Learning rate after the warmup.
     pub learning_rate: f64,
-    /// Optimizer steps of linear rise from 0.
+    /// Linear warmup steps, from a learning rate of 0.
     pub warmup_steps: usize,
     pub decay: Decay,
 }

@@ -105,7 +105,7 @@ fn a_hugging_face_clip_equals_transformers() {
 }
 
 #[test]
-fn a_clip_in_shards_and_halves_equals_transformers_as_far_as_halves_go() {
+fn a_clip_in_shards_and_float16_equals_transformers_as_far_as_float16_goes() {
     check_clip("clip_sharded", "clip_hf", 1e-2);
 }
 
@@ -194,7 +194,7 @@ fn a_gpt2_without_prefix_and_with_old_masks_equals_transformers() {
 }
 
 #[test]
-fn a_gpt2_with_prefix_in_halves_and_an_untied_head_equals_transformers() {
+fn a_gpt2_with_prefix_in_float16_and_an_untied_head_equals_transformers() {
     let config = check_gpt2("gpt2_untied", "gpt2_untied").gpt2.unwrap();
     assert!(!config.tie_word_embeddings);
     assert_eq!(config.activation_function, Activation::Gelu);
@@ -282,7 +282,7 @@ fn a_captioner_with_an_mlp_and_old_masks_captions_as_clipcap() {
 }
 
 #[test]
-fn a_captioner_with_a_transformer_in_a_legacy_file_of_halves_captions_as_clipcap() {
+fn a_captioner_with_a_transformer_in_a_legacy_file_in_float16_captions_as_clipcap() {
     let mapper = check_captioner("captioner_transformer").mapper.unwrap();
     let kind = MapperKind::Transformer {
         clip_length: 3,

@@ -170,7 +170,7 @@ fn logits_in_lower_precision_are_within_its_rounding() {
 
 /// What GPUs do with `--precision f16`, in burn's operations.
 #[test]
-fn modules_in_halves_are_within_their_rounding() {
+fn modules_in_float16_are_within_their_rounding() {
     let folder = ModelFolder::open(Path::new("model/sample")).unwrap();
     let device = Device::flex();
     let model = CaptionModel {
@@ -199,8 +199,8 @@ fn modules_in_halves_are_within_their_rounding() {
     clip.vision_model = Some(nn::cast(vit, FloatDType::F16));
     let projection = clip.visual_projection.take().unwrap();
     clip.visual_projection = Some(nn::cast(projection, FloatDType::F16));
-    let halves = clip.encode_image(pixels.cast(FloatDType::F16));
-    close(&values(halves.cast(FloatDType::F32)), &exact, 5e-3);
+    let half = clip.encode_image(pixels.cast(FloatDType::F16));
+    close(&values(half.cast(FloatDType::F32)), &exact, 5e-3);
 }
 
 /// Captions of scenes that the sample model was not trained on, greedy and by beams.

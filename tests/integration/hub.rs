@@ -1,4 +1,4 @@
-//! Files come from the Hub whole, checked and gone on with after an interruption; what cannot be had is told in a line.
+//! Files come from the Hub whole, checked and resumed after an interruption; what cannot be had is told in a line.
 //! The Hub is a server on this machine (`hub_server`).
 
 use std::cell::RefCell;

@@ -31,7 +31,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The nearest floats to integers.
     fn load_i32(self, x: &[i32; LANES]) -> Self::V;
     fn store(self, v: Self::V, out: &mut [f32; LANES]);
-    /// The nearest halves.
+    /// The nearest float16 values.
     fn store_f16(self, v: Self::V, out: &mut [f16; LANES]);
     /// The last byte of each float's bits.
     fn store_last_bytes(self, v: Self::V, out: &mut [u8; LANES]);

@@ -53,7 +53,7 @@ fn is_weight(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
 }
 
-/// Casts what is stored in halves to the device's own type. Asking the record to do it would have every fresh weight drawn
+/// Casts what is stored as float16 to the device's own type. Asking the record to do it would have every fresh weight drawn
 /// first, only to see its type.
 struct ToDeviceType;
 

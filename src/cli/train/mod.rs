@@ -31,7 +31,7 @@ const SHOWN: usize = 6;
     the paper's settings on COCO: mapper and GPT-2, Adam at 5e-5, 20 epochs, images split 80/10/10\n  \
     clipcap train --resume artifacts/train-1\n      goes on with a run that was stopped")]
 pub struct TrainArgs {
-    /// Go on with a run from its last checkpoint, with its own settings
+    /// Resume a run from its last checkpoint, with its own settings
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -90,7 +90,7 @@ enum PresetArg {
     ClipcapMlp,
     /// ClipCap's transformer mapper before a frozen GPT-2
     ClipcapTransformer,
-    /// CapDec: learned from captions alone, with noise on their embeddings
+    /// CapDec: text-only training, with noise on the captions' embeddings
     Capdec,
 }
 

@@ -14,19 +14,19 @@ const LORA_ALPHA_PER_RANK: f64 = 2.0;
 
 #[derive(Args)]
 pub struct SettingArgs {
-    /// What is trained [default: mapper on the sample, mapper-and-gpt2 elsewhere]
+    /// Trainable parameters [default: mapper on the sample, mapper-and-gpt2 elsewhere]
     #[arg(long, value_enum)]
     trainable: Option<TrainableArg>,
-    /// Rank of the changes, with --trainable mapper-and-lora
+    /// Rank of the LoRA updates, with --trainable mapper-and-lora
     #[arg(long, value_name = "N", default_value_t = 8)]
     lora_rank: usize,
-    /// Learn from the embeddings of images, or of the captions themselves (CapDec)
+    /// Train on embeddings of the images, or of the captions (CapDec's text-only training)
     #[arg(long, value_enum)]
     learn_from: Option<LearnFromArg>,
     /// Network between CLIP and GPT-2 [default: transformer]
     #[arg(long, value_enum)]
     mapper: Option<MapperArg>,
-    /// Vectors that GPT-2 reads before the caption
+    /// Prefix length: vectors that GPT-2 reads before the caption
     #[arg(long, value_name = "N")]
     prefix_length: Option<usize>,
     /// Vectors that the transformer mapper reads the embedding as
@@ -35,10 +35,10 @@ pub struct SettingArgs {
     /// Layers of the transformer mapper
     #[arg(long, value_name = "N")]
     layers: Option<usize>,
-    /// Where noise is put on the normalized embedding
+    /// Noise on the normalized embedding
     #[arg(long, value_enum)]
     noise: Option<NoiseArg>,
-    /// Share of the coordinates, or of the samples, that get noise; for relative noise its norm
+    /// Fraction of the features, or of the samples, that get noise; for relative noise its norm
     #[arg(long, value_name = "SHARE")]
     noise_rate: Option<f64>,
     /// Variance of the noise
@@ -47,59 +47,59 @@ pub struct SettingArgs {
     /// Do not divide the embedding by its norm
     #[arg(long)]
     no_normalize: bool,
-    /// Add the mean way from captions to images to the captions' embeddings, with --learn-from captions
+    /// Add the modality gap offset to the captions' embeddings, with --learn-from captions
     #[arg(long)]
     modality_offset: bool,
-    /// See an image with each of its captions in an epoch, or with a random one [default: one on the sample, all elsewhere]
+    /// Captions of an image in an epoch: all, or a random one [default: one on the sample, all elsewhere]
     #[arg(long, value_enum)]
     captions: Option<CaptionsArg>,
     /// Text that ends a caption, one token long; may be given several times [default: a full stop]
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Times that the training images are gone through [default: 5 on the sample, 20 elsewhere]
+    /// Epochs [default: 5 on the sample, 20 elsewhere]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Captions in a batch [default: 16 on the sample, 40 elsewhere]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Batches whose mean gradient makes one step
+    /// Gradient accumulation steps
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
     /// Peak learning rate [default: 4e-3 on the sample, 5e-5 elsewhere]
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
-    /// Optimizer steps of linear rise to the peak
+    /// Linear warmup steps to the peak learning rate
     #[arg(long, value_name = "N")]
     warmup_steps: Option<usize>,
-    /// What the learning rate does after the peak
+    /// Learning rate schedule after warmup
     #[arg(long, value_enum)]
     decay: Option<DecayArg>,
-    /// AdamW's weight decay; biases and norms are spared
+    /// AdamW's weight decay, not applied to biases and norms
     #[arg(long, value_name = "DECAY")]
     weight_decay: Option<f64>,
-    /// Largest norm of all gradients together
+    /// Gradient clipping (global norm)
     #[arg(long, value_name = "NORM")]
     clip_norm: Option<f64>,
     /// Type of mapper and GPT-2 in training steps: f32, f16 or bf16; weights, gradients and optimizer state stay in
     /// f32. On the CPU f16 and bf16 are slower than f32 [default: f32]
     #[arg(long, value_enum)]
     precision: Option<PrecisionArg>,
-    /// Compute cheap activations again in the backward pass instead of keeping them: less memory, more time
+    /// Activation checkpointing: recompute cheap activations in the backward pass; less memory, more time
     #[arg(long)]
     activation_checkpointing: bool,
-    /// Share of the probability that the loss wants spread over all tokens
+    /// Label smoothing
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f64>,
-    /// Validation images to caption and score after each epoch; 0 leaves it out
+    /// Validation images to caption and score after each epoch; 0 for none
     #[arg(long, value_name = "N")]
     validation_captions: Option<usize>,
-    /// What makes an epoch the best, whose weights are kept
+    /// Criterion for the best epoch, whose weights are kept
     #[arg(long, value_enum)]
     best_by: Option<BestByArg>,
-    /// Stop after so many epochs without getting better
+    /// Early stopping: epochs without improvement
     #[arg(long, value_name = "EPOCHS")]
     early_stopping: Option<usize>,
-    /// Seed of everything random: the same seed and settings give the same weights [default: 1]
+    /// Random seed: the same seed and settings give the same weights [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -110,7 +110,7 @@ enum TrainableArg {
     Mapper,
     /// The mapper and GPT-2
     MapperAndGpt2,
-    /// The mapper and low-rank changes to GPT-2
+    /// The mapper and low-rank updates of GPT-2 (LoRA)
     MapperAndLora,
 }
 
@@ -150,11 +150,11 @@ enum CaptionsArg {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum DecayArg {
-    /// It stays
+    /// Constant
     Constant,
-    /// It falls to 0 in a line
+    /// Linear decay to 0
     Linear,
-    /// It falls to 0 as half a cosine
+    /// Cosine decay to 0
     Cosine,
 }
 
@@ -162,13 +162,13 @@ enum DecayArg {
 enum NoiseArg {
     /// No noise
     None,
-    /// Gaussian noise on a random share of the coordinates (the paper)
+    /// Gaussian noise on a random fraction of the features (the paper)
     Coordinates,
-    /// Gaussian noise on all of a random share of the embeddings
+    /// Gaussian noise on a random fraction of the embeddings
     Samples,
-    /// A random direction of a given share of the embedding's norm
+    /// A random direction, its length a fraction of the embedding's norm
     Relative,
-    /// Gaussian noise on every coordinate (CapDec)
+    /// Gaussian noise on every feature (CapDec)
     Gaussian,
     /// A random point in a ball (CapDec)
     Ball,
