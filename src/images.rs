@@ -39,6 +39,8 @@ static ALLOW_TRUNCATED: AtomicBool = AtomicBool::new(false);
 pub enum OpenError {
     #[error("{}: no such file", one_line(.0))]
     Missing(PathBuf),
+    #[error("{}: is a link that leads to no file", one_line(.0))]
+    BrokenLink(PathBuf),
     #[error("{}: is a folder, not an image", one_line(.0))]
     Folder(PathBuf),
     #[error("{}: is {kind}, which is not opened: only files are", one_line(.0), kind = .1)]
@@ -107,7 +109,10 @@ fn read(path: &Path) -> Result<Vec<u8>, OpenError> {
         std::io::ErrorKind::NotFound => OpenError::Missing(name()),
         _ => OpenError::Io(name(), error),
     };
-    let metadata = std::fs::metadata(path).map_err(io)?;
+    let metadata = std::fs::metadata(path).map_err(|error| match is_broken_link(path, &error) {
+        true => OpenError::BrokenLink(name()),
+        false => io(error),
+    })?;
     if metadata.is_dir() {
         return Err(OpenError::Folder(name()));
     }
@@ -129,6 +134,12 @@ fn read(path: &Path) -> Result<Vec<u8>, OpenError> {
         file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
     }
     Ok(bytes)
+}
+
+/// Whether a file that cannot be found is a link, perhaps to itself.
+fn is_broken_link(path: &Path, error: &std::io::Error) -> bool {
+    let is_link = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    is_link && error.kind() != std::io::ErrorKind::PermissionDenied
 }
 
 /// Whether this is a pipe that the shell made for this program, `<(command)`: unlike another pipe it has a writer.

@@ -102,7 +102,9 @@ pub fn open(artifacts: &Path, kind: &str, name: Option<&str>, marker: &str) -> R
         if path.join(marker).is_file() || make(&path)? {
             return Ok(path);
         }
-        if begun.elapsed() >= BEGINNING || !is_empty(&path) {
+        let is_taken = begun.elapsed() >= BEGINNING || !is_empty(&path);
+        // What it is not empty of may be the marker, written just now.
+        if is_taken && !path.join(marker).is_file() {
             return create(artifacts, kind, Some(name));
         }
         std::thread::sleep(Duration::from_millis(50));
