@@ -1,6 +1,6 @@
 //! Noise on the normalized CLIP embedding while training.
 //!
-//! The paper puts noise "on 10% of the feature information of each image" and says no more. The reading taken by
+//! The paper puts noise "on 10% of the feature information of each picture" and says no more. The reading taken by
 //! default: a random tenth of the coordinates gets Gaussian noise, with CapDec's variance (0.016, its README at
 //! 4451bfd), and the result is normalized again. The other readings are modes.
 

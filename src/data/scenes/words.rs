@@ -27,9 +27,9 @@ fn of_one(scene: &Scene) -> Vec<String> {
     let ground = background_word(scene.background);
     vec![
         format!("{} on a {ground} background.", capital(&a(&sized))),
-        format!("There is {} in the image.", a(&plain)),
+        format!("There is {} in the picture.", a(&plain)),
         format!("{} stands alone on {ground}.", capital(&a(&sized))),
-        format!("The image shows {}.", a(&sized)),
+        format!("The picture shows {}.", a(&sized)),
         format!("One {sized} and nothing else."),
         format!("A single {plain} against a {ground} background."),
         format!("This is {} on {ground}.", a(&plain)),
@@ -43,8 +43,8 @@ fn of_several(scene: &Scene, count: usize) -> Vec<String> {
     let ground = background_word(scene.background);
     vec![
         format!("{} on a {ground} background.", capital(&sized)),
-        format!("There are {plain} in the image."),
-        format!("The image shows {sized}."),
+        format!("There are {plain} in the picture."),
+        format!("The picture shows {sized}."),
         format!("{} and nothing else.", capital(&plain)),
         format!("A group of {plain} against a {ground} background."),
         format!("These are {plain} on {ground}."),
@@ -73,7 +73,7 @@ fn of_two_kinds(scene: &Scene, second: Kind, relation: Relation) -> Vec<String> 
         ),
         format!("The {large} is {place} the {other}."),
         format!("{} with {} {opposite}.", capital(&a(&large)), a(&small)),
-        format!("The image shows {} and {}.", a(&large), a(&small)),
+        format!("The picture shows {} and {}.", a(&large), a(&small)),
     ]
 }
 
