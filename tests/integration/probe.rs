@@ -226,7 +226,7 @@ fn what_cannot_be_trained_on_or_probed_is_named() {
     fails(
         &place,
         "pretrain autoencoder --data data --output model/x --image-size 20",
-        "no multiple of 8",
+        "not a multiple of 8",
     );
     fails(
         &place,
