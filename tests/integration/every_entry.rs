@@ -228,6 +228,13 @@ impl Service {
     }
 }
 
+/// It does not outlive a test that fails.
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
+}
+
 /// What the service says of an image by itself or among others.
 fn assert_answer(answer: &Value, fate: Fate, name: &str) {
     match fate {
