@@ -57,7 +57,7 @@ pub struct EvaluateArgs {
     /// Model folder, to caption a part of a data set with first
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Captioned images to caption anew, in any format that `train --data` reads [default: the generated sample]
+    /// Data set to caption and score, in any format that `train --data` reads [default: the generated sample]
     #[arg(long, value_name = "PATH", requires_all = ["model", "images"])]
     data: Option<PathBuf>,
     /// Folder of the images: to caption them, to show them in the report, for CLIPScore

@@ -27,7 +27,7 @@ use super::pretrain::encoder::SettingArgs;
 /// Classes in the printed table; with more the report has them.
 const SHOWN: usize = 20;
 
-/// Tell how well classes can be read out of an encoder's embeddings
+/// Linear probe and kNN evaluation of an encoder's embeddings
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     clipcap probe --encoder model/sample --data scenes-colors --eval knn\n      \
@@ -46,7 +46,7 @@ pub struct ProbeArgs {
     /// folder a class
     #[arg(long, value_name = "NAME|DIR", default_value = "scenes")]
     data: ClassSource,
-    /// How a class is read out
+    /// Evaluation protocol
     #[arg(long, value_enum, default_value = "linear")]
     eval: EvalArg,
     /// Neighbors that vote, with --eval knn

@@ -31,7 +31,7 @@ pub struct OutputArgs {
     /// names such as COCO_val2014_000000391895.jpg]
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
-    /// Begin --output anew, or caption images again that have a sidecar
+    /// Overwrite --output or sidecars instead of resuming
     #[arg(long)]
     overwrite: bool,
 }
