@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else "/tmp/clipcap-bench")
-CLIPCAP = Path(os.environ.get("CLIPCAP", ROOT / "target/release/clipcap"))
+CLIPCAP = Path(os.environ.get("CLIPCAP", TARGET / "release/clipcap"))
 CLIP, GPT2, CAPTIONER, MODEL, IMAGE = (FOLDER / name for name in ("clip", "gpt2", "captioner.pt", "model", "image.png"))
 RUNS = 3
 

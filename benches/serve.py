@@ -24,7 +24,8 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-CLIPCAP = Path(os.environ.get("CLIPCAP", ROOT / "target/release/clipcap"))
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+CLIPCAP = Path(os.environ.get("CLIPCAP", TARGET / "release/clipcap"))
 # Fewer than the service's queue is long, so that none is refused.
 CLIENTS = 64
 WARM_UP = 100

@@ -1,7 +1,7 @@
 """Captioning and training beside PyTorch, as ratios: the table in the README.
 
     python -m venv venv && venv/bin/pip install torch transformers pillow
-    venv/bin/python benches/speed.py [ROW ...] [--folder FOLDER] [--pairs N] [--markdown FILE]
+    venv/bin/python benches/speed.py [ROW ...] [--folder FOLDER] [--pairs N] [--precision P] [--markdown FILE]
 
 Without a ROW all are measured; a ROW is the beginning of a row's name, such as `greedy`. Both sides have the same full-size
 models with random weights (ViT-B/32, GPT-2 small, a transformer mapper with prefix 40), made in FOLDER by `convert.py`, and the
@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 TOKENS = 20
 BATCH = 40
 
@@ -127,7 +128,7 @@ class Table:
 
 def processes(args, table, wanted):
     """The rows for which whole processes are started."""
-    infer = [ROOT / "target/release/clipcap", "infer", "--model", args.folder / "model", "--device", args.device]
+    infer = [TARGET / "release/clipcap", "infer", "--model", args.folder / "model", "--device", args.device]
     infer += ["--max-length", TOKENS]
     peer = [sys.executable, __file__, "--peer", args.folder, "--caption", args.peer_device, "f32"]
     images = args.folder / "images"
@@ -152,6 +153,7 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--device", default="cpu", help="as in `clipcap infer --device`")
     parser.add_argument("--peer-device", default="cpu", help="as PyTorch calls it")
+    parser.add_argument("--precision", default=None, help="as in `clipcap infer --precision`; PyTorch computes in bf16 for bf16, else in f32")
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
 
@@ -167,8 +169,9 @@ def main():
     processes(args, table, wanted)
     rows = [row for row in ROWS if wanted(row[0])]
     if rows:
-        ours = Worker([worker, args.folder / "model", args.folder / "images", args.device])
-        theirs = Worker([sys.executable, __file__, "--peer", args.folder, "--work", args.peer_device, "f32"])
+        ours = Worker([worker, args.folder / "model", args.folder / "images", args.device, *filter(None, [args.precision])])
+        peer_precision = "bf16" if args.precision == "bf16" else "f32"
+        theirs = Worker([sys.executable, __file__, "--peer", args.folder, "--work", args.peer_device, peer_precision])
     for name, work, ways, goal in rows:
         pairs = max(2, args.pairs // 3) if name.startswith(SLOW) else args.pairs
         times = {"ours": []} | {way: [] for way in ways}
