@@ -123,7 +123,7 @@ impl InputError {
 
 type Found = Box<dyn Iterator<Item = Result<Input, InputError>> + Send>;
 
-/// The images that `named` stands for, in order. A folder stands for the images in it ([`images`]), and with `recursive`
+/// The images that `named` stands for, in order. A folder stands for the images in it ([`images()`]), and with `recursive`
 /// for those in its subfolders too. A name with `*`, `?`, `[...]` or `**` that is no file stands for the files that match
 /// it. `-` stands for the names that `stdin` has, one a line, patterns not among them, or for the image that it holds.
 /// `others` counts the files in folders that are not images.

@@ -1,6 +1,6 @@
 //! Functions shared by CLIP, the mapper and GPT-2. Each of the three keeps its own small `Attention` whose fields
 //! mirror its checkpoint; the formulas they have in common stand here once. Each is written out in burn's own operations,
-//! in [`reference`], which is what GPUs run; on the CPU [`cpu`] and [`conv_ops`] do the same with the crate `cpu-kernels`.
+//! in [`mod@reference`], which is what GPUs run; on the CPU `cpu` and `conv_ops` do the same with the crate `cpu-kernels`.
 //!
 //! Shape letters: `B` batch, `T` positions, `H` heads, `D` head size, `C = H * D` width.
 

@@ -7,7 +7,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, module};
 
 use super::{Activation, Masking};
 
-/// See [`Activation::forward`].
+/// See [`super::activate`].
 pub fn activate<const D: usize>(activation: Activation, x: Tensor<D>) -> Tensor<D> {
     match activation {
         Activation::QuickGelu => x.clone() * sigmoid(x * 1.702),

@@ -2,7 +2,7 @@
 //! task, as the COCO caption evaluation calls it.
 //!
 //! Words of candidate and reference are matched if they are equal, have the same stem (Snowball's English), share a
-//! WordNet synset, or are paraphrases of each other. The best alignment ([`align`]) gives
+//! WordNet synset, or are paraphrases of each other. The best alignment (`align`) gives
 //!
 //! ```text
 //! P, R  = weighted matches / weighted length of candidate and reference
