@@ -51,3 +51,8 @@ pub mod suggest;
 pub mod tokenizer;
 pub mod train;
 pub mod vector;
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
