@@ -38,7 +38,7 @@ impl Weights {
     /// Finds every parameter of a network in a checkpoint.
     ///
     /// # Errors
-    /// When tensors are missing, of another shape, or no floats; the message names the checkpoint and them.
+    /// When tensors are missing, of another shape, or no float32 values; the message names the checkpoint and them.
     pub fn find(
         checkpoint: &Checkpoint,
         origin: &Path,

@@ -165,7 +165,7 @@ fn attempt(archive: &Archive, part: &Path, watch: &dyn Watch) -> Result<(), Fail
             return Err(error.into());
         }
     };
-    // A server that does not go on begins anew.
+    // A server that does not go on begins again.
     let start = if response.status() == 206 { there } else { 0 };
     let rest = response
         .headers()

@@ -47,7 +47,7 @@ pub trait SeededBatcher: Send + Sync + 'static {
 pub enum Order {
     /// As they are in the data set, the same every epoch.
     Given,
-    /// Shuffled anew every epoch.
+    /// Shuffled again every epoch.
     Shuffled,
 }
 

@@ -273,7 +273,7 @@ impl HubRepo<'_> {
         if length == size {
             return Ok(path);
         }
-        // The connection ended early without the crate noticing, or the server began anew instead of going on.
+        // The connection ended early without the crate noticing, or the server began again instead of going on.
         let undo = || -> io::Result<()> {
             fs::remove_file(&path)?;
             if length < size {

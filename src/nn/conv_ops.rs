@@ -11,12 +11,12 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Shape;
 
-use super::cpu::{owned, tensor, values};
+use super::flex_tensor::{owned, tensor, values};
 use cpu_kernels::batch_norm::{BatchNorm, Statistics};
 use cpu_kernels::convolution::Convolution;
 use cpu_kernels::max_pool::MaxPool;
 
-/// What the kernels do. Floats are `f32`.
+/// What the kernels do. float32 values are `f32`.
 #[backend_extension(Flex, Autodiff)]
 pub trait ConvOps: Backend {
     /// `[N, C, h, w] x [O, C, kh, kw] -> [N, O, h', w']`
@@ -80,7 +80,7 @@ fn statistics(tensor: &FlexTensor) -> Statistics {
     }
 }
 
-/// Floats of a channel of an image.
+/// float32 values of a channel of an image.
 fn plane(x: &FlexTensor) -> usize {
     let [_, _, h, w] = x.shape().dims();
     h * w

@@ -9,21 +9,21 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{DType, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Shape, Tensor};
 
+use super::flex_tensor::{
+    LossOf, attend, attention, matrix_shape, norm, owned, rows, tensor, values, view, with_rows,
+};
 use super::{Activation, Masking};
 use cpu_kernels::activation;
-use cpu_kernels::attention::{Attention, Rows};
-use cpu_kernels::loss::{self, Loss};
-use cpu_kernels::matrix::{self, Epilogue, View};
-use cpu_kernels::norm::Norm;
+use cpu_kernels::matrix::{self, Epilogue};
 
 /// Whether the kernels can take over for a tensor.
 pub fn handles<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device() == burn::tensor::Device::flex()
 }
 
-/// What the kernels do. Floats are `f32`.
+/// What the kernels do. float32 values are `f32`.
 #[backend_extension(Flex, Autodiff)]
 pub trait CpuOps: Backend {
     /// The activation elementwise.
@@ -56,117 +56,6 @@ pub trait CpuOps: Backend {
         targets: IntTensor<Self>,
         smoothing: f64,
     ) -> FloatTensor<Self>;
-}
-
-/// The values of a tensor without gaps.
-pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("made contiguous before")
-}
-
-pub(super) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
-}
-
-/// The gradient's values, to be changed in place.
-pub(super) fn owned(grad: FlexTensor) -> Vec<f32> {
-    let grad = grad.to_contiguous().into_data();
-    grad.try_into_vec().expect("gradients are f32")
-}
-
-/// Rows and width of a tensor seen as a matrix of its last dimension.
-fn matrix_shape(shape: &Shape) -> (usize, usize) {
-    let width = shape.as_slice().last().copied().unwrap_or(1);
-    (shape.num_elements() / width.max(1), width)
-}
-
-fn view(tensor: &FlexTensor) -> View<'_> {
-    let (rows, width) = matrix_shape(&tensor.shape());
-    View::new(values(tensor), rows, width)
-}
-
-fn norm<'a>(gamma: &'a FlexTensor, beta: &'a FlexTensor, epsilon: f64) -> Norm<'a> {
-    Norm {
-        gamma: values(gamma),
-        beta: values(beta),
-        epsilon: epsilon as f32,
-    }
-}
-
-/// Rows of `[B, T, C]`, which may be a part of wider rows.
-fn rows(tensor: &FlexTensor) -> Rows<'_> {
-    let layout = tensor.layout();
-    let (shape, strides) = (layout.shape().as_slice(), layout.strides());
-    Rows {
-        data: &tensor.storage::<f32>()[layout.start_offset()..],
-        batch: shape[0],
-        rows: shape[1],
-        batch_stride: strides[0] as usize,
-        row_stride: strides[1] as usize,
-    }
-}
-
-/// A tensor that [`rows`] can read.
-fn with_rows(tensor: FlexTensor) -> FlexTensor {
-    let strides = tensor.layout().strides();
-    if strides[2] == 1 && strides.iter().all(|&stride| stride >= 0) {
-        tensor
-    } else {
-        tensor.to_contiguous()
-    }
-}
-
-fn attention<'a>([q, k, v]: [&'a FlexTensor; 3], heads: usize, masking: Masking) -> Attention<'a> {
-    Attention {
-        q: rows(q),
-        k: rows(k),
-        v: rows(v),
-        width: q.shape()[2],
-        heads,
-        masking,
-    }
-}
-
-fn attend(parts: [&FlexTensor; 3], heads: usize, masking: Masking) -> (FlexTensor, Vec<f32>) {
-    let shape = parts[0].shape();
-    let mut out = vec![0.0; shape.num_elements()];
-    let shares = attention(parts, heads, masking).forward(&mut out);
-    (tensor(out, shape), shares)
-}
-
-/// What a loss is taken of.
-#[derive(Clone, Debug)]
-struct LossOf {
-    hidden: FlexTensor,
-    head: FlexTensor,
-    targets: Vec<u32>,
-    smoothing: f64,
-}
-
-impl LossOf {
-    fn new(hidden: FlexTensor, head: FlexTensor, targets: FlexTensor, smoothing: f64) -> Self {
-        let targets = targets.into_data();
-        Self {
-            hidden: hidden.to_contiguous(),
-            head: head.to_contiguous(),
-            targets: targets.iter::<i64>().map(|id| id as u32).collect(),
-            smoothing,
-        }
-    }
-
-    fn compute(&self, grad_hidden: bool, grad_head: bool) -> Loss {
-        loss::cross_entropy(
-            view(&self.hidden),
-            view(&self.head),
-            &self.targets,
-            self.smoothing as f32,
-            grad_hidden,
-            grad_head,
-        )
-    }
-
-    fn mean(loss: &Loss) -> FlexTensor {
-        tensor(vec![loss.mean], Shape::new([1]))
-    }
 }
 
 impl CpuOps for Flex {

@@ -8,6 +8,7 @@ mod cast;
 mod conv;
 mod conv_ops;
 pub(crate) mod cpu;
+mod flex_tensor;
 pub mod reference;
 
 use burn::backend::Dispatch;

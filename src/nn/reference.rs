@@ -43,7 +43,7 @@ pub fn layer_norm<const D: usize>(
 
 /// See [`super::attention`].
 ///
-/// Not burn's fused attention: it computes in float16 on tensor cores whatever the type, and tries its kernels out anew for
+/// Not burn's fused attention: it computes in float16 on tensor cores whatever the type, and tries its kernels out again for
 /// each length.
 pub fn attention(
     q: Tensor<3>,

@@ -2,7 +2,9 @@
 
 pub mod augment;
 pub mod clip;
+mod config;
 pub mod contrastive;
+mod data;
 pub mod encoder;
 pub mod gpt2;
 pub mod run;

@@ -14,7 +14,7 @@ use crate::files::LockBeside;
 use crate::inputs::Input;
 use crate::path_text;
 
-/// After so many captions the file is written anew.
+/// After so many captions the file is written again.
 const SAVE_EVERY: usize = 1000;
 
 /// A list of captions that grows.

@@ -40,13 +40,13 @@ impl ResultsFile {
             let kept = read_back(path, layout, num_captions, &mut done)?;
             keep_only(path, &kept)?;
             if lock.is_effective && !files::is_at(lock.file(), path) {
-                lock = claim(path)?; // it was written anew
+                lock = claim(path)?; // it was written again
             }
         }
         Ok((Self::begin(path, lock, layout)?, done))
     }
 
-    /// Begins a file anew, whatever is in it.
+    /// Begins a file again, whatever is in it.
     ///
     /// # Errors
     /// When it cannot be written, or is being written by another process.

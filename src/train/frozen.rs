@@ -19,7 +19,7 @@ use crate::models::gpt2::Gpt2;
 pub struct Frozen {
     copy: Copy,
     precision: Precision,
-    /// The copies there are: the learner is sent to every device anew at each step.
+    /// The copies there are: the learner is sent to every device again at each step.
     copies: Arc<Mutex<Vec<(Device, Copy)>>>,
 }
 

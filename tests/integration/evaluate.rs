@@ -292,7 +292,7 @@ fn a_model_captions_a_part_first_and_clip_scores_what_it_says() {
         serde_json::from_str(&fs::read_to_string(place.path("predictions-test.json")).unwrap())
             .unwrap();
     assert_eq!(predictions.as_array().unwrap().len(), 3);
-    // The sample says what is on its images, so a run's file keeps that share when it is written anew.
+    // The sample says what is on its images, so a run's file keeps that share when it is written again.
     let metrics: Value =
         serde_json::from_str(&fs::read_to_string(place.path("metrics-test.json")).unwrap())
             .unwrap();

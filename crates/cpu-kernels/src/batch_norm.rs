@@ -10,7 +10,7 @@ use super::simd::{Kernel, Simd, run};
 pub struct BatchNorm<'a> {
     /// Factor a channel.
     pub gamma: &'a [f32],
-    /// Floats of a channel of an image.
+    /// float32 values of a channel of an image.
     pub plane: usize,
     pub epsilon: f32,
     /// Of each channel.

@@ -32,7 +32,7 @@ impl MaxPool {
         start.saturating_sub(self.padding[axis])..end.min(self.input[axis])
     }
 
-    /// Floats of a plane that goes in, and of one that comes out.
+    /// float32 values of a plane that goes in, and of one that comes out.
     fn sizes(&self) -> [usize; 2] {
         [self.input, self.output()].map(|[height, width]| (height * width).max(1))
     }

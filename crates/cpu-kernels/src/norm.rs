@@ -12,7 +12,7 @@ const ROWS: usize = 32;
 pub struct Norm<'a> {
     /// Factor a column.
     pub gamma: &'a [f32],
-    /// Summand a column.
+    /// Term added to each column.
     pub beta: &'a [f32],
     pub epsilon: f32,
 }

@@ -1,4 +1,4 @@
-//! Sixteen floats at a time, on whatever the processor has.
+//! Sixteen float32 values at a time, on whatever the processor has.
 //!
 //! A [`Kernel`] is written once, over any [`Simd`], and [`run`] compiles it in for the instruction sets below and picks
 //! the best one when the program runs. A value of an instruction set's type is the proof that the processor has it.
@@ -9,12 +9,12 @@ use half::{bf16, f16};
 
 use crate::dot::{Bf16Tile, Int8Tile, Pair, PlainInt8, WidenedBf16};
 
-/// Floats in a vector.
+/// float32 values in a vector.
 pub const LANES: usize = 16;
 
-/// An instruction set, with the operations on vectors of [`LANES`] floats that the kernels need.
+/// An instruction set, with the operations on vectors of [`LANES`] float32 values that the kernels need.
 pub trait Simd: Copy + Send + Sync + 'static {
-    /// Sixteen floats.
+    /// Sixteen float32 values.
     type V: Copy;
     /// Most rows of a tile of a matrix product whose sums stay in registers.
     const ROWS: usize;
@@ -28,7 +28,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn load_bf16(self, x: &[Pair; LANES]) -> [Self::V; 2];
     /// Both values of a pair, in all lanes.
     fn splat_bf16(self, x: &Pair) -> [Self::V; 2];
-    /// The nearest floats to integers.
+    /// The nearest float32 values to integers.
     fn load_i32(self, x: &[i32; LANES]) -> Self::V;
     fn store(self, v: Self::V, out: &mut [f32; LANES]);
     /// The nearest float16 values.
@@ -76,7 +76,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
 
-    /// Up to [`LANES`] floats, the missing ones as `fill`.
+    /// Up to [`LANES`] float32 values, the missing ones as `fill`.
     #[inline(always)]
     fn load_some(self, x: &[f32], fill: f32) -> Self::V {
         if let Some(x) = x.first_chunk() {

@@ -95,7 +95,7 @@ impl Cache {
             let lock = Lock::wait(&self.partial, &|line| progress.waiting(line))
                 .with_context(|| cannot_write(&self.partial))?;
             if self.whole.is_file() {
-                // It may have been made anew by waiting for it.
+                // It may have been made again by waiting for it.
                 let _ = fs::remove_file(&self.partial);
                 return Ok(None);
             }
@@ -124,7 +124,7 @@ impl Cache {
         Ok(EmbeddingFile::open(&self.whole, self.count, self.width)?.rows())
     }
 
-    /// Writes the whole file anew, with some of its rows in the places of those before.
+    /// Writes the whole file again, with some of its rows in the places of those before.
     pub fn replace(
         &self,
         rows: &[Option<Embedding>],

@@ -1,4 +1,4 @@
-//! torchvision's `gaussian_blur`, on floats.
+//! torchvision's `gaussian_blur`, on float32 values.
 
 use super::Planes;
 

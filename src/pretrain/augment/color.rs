@@ -1,4 +1,4 @@
-//! Changes of color, as torchvision's `adjust_*` make them on tensors of floats (`_functional_tensor.py`, 0.29).
+//! Changes of color, as torchvision's `adjust_*` make them on tensors of float32 values (`_functional_tensor.py`, 0.29).
 
 use super::Planes;
 

@@ -1,6 +1,6 @@
 //! SimCLR's augmentations (Chen et al. 2020, <https://arxiv.org/abs/2002.05709>, appendix A): a random crop, resized; a
 //! flip; color distortion; blur. The steps are torchvision's where they share a name (0.29): the crop as it cuts and
-//! resizes Pillow's images with bicubic weights, colors and blur as it treats tensors of floats.
+//! resizes Pillow's images with bicubic weights, colors and blur as it treats tensors of float32 values.
 
 mod blur;
 mod color;

@@ -8,7 +8,7 @@ use super::weights::{Order, Weights, vectors};
 use crate::matrix::tiling;
 use crate::simd::{Isa, Kernel, LANES, Simd, run};
 
-/// Floats of images that are laid out together for the gradient of the weight: a part of a last-level cache.
+/// float32 values of images that are laid out together for the gradient of the weight: a part of a last-level cache.
 const GROUP: usize = 4 * 1024 * 1024;
 /// Places that a task goes through for one tile after another, more or less: their values and gradients are in the first-level
 /// cache.
@@ -36,7 +36,7 @@ impl Convolution {
         }
     }
 
-    /// The gradient of the input, whose size in floats is `size`.
+    /// The gradient of the input, whose size in float32 values is `size`.
     fn backward_by_x(&self, size: usize, weight: &[f32], grad: &[f32]) -> Vec<f32> {
         let [down, across] = self.axes();
         let order = Order {
@@ -123,18 +123,18 @@ impl ByWeight {
         self.convolution.kernel[0] * self.tiles
     }
 
-    /// Floats of a tile, with all panels.
+    /// float32 values of a tile, with all panels.
     fn tile(&self) -> usize {
         self.panels * self.height * self.vectors * LANES
     }
 
-    /// Floats of an image's input, laid out.
+    /// float32 values of an image's input, laid out.
     fn source(&self) -> usize {
         let down = self.correlation.down;
         down.span(down.places) * self.correlation.line()
     }
 
-    /// Floats of the gradients of an image's output, laid out.
+    /// float32 values of the gradients of an image's output, laid out.
     fn grads(&self) -> usize {
         self.windows.len() * self.panels * self.vectors * LANES
     }
@@ -304,7 +304,7 @@ impl Part<'_> {
 struct Values<'a, const R: usize> {
     /// From the tile's first value on.
     lines: &'a [f32],
-    /// Floats of an image's lines.
+    /// float32 values of an image's lines.
     image: usize,
     windows: &'a [usize],
     next: usize,

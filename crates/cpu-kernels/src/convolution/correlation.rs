@@ -10,7 +10,7 @@ use super::weights::Weights;
 use crate::matrix::{Out, tiling};
 use crate::simd::{Kernel, LANES, Simd, run};
 
-/// Floats of an image that a task lays out at a time, more or less: a part of a second-level cache.
+/// float32 values of an image that a task lays out at a time, more or less: a part of a second-level cache.
 const LINES: usize = 64 * 1024;
 
 /// Places of an output that see windows of an input, `[N, C, h, w]`.
@@ -77,7 +77,7 @@ impl Correlation {
             .clamp(1, self.down.places)
     }
 
-    /// Floats of a line that is laid out.
+    /// float32 values of a line that is laid out.
     pub fn line(&self) -> usize {
         self.across.span(self.across.places) * self.channels
     }
@@ -235,7 +235,7 @@ fn write(sums: &[f32], width: usize, places: &[Place], count: usize, plane: usiz
     }
 }
 
-/// The sums of `R` places by `P` vectors of channels. A window is runs of `run` floats, each `line` behind the one before.
+/// The sums of `R` places by `P` vectors of channels. A window is runs of `run` float32 values, each `line` behind the one before.
 #[inline(always)]
 fn tile<S: Simd, const R: usize, const P: usize>(
     s: S,

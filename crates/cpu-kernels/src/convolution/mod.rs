@@ -2,7 +2,7 @@
 //! all cores.
 //!
 //! A window of the input times the weight, without copies of what overlapping windows share: the input is laid out with
-//! channels last, where what a place sees is a few runs of floats, and vectors are of output channels, so that neither strides
+//! channels last, where what a place sees is a few runs of float32 values, and vectors are of output channels, so that neither strides
 //! nor narrow planes leave lanes unused.
 
 mod axis;
@@ -57,12 +57,12 @@ impl Convolution {
         }
     }
 
-    /// Floats of an image that goes in.
+    /// float32 values of an image that goes in.
     fn input_size(&self) -> usize {
         self.input.iter().product()
     }
 
-    /// Floats of an image that comes out.
+    /// float32 values of an image that comes out.
     fn output_size(&self) -> usize {
         self.channels * self.output().iter().product::<usize>()
     }

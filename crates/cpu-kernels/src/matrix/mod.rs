@@ -33,16 +33,16 @@ pub struct View<'a> {
     pub data: &'a [f32],
     pub rows: usize,
     pub cols: usize,
-    /// From a row to the next, in floats.
+    /// From a row to the next, in float32 values.
     pub row_stride: usize,
-    /// From a column to the next, in floats.
+    /// From a column to the next, in float32 values.
     pub col_stride: usize,
 }
 
 /// What is done to a product as it is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
-    /// Summand a column.
+    /// Term added to each column.
     pub bias: Option<&'a [f32]>,
     pub activation: Option<Activation>,
     /// Whether the product is added to what is there.

@@ -50,7 +50,7 @@ impl<'a> Out<'a> {
         }
     }
 
-    /// The matrix of `rows` rows, as far apart, that begins `offset` floats later.
+    /// The matrix of `rows` rows, as far apart, that begins `offset` float32 values later.
     pub(crate) fn part(self, offset: usize, rows: usize) -> Self {
         assert!(offset <= self.len);
         Self {
@@ -62,7 +62,7 @@ impl<'a> Out<'a> {
         }
     }
 
-    /// `count` floats of a row.
+    /// `count` float32 values of a row.
     ///
     /// # Safety
     /// No two live slices overlap.

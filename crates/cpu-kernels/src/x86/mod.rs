@@ -144,7 +144,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::V {
-        // SAFETY: `self` proves AVX2; sixteen floats are read from an array of sixteen.
+        // SAFETY: `self` proves AVX2; sixteen float32 values are read from an array of sixteen.
         unsafe {
             [
                 _mm256_loadu_ps(x.as_ptr()),
@@ -193,7 +193,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn store(self, v: Self::V, out: &mut [f32; LANES]) {
         let out = out.as_mut_ptr();
-        // SAFETY: `self` proves AVX2; sixteen floats are written to an array of sixteen.
+        // SAFETY: `self` proves AVX2; sixteen float32 values are written to an array of sixteen.
         unsafe {
             _mm256_storeu_ps(out, v[0]);
             _mm256_storeu_ps(out.add(8), v[1]);

@@ -1,0 +1,129 @@
+//! The settings of a pretraining run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use burn::data::dataloader::DataLoader;
+use burn::data::dataset::Dataset;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Device;
+use burn::train::ExecutionStrategy;
+use serde::{Deserialize, Serialize};
+
+use super::data::PretrainData;
+use super::run::PretrainContext;
+use crate::captioner::model_folder::ModelFolder;
+use crate::data::loader::{EpochLoader, Order, SeededBatcher};
+use crate::train::config::BestBy;
+use crate::train::fit::FitConfig;
+use crate::train::optimizer::OptimizerConfig;
+use crate::train::schedule::{Decay, ScheduleConfig};
+
+/// Everything that is set for a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainConfig {
+    pub data: PretrainData,
+    /// The model folder whose weights and vocabulary are trained on; without one they begin again.
+    pub from: Option<PathBuf>,
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub vocab_size: usize,
+    /// Largest factor on the similarities in CLIP's loss. A smaller one makes what tells images apart a larger part of
+    /// their embeddings; GPT-2 has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_factor: Option<f64>,
+    pub weight_decay: f64,
+    pub schedule: ScheduleConfig,
+    pub seed: u64,
+}
+
+impl PretrainConfig {
+    /// How the sample model's CLIP was made.
+    pub fn clip() -> Self {
+        Self {
+            data: PretrainData::Scenes { count: 96_000 },
+            from: None,
+            epochs: 4,
+            batch_size: 64,
+            vocab_size: 640,
+            max_factor: Some(8.0),
+            weight_decay: 0.05,
+            schedule: ScheduleConfig {
+                learning_rate: 1e-3,
+                warmup_steps: 100,
+                decay: Decay::Cosine,
+            },
+            seed: 1,
+        }
+    }
+
+    /// How the sample model's GPT-2 was made.
+    pub fn gpt2() -> Self {
+        Self {
+            data: PretrainData::Scenes { count: 20_000 },
+            from: None,
+            epochs: 1,
+            batch_size: 32,
+            vocab_size: 512,
+            max_factor: None,
+            weight_decay: 0.01,
+            schedule: ScheduleConfig {
+                learning_rate: 2e-3,
+                warmup_steps: 100,
+                decay: Decay::Cosine,
+            },
+            seed: 1,
+        }
+    }
+
+    pub(super) fn begin_from(&self) -> Result<Option<ModelFolder>> {
+        self.from.as_deref().map(ModelFolder::open).transpose()
+    }
+
+    pub(super) fn optimizer(&self) -> ModuleOptimizer {
+        OptimizerConfig {
+            beta_2: 0.98,
+            weight_decay: self.weight_decay,
+            ..OptimizerConfig::adam()
+        }
+        .init()
+    }
+
+    pub(super) fn loader<B: SeededBatcher>(
+        &self,
+        dataset: impl Dataset<B::Item> + 'static,
+        batcher: B,
+        batch_size: usize,
+        order: Order,
+        device: &Device,
+    ) -> Arc<dyn DataLoader<B::Batch>> {
+        Arc::new(EpochLoader::new(
+            dataset, batcher, batch_size, order, self.seed, 1, device,
+        ))
+    }
+
+    pub(super) fn fit_config<'a>(
+        &'a self,
+        context: &PretrainContext<'a>,
+        batches: usize,
+    ) -> FitConfig<'a> {
+        FitConfig {
+            folder: context.folder,
+            epochs: self.epochs,
+            batches,
+            captions: false,
+            accumulation: 1,
+            activation_checkpointing: false,
+            strategy: ExecutionStrategy::single(context.device.clone()),
+            best_by: BestBy::Loss,
+            early_stopping: None,
+            resume: None,
+            schedule: &self.schedule,
+            ui: context.ui,
+            report: context.report.clone(),
+            interrupter: context.interrupter.clone(),
+        }
+    }
+}
