@@ -31,7 +31,7 @@ use clipcap::images;
 use clipcap::models::caption_model::{CaptionModel, Trainable};
 use clipcap::models::resnet18::{ResNet18, ResNet18Config, Stem};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
-use clipcap::train::optimizer::OptimizerConfig;
+use clipcap::trainer::optimizer::OptimizerConfig;
 use cpu_kernels::memory::keep_freed_memory;
 use image::RgbImage;
 use serde::Deserialize;

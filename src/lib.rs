@@ -30,6 +30,7 @@
 pub mod captioner;
 pub mod convert;
 pub mod data;
+pub mod datasets;
 pub mod decode;
 pub mod device;
 pub mod engine;
@@ -46,10 +47,12 @@ pub mod path_text;
 pub mod pretrain;
 pub mod probe;
 pub mod results;
+pub mod search;
 pub mod serve;
 pub mod suggest;
 pub mod tokenizer;
 pub mod train;
+pub mod trainer;
 pub mod vector;
 
 /// The README's code compiles.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 use clipcap::files;
-use clipcap::train::ablate::{Ablation, ablate, table};
+use clipcap::search::ablate::{Ablation, ablate, table};
 
 use super::out;
 use super::search::SearchArgs;

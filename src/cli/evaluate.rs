@@ -7,8 +7,8 @@ use anyhow::Result;
 use caption_metrics::bootstrap::Bootstrap;
 use clap::Args;
 use clap::error::ErrorKind;
-use clipcap::data::scenes;
 use clipcap::data::split::Split;
+use clipcap::datasets::{self, scenes};
 use clipcap::decode::Strategy;
 use clipcap::evaluate::clip_score;
 use clipcap::evaluate::compare::compare;
@@ -18,7 +18,6 @@ use clipcap::evaluate::report::{self, ReportHead};
 use clipcap::evaluate::score::{Evaluation, ScoreOptions, score};
 use clipcap::evaluate::table::{self, Style};
 use clipcap::files;
-use clipcap::train::caption::DATASET;
 use serde::Serialize;
 
 use super::common::{DeviceArg, TruncatedArg, usage};
@@ -261,7 +260,7 @@ fn run_folder(model: &Path) -> PathBuf {
 }
 
 fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
-    let dataset = Path::new(DATASET);
+    let dataset = Path::new(datasets::FOLDER);
     let (annotations, image_folder) = match (&args.data, &args.images) {
         (Some(data), Some(images)) => (data.clone(), images.clone()),
         _ => {

@@ -9,10 +9,9 @@ use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::model_folder;
 use clipcap::convert::{self, ConvertConfig};
-use clipcap::data::archives;
+use clipcap::datasets::{self, archives};
 use clipcap::files;
 use clipcap::hub::{self, Fetched, Hub, HubConfig, Named, SETS, Watch};
-use clipcap::train::caption::DATASET;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
@@ -65,13 +64,13 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
         .iter()
         .filter(|known| data.iter().any(|name| name == known.name))
     {
-        if args.offline && !Path::new(DATASET).join(archive.folder).is_dir() {
+        if args.offline && !Path::new(datasets::FOLDER).join(archive.folder).is_dir() {
             anyhow::bail!(
                 "{} was not fetched before, and this is offline: run without --offline",
                 archive.name
             );
         }
-        let folder = archives::fetch(archive, Path::new(DATASET), &Screen::default())?;
+        let folder = archives::fetch(archive, Path::new(datasets::FOLDER), &Screen::default())?;
         out::line(folder.display())?;
     }
     if names.is_empty() {

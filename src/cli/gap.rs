@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use clipcap::data::gap::Gap;
-use clipcap::train::caption::DATASET;
+use clipcap::datasets;
 use clipcap::train::dataset::embed_pairs;
 
 use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, report};
@@ -50,8 +50,13 @@ pub fn run(args: GapArgs) -> Result<ExitCode> {
     args.truncated.apply();
     let device = args.device.resolve()?;
     let data = args.data.as_deref().map(|data| (data, &args.images[..]));
-    let (images, captions) =
-        embed_pairs(&args.model, data, Path::new(DATASET), &device, &report())?;
+    let (images, captions) = embed_pairs(
+        &args.model,
+        data,
+        Path::new(datasets::FOLDER),
+        &device,
+        &report(),
+    )?;
     let gap = Gap::measure(&images, &captions).context("there is no image with a caption")?;
     match args.format {
         Format::Json => out::line(serde_json::to_string(&gap)?)?,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use clipcap::captioner::{Captioner, Captioning};
 use clipcap::device::Precision;
-use clipcap::train::run;
+use clipcap::trainer::run;
 
 use super::common::{DeviceArg, SAMPLE_MODEL};
 use super::decoding::DecodeArgs;

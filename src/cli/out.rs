@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
-use clipcap::train::dashboard::is_dumb;
+use clipcap::trainer::dashboard::is_dumb;
 
 /// Whether standard output was a terminal when the program began. One that is closed says no more that it is one.
 static WAS_TERMINAL: OnceLock<bool> = OnceLock::new();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use clap::error::ErrorKind;
-use clipcap::data::classes::ClassSource;
+use clipcap::datasets::{self, classes::ClassSource};
 use clipcap::pretrain::encoder::EncoderRunConfig;
 use clipcap::probe::ablation::{self, Ablation};
 use clipcap::probe::report::{self as page, ReportHead};
@@ -14,8 +14,7 @@ use clipcap::probe::table::{self, TableContext};
 use clipcap::probe::{
     EncoderChoice, Outcome, ProbeConfig, Protocol, embed, evaluate, evaluate_folds,
 };
-use clipcap::train::caption::DATASET;
-use clipcap::train::run;
+use clipcap::trainer::run;
 use serde_json::json;
 
 use super::common::{
@@ -165,7 +164,7 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     }
     let device = args.device.resolve()?;
     let sizes = args.changed(EncoderRunConfig::simclr(args.data.clone()));
-    let set = sizes.load_set(Path::new(DATASET), &|line| report()(line))?;
+    let set = sizes.load_set(Path::new(datasets::FOLDER), &|line| report()(line))?;
     let choice = EncoderChoice::from(&*args.encoder);
     let encoder = choice.load(sizes.image_size, &set, &device)?;
     let embedded = embed(&encoder, &set, &report())?;
@@ -271,7 +270,7 @@ fn many(args: &ProbeArgs) -> Result<ExitCode> {
     let interrupter = interruptible()?;
     let context = TableContext {
         folder: &folder,
-        dataset: Path::new(DATASET),
+        dataset: Path::new(datasets::FOLDER),
         clip: Some(Path::new(SAMPLE_MODEL)).filter(|path| path.is_dir()),
         device: &device,
         ui: args.ui.into(),

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
-use clipcap::train::caption::{DATASET, TrainContext};
+use clipcap::datasets;
+use clipcap::train::caption::TrainContext;
 use clipcap::train::config::TrainConfig;
-use clipcap::train::dashboard::Ui;
-use clipcap::train::run;
+use clipcap::trainer::dashboard::Ui;
+use clipcap::trainer::run;
 
 use super::common::{DeviceArg, interruptible, report, run_name};
 use super::out;
@@ -46,7 +47,7 @@ impl SearchArgs {
         out::note(format_args!("{size} in {}", folder.display()));
         work(&TrainContext {
             folder: &folder,
-            dataset: Path::new(DATASET),
+            dataset: Path::new(datasets::FOLDER),
             devices: &devices,
             ui: Ui::Quiet,
             report: report(),

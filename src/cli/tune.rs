@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use clipcap::train::space::Dimension;
-use clipcap::train::tune::{TuneConfig, table, tune};
+use clipcap::search::space::Dimension;
+use clipcap::search::tune::{TuneConfig, table, tune};
 
 use super::out;
 use super::search::SearchArgs;

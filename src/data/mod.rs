@@ -1,8 +1,6 @@
 //! Data: captions, images, embeddings, batches.
 
-pub mod archives;
 pub mod batcher;
-pub mod classes;
 pub mod coco;
 pub mod embedding_file;
 pub mod embeddings;
@@ -11,7 +9,6 @@ pub mod image_source;
 pub mod left_out;
 pub mod loader;
 pub mod noise;
-pub mod scenes;
 pub mod shard_file;
 pub mod source;
 pub mod split;

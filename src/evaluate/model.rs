@@ -13,10 +13,10 @@ use crate::data::coco::{CaptionResult, write_results};
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings;
 use crate::data::image_source::ImageSource;
-use crate::data::scenes::{self, Kind};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
 use crate::data::unreadable;
+use crate::datasets::scenes::{self, Kind};
 use crate::decode::Strategy;
 use crate::device::Precision;
 

@@ -14,11 +14,11 @@ use rayon::prelude::*;
 use super::contrastive::contrastive_loss;
 use crate::data::image_source::ImageSource;
 use crate::data::loader::SeededBatcher;
-use crate::data::scenes;
+use crate::datasets::scenes;
 use crate::models::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
 use crate::nn::Activation;
 use crate::tokenizer::Tokenizer;
-use crate::train::fit::StepOutput;
+use crate::trainer::fit::StepOutput;
 
 /// Sizes of the shipped sample's CLIP: the real architecture, small enough to be trained on two cores.
 pub fn sample_config(vocab_size: usize) -> ClipConfig {
@@ -197,6 +197,8 @@ impl InferenceStep for ClipLearner {
     type Output = StepOutput;
 
     fn step(&self, batch: PairBatch) -> StepOutput {
-        StepOutput::of(self.loss(batch))
+        StepOutput {
+            loss: self.loss(batch),
+        }
     }
 }

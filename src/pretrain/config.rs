@@ -15,10 +15,10 @@ use super::data::PretrainData;
 use super::run::PretrainContext;
 use crate::captioner::model_folder::ModelFolder;
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
-use crate::train::config::BestBy;
-use crate::train::fit::FitConfig;
-use crate::train::optimizer::OptimizerConfig;
-use crate::train::schedule::{Decay, ScheduleConfig};
+use crate::trainer::checkpoints::BestBy;
+use crate::trainer::fit::FitConfig;
+use crate::trainer::optimizer::OptimizerConfig;
+use crate::trainer::schedule::{Decay, ScheduleConfig};
 
 /// Everything that is set for a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,7 +113,6 @@ impl PretrainConfig {
             folder: context.folder,
             epochs: self.epochs,
             batches,
-            captions: false,
             accumulation: 1,
             activation_checkpointing: false,
             strategy: ExecutionStrategy::single(context.device.clone()),

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::clip::Pairs;
 use crate::data::image_source::ImageSource;
-use crate::data::scenes;
 use crate::data::source;
 use crate::data::unreadable;
+use crate::datasets::scenes;
 use crate::images::OpenError;
-use crate::train::dashboard::LogFn;
+use crate::trainer::dashboard::LogFn;
 
 /// One in this many images is for validation.
 pub(super) const VALIDATION: usize = 20;

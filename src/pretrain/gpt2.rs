@@ -15,10 +15,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::batcher::TokenBatch;
 use crate::data::loader::SeededBatcher;
+use crate::models::gpt2::cross_entropy;
 use crate::models::gpt2::{Gpt2, Gpt2Config};
 use crate::nn::Activation;
-use crate::train::fit::StepOutput;
-use crate::train::loss::cross_entropy;
+use crate::trainer::fit::StepOutput;
 
 /// Sizes of the shipped sample's GPT-2: the real architecture, small enough to be trained on two cores.
 pub fn sample_config(vocab_size: usize) -> Gpt2Config {
@@ -155,7 +155,9 @@ impl InferenceStep for Gpt2Learner {
     type Output = StepOutput;
 
     fn step(&self, batch: DocumentBatch) -> StepOutput {
-        StepOutput::of(self.loss(batch))
+        StepOutput {
+            loss: self.loss(batch),
+        }
     }
 }
 

@@ -18,13 +18,13 @@ use super::data::VALIDATION;
 use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
 use crate::captioner::model_folder::{self, EncoderConfig, ModelConfig, Part, tokenizer_file};
 use crate::data::loader::Order;
-use crate::data::scenes;
+use crate::datasets::scenes;
 use crate::files;
 use crate::models::clip::Preprocessing;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
-use crate::train::dashboard::{LogFn, Ui};
-use crate::train::fit::fit;
-use crate::train::run;
+use crate::trainer::dashboard::{LogFn, Ui};
+use crate::trainer::fit::fit;
+use crate::trainer::run;
 
 /// Where a run happens and how it is seen.
 pub struct PretrainContext<'a> {

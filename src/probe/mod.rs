@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::captioner::ImageEncoder;
 use crate::captioner::model_folder::ModelFolder;
-use crate::data::classes::{ClassSet, Images, Labeled};
+use crate::datasets::classes::{ClassSet, Images, Labeled};
 use crate::models::encoder::{Pixels, preprocessing};
 use crate::pretrain::encoder::fit_pca;
-use crate::train::dashboard::LogFn;
+use crate::trainer::dashboard::LogFn;
 use knn::KnnConfig;
 
 pub use outcome::{ClassScore, Outcome};

@@ -10,11 +10,11 @@ use burn::train::Interrupter;
 use serde::{Deserialize, Serialize};
 
 use super::{EncoderChoice, ProbeConfig, Protocol, embed, evaluate};
-use crate::data::classes::{ClassSet, ClassSource};
+use crate::datasets::classes::{ClassSet, ClassSource};
 use crate::files;
 use crate::pretrain::encoder::{EncoderRun, EncoderRunConfig, pretrain_encoder};
 use crate::pretrain::run::PretrainContext;
-use crate::train::dashboard::{LogFn, Ui};
+use crate::trainer::dashboard::{LogFn, Ui};
 
 /// Where and how the rows are made.
 pub struct TableContext<'a> {
@@ -287,7 +287,7 @@ pub fn markdown(rows: &[Row], source: &ClassSource) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::classes::SceneClass;
+    use crate::datasets::classes::SceneClass;
 
     #[test]
     fn measured_stands_beside_published() {

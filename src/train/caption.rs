@@ -9,15 +9,13 @@ use burn::data::dataset::Dataset as _;
 use burn::train::Interrupter;
 use serde_json::{Value, json};
 
+use super::cider::CiderMetric;
 use super::config::TrainConfig;
-use super::dashboard::{LogFn, Ui};
 use super::dataset::{self, Dataset};
-use super::fit::{FitConfig, Fitted, checkpoint_folder, fit};
 use super::learner::{CaptionLearner, Decoding, StepConfig};
 use super::part::{PartItems, TokenizedCaptions};
-use super::test_captions;
 pub use super::test_captions::Captioned;
-use super::{checkpoints, curves, run};
+use super::{resume, test_captions};
 use crate::captioner::CaptionDecoder;
 use crate::captioner::model_folder::{self, CaptionerConfig, ModelFolder, Part};
 use crate::data::batcher::{CaptionBatch, CaptionBatcher};
@@ -30,9 +28,10 @@ use crate::files;
 use crate::models::caption_model::{CaptionModel, Trainable};
 use crate::models::mapper::MapperConfig;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
+use crate::trainer::dashboard::{LogFn, Ui};
+use crate::trainer::fit::{FitConfig, Fitted, checkpoint_folder, fit_with_metrics};
+use crate::trainer::{checkpoints, curves, run};
 
-/// Where the sample and what is derived from data is kept.
-pub const DATASET: &str = "dataset";
 /// Longest caption in tokens that validation decodes: barely trained models never end by themselves.
 const VALIDATION_LENGTH: usize = 32;
 
@@ -135,7 +134,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let encoder = ModelFolder::open(config.encoder_folder())?;
-    run::check_inputs(context.folder, &encoder, &ModelFolder::open(&config.model)?)?;
+    resume::check_inputs(context.folder, &encoder, &ModelFolder::open(&config.model)?)?;
     let prepared = Prepared::new(config, context)?;
     let splits = &prepared.dataset.splits;
     (context.report)(&prepared.dataset.summary(&prepared.tokenized));
@@ -257,12 +256,11 @@ pub fn fit_parts(
         label_smoothing: config.label_smoothing,
         precision: config.precision,
     };
-    fit(
+    fit_with_metrics(
         FitConfig {
             folder: context.folder,
             epochs: config.epochs,
             batches,
-            captions: captioned > 0,
             best_by: config.best_by,
             accumulation: config.optimizer.accumulation,
             activation_checkpointing: config.activation_checkpointing,
@@ -278,6 +276,10 @@ pub fn fit_parts(
         config.optimizer.init(),
         loader(train, batcher(Some(config.noise.clone())), Order::Shuffled),
         loader(valid, batcher(None), Order::Given),
+        |training| match captioned {
+            0 => training,
+            _ => training.metric_valid_numeric(CiderMetric::default()),
+        },
     )
 }
 

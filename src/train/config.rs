@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::OptimizerConfig;
-use super::schedule::{Decay, ScheduleConfig};
 use crate::data::noise::{Noise, NoiseMode};
 use crate::data::split::Split;
 use crate::device::Precision;
 use crate::models::caption_model::Trainable;
 use crate::models::mapper::MapperKind;
+use crate::trainer::checkpoints::BestBy;
+use crate::trainer::optimizer::OptimizerConfig;
+use crate::trainer::schedule::{Decay, ScheduleConfig};
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,26 +106,6 @@ pub enum Ending {
     FullStop,
     /// Nothing, as ClipCap does for COCO: captions without a full stop never end by themselves.
     AsItIs,
-}
-
-/// What makes an epoch the best.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BestBy {
-    /// The lowest validation loss.
-    Loss,
-    /// The highest CIDEr of the captioned validation images.
-    Cider,
-}
-
-impl BestBy {
-    /// The metric's name in `metrics.jsonl`.
-    pub fn metric(self) -> &'static str {
-        match self {
-            Self::Loss => "Loss",
-            Self::Cider => "CIDEr",
-        }
-    }
 }
 
 /// Settings that have a name.

@@ -8,15 +8,15 @@ use burn::tensor::Device;
 
 use super::caption::TrainContext;
 use super::config::{LearnFrom, TrainConfig, TrainData};
-use super::dashboard::LogFn;
 use super::embedder::Embedder;
 use super::part::{LearnedFrom, TokenizedCaptions};
 use crate::captioner::model_folder::ModelFolder;
 use crate::data::embedding_file::Embedding;
 use crate::data::gap::{self, Gap};
-use crate::data::scenes;
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Splits;
+use crate::datasets::scenes;
+use crate::trainer::dashboard::LogFn;
 
 /// Captioned images with their embeddings, in three parts.
 pub struct Dataset {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 
-use super::dashboard::LogFn;
 use crate::captioner::ImageEncoder;
 use crate::captioner::model_folder::ModelFolder;
 use crate::data::embedding_file::Embedding;
@@ -13,6 +12,7 @@ use crate::data::embeddings::{self, Progress};
 use crate::data::image_source::ImageSource;
 use crate::data::source::CaptionedImage;
 use crate::data::unreadable;
+use crate::trainer::dashboard::LogFn;
 
 /// CLIP with a cache.
 pub(super) struct Embedder<'a> {

@@ -7,9 +7,9 @@ use burn::module::{
 };
 use burn::tensor::{Device, GradientCheckpointingStrategy};
 
-use super::precision::{in_precision, with_checkpointing};
 use crate::device::Precision;
 use crate::models::gpt2::Gpt2;
+use crate::trainer::precision::{in_precision, with_checkpointing};
 
 /// A frozen GPT-2: gradients pass through it to the mapper, and none are kept for its own weights.
 ///

@@ -8,19 +8,20 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{FloatDType, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
-use super::fit::StepOutput;
+use super::cider::ValidationOutput;
 use super::frozen::Frozen;
-use super::loss::{cross_entropy, smoothed_cross_entropy};
-use super::optimizer::{clip_by_global_norm, scale};
-use super::precision::{gradient_factor, in_precision};
 use crate::captioner::Gpt2Step;
 use crate::data::batcher::{CaptionBatch, TokenBatch};
 use crate::decode::{DecodeConfig, Hypothesis, decode};
 use crate::device::Precision;
 use crate::models::caption_model::{CaptionModel, Trainable, caption_states};
 use crate::models::gpt2::Gpt2;
+use crate::models::gpt2::{cross_entropy, smoothed_cross_entropy};
 use crate::models::mapper::Mapper;
 use crate::tokenizer::Tokenizer;
+use crate::trainer::fit::StepOutput;
+use crate::trainer::optimizer::{clip_by_global_norm, scale};
+use crate::trainer::precision::{gradient_factor, in_precision};
 use caption_metrics::Sample;
 
 /// What a step does besides the networks' own work.
@@ -193,9 +194,9 @@ impl CaptionLearner {
 
 impl InferenceStep for CaptionLearner {
     type Input = CaptionBatch;
-    type Output = StepOutput;
+    type Output = ValidationOutput;
 
-    fn step(&self, batch: CaptionBatch) -> StepOutput {
+    fn step(&self, batch: CaptionBatch) -> ValidationOutput {
         let gpt2 = self.gpt2(Frozen::plain);
         let captions = self.captions(gpt2, &batch);
         let TokenBatch {
@@ -204,7 +205,7 @@ impl InferenceStep for CaptionLearner {
             targets,
         } = batch.tokens;
         let hidden = caption_states(&self.prefix_mapper, gpt2, batch.clip_embedding, tokens); // [B, T, C]
-        StepOutput {
+        ValidationOutput {
             loss: cross_entropy(gpt2, hidden, positions, targets),
             captions,
         }

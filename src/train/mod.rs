@@ -1,27 +1,12 @@
-//! Training, with burn's learner.
+//! Training a captioner: its data, its learner, its run.
 
-pub mod ablate;
-mod adamw;
 pub mod caption;
-pub mod checkpoints;
+mod cider;
 pub mod config;
-pub mod curves;
-pub mod dashboard;
 pub mod dataset;
 mod embedder;
-pub mod fit;
 mod frozen;
-pub mod lars;
 pub mod learner;
-pub mod log;
-pub mod loss;
-pub mod metrics;
-pub mod optimizer;
 pub mod part;
-pub mod precision;
-pub mod run;
-pub mod schedule;
-mod screen;
-pub mod space;
+pub mod resume;
 mod test_captions;
-pub mod tune;

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::captioner::{self, Captioner};
-use clipcap::data::scenes;
+use clipcap::datasets::scenes;
 use clipcap::decode::{DecodeConfig, Step, Strategy, Wanted, decode};
 use clipcap::device::Precision;
 use clipcap::engine;

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::common::metric_fixture;
 use crate::common::model::write_model;
-use clipcap::data::scenes;
+use clipcap::datasets::scenes;
 use serde_json::{Value, json};
 
 struct Place {

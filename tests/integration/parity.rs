@@ -17,8 +17,8 @@ use clipcap::models::mapper::{Mapper, MapperConfig, MapperKind};
 use clipcap::nn::Activation;
 use clipcap::pretrain::contrastive::{CLIP_MAX_FACTOR, contrastive_loss};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
-use clipcap::train::optimizer::OptimizerConfig;
-use clipcap::train::schedule::{Decay, ScheduleConfig};
+use clipcap::trainer::optimizer::OptimizerConfig;
+use clipcap::trainer::schedule::{Decay, ScheduleConfig};
 
 const CLIP_RENAMES: [(&str, &str); 1] = [(
     r"^vision_model\.pre_layrnorm\.",
@@ -404,7 +404,7 @@ fn gradients_reach_mapper_and_gpt2_with_pytorchs_norms() {
     let model = caption_model().train();
     let batch = batch(&case, 0, &device);
     let hidden = model.forward(batch.clip_embedding, batch.tokens.tokens);
-    let loss = clipcap::train::loss::cross_entropy(
+    let loss = clipcap::models::gpt2::cross_entropy(
         &model.gpt2,
         hidden,
         batch.tokens.positions,

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::place::{Place, stderr, stdout};
-use clipcap::data::archives::{self, Archive};
-use clipcap::data::classes::{ClassSet, ClassSource};
+use clipcap::datasets::archives::{self, Archive};
+use clipcap::datasets::classes::{ClassSet, ClassSource};
 use clipcap::hub::Watch;
 use md5::{Digest, Md5};
 use rand::{Rng, RngExt, SeedableRng};

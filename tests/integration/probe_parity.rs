@@ -14,7 +14,7 @@ use clipcap::pretrain::view_loss::ViewLoss;
 use clipcap::probe::Embedded;
 use clipcap::probe::knn::{self, KnnConfig};
 use clipcap::probe::linear::Regression;
-use clipcap::train::lars::LarsConfig;
+use clipcap::trainer::lars::LarsConfig;
 use image::{RgbImage, imageops};
 
 const RENAMES: [(&str, &str); 2] = [

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clipcap::data::coco::ImageId;
-use clipcap::data::scenes;
+use clipcap::datasets::scenes;
 use clipcap::evaluate::read::{Candidates, EvaluatedImage, References, join};
 use clipcap::evaluate::report::{ReportHead, write};
 use clipcap::evaluate::score::{ScoreOptions, score};

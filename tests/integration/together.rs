@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::common::place::{INFER, Place, fails_with, image, stderr, stdout};
 use crate::common::process::{all_succeed, signal, together, until};
-use clipcap::data::scenes;
+use clipcap::datasets::scenes;
 
 /// Times that two processes are started together.
 const ROUNDS: usize = 3;

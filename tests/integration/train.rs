@@ -274,7 +274,7 @@ fn captions_alone_are_enough_to_learn_from() {
     let place = Place::new();
     place.write_data();
     let captions: String = (0..12)
-        .map(|index| clipcap::data::scenes::scene(5, index).captions[0].clone() + "\n")
+        .map(|index| clipcap::datasets::scenes::scene(5, index).captions[0].clone() + "\n")
         .collect();
     fs::write(place.path("captions.txt"), captions).unwrap();
     let command = |run, data, more: &[&str]| {

@@ -10,12 +10,12 @@ use burn::train::{InferenceStep, TrainStep};
 use clipcap::captioner::Captioner;
 use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::data::batcher::{CaptionBatch, TokenBatch};
-use clipcap::data::scenes;
+use clipcap::datasets::scenes;
 use clipcap::decode::Strategy;
 use clipcap::device::Precision;
 use clipcap::models::caption_model::{CaptionModel, Trainable};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
-use clipcap::train::optimizer::OptimizerConfig;
+use clipcap::trainer::optimizer::OptimizerConfig;
 
 fn wgpu() -> Option<Device> {
     let device = Device::enumerate(DeviceType::Wgpu)

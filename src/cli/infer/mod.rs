@@ -10,11 +10,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use clipcap::captioner::Captioning;
-use clipcap::data::scenes;
 use clipcap::data::source;
 use clipcap::data::split::{SplitShares, ids};
+use clipcap::datasets::{self, scenes};
 use clipcap::inputs::{self, Expansion, Input, InputError, OtherFiles, STDIN};
-use clipcap::train::caption::DATASET;
 use indicatif::ProgressBar;
 
 use self::loading::{Item, Loader};
@@ -106,7 +105,7 @@ fn find(
 
 /// The first images of the sample's test part, which no run with the default split trains on.
 fn sample_images() -> Result<Vec<PathBuf>> {
-    let sample = Path::new(DATASET).join("sample");
+    let sample = Path::new(datasets::FOLDER).join("sample");
     let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
     let images = source::load(&annotations, &[sample.join("images")])?.images;
     let test = SplitShares::default().split(&ids(&images), 1).test;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use clipcap::data::classes::ClassSource;
+use clipcap::datasets::{self, classes::ClassSource};
 use clipcap::files;
 use clipcap::models::resnet18::{ResNet18Config, Stem};
 use clipcap::pretrain::encoder::{
@@ -13,9 +13,8 @@ use clipcap::pretrain::encoder::{
 };
 use clipcap::pretrain::run::PretrainContext;
 use clipcap::pretrain::view_loss::ViewLoss;
-use clipcap::train::caption::DATASET;
-use clipcap::train::lars::LarsConfig;
-use clipcap::train::run;
+use clipcap::trainer::lars::LarsConfig;
+use clipcap::trainer::run;
 
 use crate::cli::common::{DeviceArg, TruncatedArg, UiArg, interruptible, report, run_name};
 
@@ -224,7 +223,7 @@ pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Res
         &config,
         &EncoderRun {
             context,
-            dataset: Path::new(DATASET),
+            dataset: Path::new(datasets::FOLDER),
             resume: args.resume.is_some(),
         },
     )?;

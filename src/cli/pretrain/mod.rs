@@ -11,7 +11,7 @@ use clipcap::pretrain::encoder::EncoderRunConfig;
 use clipcap::pretrain::run::{
     PretrainConfig, PretrainContext, PretrainData, Pretrained, pretrain_clip, pretrain_gpt2,
 };
-use clipcap::train::run;
+use clipcap::trainer::run;
 
 use encoder::EncoderArgs;
 

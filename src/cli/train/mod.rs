@@ -9,11 +9,13 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use clipcap::data::split::Split;
+use clipcap::datasets;
 use clipcap::device::DeviceChoice;
 use clipcap::files;
-use clipcap::train::caption::{DATASET, TrainContext, Trained, train};
+use clipcap::train::caption::{TrainContext, Trained, train};
 use clipcap::train::config::{Preset, TrainConfig, TrainData};
-use clipcap::train::run;
+use clipcap::train::resume;
+use clipcap::trainer::run;
 
 use settings::SettingArgs;
 
@@ -152,7 +154,7 @@ impl TrainArgs {
     /// A new run's folder and settings, or those of the run that is resumed.
     fn begin(&self) -> Result<(PathBuf, TrainConfig)> {
         match &self.resume {
-            Some(folder) => Ok((folder.clone(), run::config(folder)?)),
+            Some(folder) => Ok((folder.clone(), resume::config(folder)?)),
             None => {
                 let config = self.base.config()?;
                 out::note(format_args!("settings: {}", self.base.origin()));
@@ -170,7 +172,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let (folder, config) = args.begin()?;
     let context = TrainContext {
         folder: &folder,
-        dataset: Path::new(DATASET),
+        dataset: Path::new(datasets::FOLDER),
         devices: &devices,
         ui: args.run.ui.into(),
         report: report(),

@@ -4,8 +4,9 @@ use clap::Args;
 use clipcap::data::noise::NoiseMode;
 use clipcap::models::caption_model::Trainable;
 use clipcap::models::mapper::MapperKind;
-use clipcap::train::config::{BestBy, CaptionChoice, LearnFrom, TrainConfig};
-use clipcap::train::schedule::Decay;
+use clipcap::train::config::{CaptionChoice, LearnFrom, TrainConfig};
+use clipcap::trainer::checkpoints::BestBy;
+use clipcap::trainer::schedule::Decay;
 
 use crate::cli::model::PrecisionArg;
 

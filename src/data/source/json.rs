@@ -12,11 +12,11 @@ use super::Format;
 use super::collector::{Collector, file_id, find};
 use crate::data::coco::ImageId;
 use crate::data::image_source::ImageSource;
-use crate::data::scenes::Kind;
 use crate::data::split::Part;
 use crate::data::text::cell::{CAPTION, Entry, Fields, IMAGE, IMAGE_ID, shorten};
 use crate::data::text::json::{begins_with_line, read_document, read_entry};
 use crate::data::text::{Lines, check};
+use crate::datasets::scenes::Kind;
 
 /// COCO's or Karpathy's file.
 #[derive(Deserialize)]

@@ -31,10 +31,10 @@ use self::collector::Collector;
 use super::coco::ImageId;
 use super::image_source::ImageSource;
 pub use super::left_out::LeftOut;
-use super::scenes::Kind;
 use super::split::Part;
 use super::text::cell::printable;
 use super::text::{self, Lines};
+use crate::datasets::scenes::Kind;
 use crate::inputs::FileKinds;
 
 /// A data set as it was found.

@@ -7,8 +7,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::data::classes::Images;
 use crate::data::loader::SeededBatcher;
+use crate::datasets::classes::Images;
 use crate::models::clip::Preprocessing;
 use crate::pretrain::augment::{Augmentation, Planes};
 

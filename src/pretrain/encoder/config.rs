@@ -6,14 +6,14 @@ use anyhow::{Result, bail, ensure};
 use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
 
-use crate::data::classes::{ClassSet, ClassSource, SceneClass};
+use crate::datasets::classes::{ClassSet, ClassSource, SceneClass};
 use crate::models::autoencoder::AutoencoderConfig;
 use crate::models::resnet18::{ResNet18Config, Stem};
 use crate::pretrain::augment::Augmentation;
 use crate::pretrain::view_loss::ViewLoss;
-use crate::train::lars::LarsConfig;
-use crate::train::optimizer::OptimizerConfig;
-use crate::train::schedule::{Decay, ScheduleConfig};
+use crate::trainer::lars::LarsConfig;
+use crate::trainer::optimizer::OptimizerConfig;
+use crate::trainer::schedule::{Decay, ScheduleConfig};
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use super::batches::{ClassBatch, ImageBatch, ViewBatch};
 use crate::models::autoencoder::Autoencoder;
 use crate::models::resnet18::ResNet18;
 use crate::pretrain::view_loss::ViewLoss;
-use crate::train::fit::StepOutput;
+use crate::trainer::fit::StepOutput;
 
 /// SimCLR: encoder and projection head. The head is thrown away afterwards.
 #[derive(Module, Debug)]
@@ -104,7 +104,9 @@ macro_rules! learn_by_loss {
             type Output = StepOutput;
 
             fn step(&self, batch: $batch) -> StepOutput {
-                StepOutput::of(self.loss(batch))
+                StepOutput {
+                    loss: self.loss(batch),
+                }
             }
         }
     };

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::data::classes::Images;
+use crate::datasets::classes::Images;
 use crate::models::encoder::preprocessing;
 use crate::models::pca::Pca;
 

@@ -15,16 +15,16 @@ use super::config::{EncoderRunConfig, Method};
 use super::learners::{AutoencoderLearner, ClassifierLearner, ProjectionHead, SimclrLearner};
 use super::pca::fit_pca;
 use crate::captioner::model_folder::{self, Part};
-use crate::data::classes::{ClassSet, Images};
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
+use crate::datasets::classes::{ClassSet, Images};
 use crate::files;
 use crate::models::encoder::{ImageEncoderConfig, NetworkConfig, preprocessing};
 use crate::models::pca::{Pca, PcaConfig};
 use crate::pretrain::augment::Augmentation;
 use crate::pretrain::run::{PretrainContext, Pretrained};
-use crate::train::config::BestBy;
-use crate::train::fit::{FitConfig, Fitted, StepOutput, checkpoint_folder, fit};
-use crate::train::{checkpoints, curves, run};
+use crate::trainer::checkpoints::BestBy;
+use crate::trainer::fit::{FitConfig, Fitted, StepOutput, checkpoint_folder, fit};
+use crate::trainer::{checkpoints, curves, run};
 
 /// One in this many images is for validation.
 const VALIDATION: usize = 20;
@@ -254,7 +254,6 @@ where
         folder: context.folder,
         epochs: config.epochs,
         batches,
-        captions: false,
         accumulation: 1,
         activation_checkpointing: false,
         strategy: ExecutionStrategy::single(context.device.clone()),

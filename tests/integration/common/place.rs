@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use clipcap::data::scenes;
+use clipcap::datasets::scenes;
 use serde_json::Value;
 
 use super::fixture;

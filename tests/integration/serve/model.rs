@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use clipcap::captioner::{Captioner, Captioning};
-use clipcap::data::scenes;
+use clipcap::datasets::scenes;
 use clipcap::decode::{DecodeConfig, Strategy};
 use clipcap::serve::{Limits, Model, Searches};
 use image::RgbImage;

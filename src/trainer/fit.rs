@@ -18,22 +18,18 @@ use burn::train::{
     TrainOutput, TrainStep,
 };
 
-use super::checkpoints::{LastTwoAndBest, Stopping};
-use super::config::BestBy;
+use super::checkpoints::{BestBy, LastTwoAndBest, Stopping};
 use super::dashboard::{LogFn, Ui};
 use super::log::JsonLinesLogger;
-use super::metrics::{CaptionsInput, CiderMetric, PerplexityMetric};
+use super::metrics::PerplexityMetric;
 use super::precision::with_checkpointing;
 use super::schedule::ScheduleConfig;
 use crate::files;
-use caption_metrics::Sample;
 
-/// What a step gives to the metrics.
+/// The loss of a step, for the metrics.
 pub struct StepOutput {
     /// `[1]`, off the autodiff device.
     pub loss: Tensor<1>,
-    /// Captions beside their references, of the images that are captioned for validation.
-    pub captions: Vec<Sample>,
 }
 
 impl StepOutput {
@@ -47,23 +43,7 @@ impl StepOutput {
             1.0 => loss.backward(),
             weight => (loss * weight).backward(),
         };
-        TrainOutput::new(model, grads, Self::of(shown))
-    }
-}
-
-impl StepOutput {
-    /// A loss alone.
-    pub fn of(loss: Tensor<1>) -> Self {
-        Self {
-            loss,
-            captions: Vec::new(),
-        }
-    }
-}
-
-impl Adaptor<CaptionsInput> for StepOutput {
-    fn adapt(&self) -> CaptionsInput {
-        CaptionsInput(self.captions.clone())
+        TrainOutput::new(model, grads, Self { loss: shown })
     }
 }
 
@@ -86,8 +66,6 @@ pub struct FitConfig<'a> {
     pub epochs: usize,
     /// Batches an epoch.
     pub batches: usize,
-    /// Whether validation steps give captions, to be scored.
-    pub captions: bool,
     /// Batches an optimizer step; the model scales its loss by it.
     pub accumulation: usize,
     /// Whether activations that are cheap to compute are computed again in the backward pass, instead of kept for it.
@@ -139,7 +117,7 @@ fn model_file(checkpoints: &Path, epoch: usize) -> PathBuf {
 ///
 /// # Errors
 /// When a batch cannot be read, a checkpoint cannot be written, or the loss was never a number.
-pub fn fit<M, T, V>(
+pub fn fit<M, T, V, O>(
     config: FitConfig,
     model: M,
     optimizer: ModuleOptimizer,
@@ -149,7 +127,29 @@ pub fn fit<M, T, V>(
 where
     M: LearnerModel
         + TrainStep<Input = T, Output = StepOutput>
-        + InferenceStep<Input = V, Output = StepOutput>,
+        + InferenceStep<Input = V, Output = O>,
+    O: ItemLazy + Adaptor<LossInput> + 'static,
+{
+    fit_with_metrics(config, model, optimizer, train, valid, |training| training)
+}
+
+/// [`fit`], with metrics that the model has besides its loss and perplexity.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_with_metrics<M, T, V, O>(
+    config: FitConfig,
+    model: M,
+    optimizer: ModuleOptimizer,
+    train: Arc<dyn DataLoader<T>>,
+    valid: Arc<dyn DataLoader<V>>,
+    metrics: impl FnOnce(SupervisedTraining<M>) -> SupervisedTraining<M>,
+) -> Result<Fitted<M>>
+where
+    M: LearnerModel
+        + TrainStep<Input = T, Output = StepOutput>
+        + InferenceStep<Input = V, Output = O>,
+    O: ItemLazy + Adaptor<LossInput> + 'static,
 {
     let logger = JsonLinesLogger::new(
         &config.folder.join("metrics.jsonl"),
@@ -184,9 +184,7 @@ where
         .with_interrupter(config.interrupter.clone())
         .renderer(renderer)
         .num_epochs(config.epochs);
-    if config.captions {
-        training = training.metric_valid_numeric(CiderMetric::default());
-    }
+    training = metrics(training);
     if config.accumulation > 1 {
         training = training.grads_accumulation(config.accumulation);
     }
@@ -258,7 +256,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use crate::data::loader::{EpochLoader, Order, SeededBatcher};
-    use crate::train::schedule::Decay;
+    use crate::trainer::schedule::Decay;
 
     /// One number, pulled to 0; told to stop in the middle of a validation.
     #[derive(Module, Debug)]
@@ -308,7 +306,9 @@ mod tests {
             if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
                 self.interrupter.0.stop(None);
             }
-            StepOutput::of(self.weight.val().powi_scalar(2))
+            StepOutput {
+                loss: self.weight.val().powi_scalar(2),
+            }
         }
     }
 
@@ -338,7 +338,6 @@ mod tests {
             folder: folder.path(),
             epochs: 5,
             batches: 4,
-            captions: false,
             accumulation: 1,
             activation_checkpointing: false,
             strategy: ExecutionStrategy::SingleDevice(device.clone()),

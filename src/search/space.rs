@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::config::TrainConfig;
 use crate::suggest::nearest;
+use crate::train::config::TrainConfig;
 
 /// Fields that stand inside another, by the name alone.
 const SHORT: [(&str, &str); 13] = [

@@ -14,7 +14,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::unreadable;
+use crate::data::unreadable;
 use crate::inputs::FileKinds;
 
 pub use images::Images;

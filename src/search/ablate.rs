@@ -17,12 +17,12 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::caption::{TrainContext, train};
-use super::config::TrainConfig;
-use super::dashboard::Ui;
-use super::run;
 use super::space::{Setting, full_name};
 use crate::files;
+use crate::train::caption::{TrainContext, train};
+use crate::train::config::TrainConfig;
+use crate::trainer::dashboard::Ui;
+use crate::trainer::run;
 
 /// What is compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::models::gpt2::Gpt2;
+use super::Gpt2;
 use crate::nn;
 
 /// Mean negative log-likelihood of the tokens that are not padding.

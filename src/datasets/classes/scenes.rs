@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{ClassSet, Images, Labeled};
-use crate::data::scenes::{Color, Kind, SAMPLE_COUNT, SAMPLE_SEED, Shape, scene};
+use crate::datasets::scenes::{Color, Kind, SAMPLE_COUNT, SAMPLE_SEED, Shape, scene};
 use crate::inputs::FileKinds;
 
 /// Images of the sample that are tested on; the others are trained on.

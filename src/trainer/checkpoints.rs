@@ -10,11 +10,32 @@ use burn::train::EarlyStoppingStrategy;
 use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
 use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
 
-use super::config::BestBy;
+use serde::{Deserialize, Serialize};
+
 use super::log::History;
 
 /// The parts of a checkpoint, `<part>-<epoch>.bpk` each.
 const PARTS: [&str; 3] = ["model", "optim", "scheduler"];
+
+/// What makes an epoch the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BestBy {
+    /// The lowest validation loss.
+    Loss,
+    /// The highest CIDEr of the captioned validation images.
+    Cider,
+}
+
+impl BestBy {
+    /// The metric's name in `metrics.jsonl`.
+    pub fn metric(self) -> &'static str {
+        match self {
+            Self::Loss => "Loss",
+            Self::Cider => "CIDEr",
+        }
+    }
+}
 
 /// The latest epoch of which every part is on disk; burn writes each part whole or not at all.
 pub fn latest(checkpoints: &Path) -> Option<usize> {

@@ -94,7 +94,7 @@ impl Scene {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::scenes::SAMPLE_SEED;
+    use crate::datasets::scenes::SAMPLE_SEED;
 
     #[test]
     fn siblings_differ_in_one_attribute_alone() {

@@ -20,14 +20,14 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::caption::{Prepared, TrainContext, fit_parts};
-use super::config::TrainConfig;
-use super::dashboard::Ui;
-use super::fit::checkpoint_folder;
-use super::run;
 use super::space::{self, Dimension, Setting};
 use crate::data::split::Splits;
 use crate::files;
+use crate::train::caption::{Prepared, TrainContext, fit_parts};
+use crate::train::config::TrainConfig;
+use crate::trainer::dashboard::Ui;
+use crate::trainer::fit::checkpoint_folder;
+use crate::trainer::run;
 
 /// A whole search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::data::scenes;
+use crate::datasets::scenes;
 use crate::images;
 
 /// Where the images are. A clone is cheap.

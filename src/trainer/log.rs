@@ -14,7 +14,7 @@ use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Map, Value, json};
 
-use super::config::BestBy;
+use super::checkpoints::BestBy;
 use crate::files;
 
 /// Means of an epoch, by metric.

@@ -1,0 +1,5 @@
+//! Choosing and comparing settings of training: cross-validation and ablations.
+
+pub mod ablate;
+pub mod space;
+pub mod tune;

@@ -1,0 +1,96 @@
+//! CIDEr of validation captions, while a captioner is trained.
+
+use std::sync::Arc;
+
+use burn::tensor::{ExecutionError, Tensor, TensorReadError};
+use burn::train::metric::{
+    Adaptor, ItemLazy, LossInput, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric,
+    NumericEntry, SerializedEntry,
+};
+
+use caption_metrics::{Corpus, Sample, cider};
+
+use crate::trainer::metrics::{attributes, entry};
+
+/// What validation gives to the metrics.
+pub struct ValidationOutput {
+    /// `[1]`
+    pub loss: Tensor<1>,
+    /// Captions beside their references, of the images that are captioned for validation.
+    pub captions: Vec<Sample>,
+}
+
+impl ItemLazy for ValidationOutput {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        Ok(self)
+    }
+}
+
+impl Adaptor<LossInput> for ValidationOutput {
+    fn adapt(&self) -> LossInput {
+        LossInput::new(self.loss.clone())
+    }
+}
+
+impl Adaptor<CaptionsInput> for ValidationOutput {
+    fn adapt(&self) -> CaptionsInput {
+        CaptionsInput(self.captions.clone())
+    }
+}
+
+/// Captions of a validation batch.
+pub struct CaptionsInput(pub Vec<Sample>);
+
+/// CIDEr-D of all captions of the epoch so far, 1.0 being what the literature prints as 100.
+#[derive(Clone, Default)]
+pub struct CiderMetric {
+    samples: Vec<Sample>,
+    value: f64,
+}
+
+impl Metric for CiderMetric {
+    type Input = CaptionsInput;
+
+    fn update(
+        &mut self,
+        captions: &CaptionsInput,
+        _: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
+        if !captions.0.is_empty() {
+            self.samples.extend_from_slice(&captions.0);
+            let corpus = Corpus::new(&self.samples);
+            self.value = cider::score(&corpus, &cider::Frequencies::of(&corpus)).overall()[0];
+        }
+        Ok(entry(self.running_value()))
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        Ok(entry(Some(self.final_value())))
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn name(&self) -> MetricName {
+        Arc::new("CIDEr".to_string())
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        attributes(true)
+    }
+}
+
+impl Numeric for CiderMetric {
+    fn value(&self) -> Option<NumericEntry> {
+        self.running_value()
+    }
+
+    fn running_value(&self) -> Option<NumericEntry> {
+        Some(NumericEntry::Value(self.value))
+    }
+
+    fn final_value(&self) -> NumericEntry {
+        NumericEntry::Final(self.value)
+    }
+}
