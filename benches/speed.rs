@@ -132,7 +132,8 @@ impl Bench {
         precision: Option<Precision>,
     ) -> Result<Self> {
         let captioning = precision.unwrap_or_else(|| Precision::default_for(&device));
-        let captioner = Captioner::load_as(model, &device, captioning)?;
+        let builder = Captioner::builder().device(&device).precision(captioning);
+        let captioner = builder.load(model)?;
         let mut paths: Vec<PathBuf> = std::fs::read_dir(images)?
             .map(|entry| Ok(entry?.path()))
             .collect::<Result<_>>()?;
@@ -173,14 +174,14 @@ impl Bench {
                 beams,
                 tokens,
             } => {
-                let reader = &self.captioner.as_ref().context("captioning first")?.reader;
-                let mut config = reader.decode_config(match beams {
+                let decoder = &self.captioner.as_ref().context("captioning first")?.decoder;
+                let mut config = decoder.decode_config(match beams {
                     0 => Strategy::Greedy,
                     beam_size => Strategy::Beam { beam_size },
                 });
                 config.max_length = tokens;
                 config.stop_tokens.clear();
-                let captions = reader.caption(&self.embeddings[..batch], &config)?;
+                let captions = decoder.caption(&self.embeddings[..batch], &config)?;
                 if captions.len() != batch {
                     bail!("{} captions of {batch} images", captions.len());
                 }

@@ -98,7 +98,8 @@ pub fn allows_truncated() -> bool {
 ///
 /// # Errors
 /// When it is no regular file, or not an image that can be decoded.
-pub fn open(path: &Path) -> Result<RgbImage, OpenError> {
+pub fn open(path: impl AsRef<Path>) -> Result<RgbImage, OpenError> {
+    let path = path.as_ref();
     decode(&read(path)?, path)
 }
 

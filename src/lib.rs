@@ -11,18 +11,30 @@
 //! al. 2021, <https://arxiv.org/abs/2111.09734>) and CapDec (Nukrai et al. 2022, <https://arxiv.org/abs/2211.00575>).
 //!
 //! ```no_run
-//! use std::path::Path;
-//! use clipcap::{captioner::Captioner, decode::Strategy, device::DeviceChoice, images};
+//! use clipcap::{CaptionOptions, Captioner};
 //!
 //! # fn main() -> anyhow::Result<()> {
-//! let device = DeviceChoice::Auto.resolve()?;
-//! let captioner = Captioner::load(Path::new("model/sample"), &device)?;
-//! let config = captioner.reader.decode_config(Strategy::Greedy);
-//! let image = images::open(Path::new("photo.jpg"))?;
-//! println!("{}", captioner.caption(&image, &config)?.caption);
+//! let captioner = Captioner::load("model/sample")?;
+//! let image = clipcap::images::open("photo.jpg")?;
+//! println!("{}", captioner.caption(&image)?.caption);
+//!
+//! let options = CaptionOptions::beam(5).num_captions(3).max_length(20);
+//! for caption in &captioner.caption_batch(&[image], &options)?[0] {
+//!     println!("{:.3} {}", caption.score, caption.caption);
+//! }
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What most programs need is re-exported here: [`Captioner`] and [`CaptionOptions`], [`ImageEncoder`] for embeddings,
+//! [`Trainer`] to train, [`Evaluation`] to score, and what they are given. The modules have the rest; those that are
+//! hidden in this documentation may change in any version.
+//!
+//! # Features
+//!
+//! `cli` (the program), `serve` (the HTTP service), `hub` (downloads) and `report` (curves as images) are on by default;
+//! `default-features = false` leaves burn on the CPU and everything that captions, trains and scores. `wgpu`, `vulkan`,
+//! `metal`, `cuda` and `rocm` add backends.
 
 // burn's generic types nest deeply.
 #![recursion_limit = "256"]
@@ -33,27 +45,45 @@ pub mod data;
 pub mod datasets;
 pub mod decode;
 pub mod device;
+#[doc(hidden)]
 pub mod engine;
 pub mod evaluate;
+#[doc(hidden)]
 pub mod files;
+#[doc(hidden)]
 pub mod guard;
+#[doc(hidden)]
 pub mod html;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod images;
 pub mod inputs;
 pub mod models;
+#[doc(hidden)]
 pub mod nn;
+#[doc(hidden)]
 pub mod path_text;
 pub mod pretrain;
 pub mod probe;
 pub mod results;
 pub mod search;
+#[cfg(feature = "serve")]
 pub mod serve;
+#[doc(hidden)]
 pub mod suggest;
 pub mod tokenizer;
 pub mod train;
 pub mod trainer;
+#[doc(hidden)]
 pub mod vector;
+
+pub use captioner::{Caption, CaptionOptions, Captioner, CaptionerBuilder, ImageEncoder};
+pub use decode::Strategy;
+pub use device::{DeviceChoice, Devices, Precision};
+pub use evaluate::score::Evaluation;
+pub use train::Trainer;
+pub use train::caption::Trained;
+pub use train::config::{TrainConfig, TrainData};
 
 /// The README's code compiles.
 #[cfg(doctest)]

@@ -1,42 +1,25 @@
 //! The sentence's half of the captioner: embeddings in, captions out.
 
 use anyhow::{Result, bail};
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 
-use super::{Caption, Gpt2Step};
-use crate::captioner::model_folder::{self, CaptionerConfig, ModelFolder};
+use super::Caption;
+use super::network::{CaptionNetwork, network};
+use crate::captioner::model_folder::{CaptionerConfig, ModelFolder};
 use crate::decode::{self, DecodeConfig, Hypothesis};
 use crate::device::Precision;
-use crate::device::is_cpu;
-use crate::engine;
 use crate::models::caption_model::CaptionModel;
 use crate::models::gpt2::Gpt2Config;
-use crate::nn;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::vector;
 
 /// The sentence's half: mapper, GPT-2 and vocabulary.
 #[derive(Debug)]
 pub struct CaptionDecoder {
-    network: Network,
+    network: Box<dyn CaptionNetwork>,
     pub tokenizer: Tokenizer,
     config: CaptionerConfig,
     n_positions: usize,
-}
-
-/// What computes captions.
-#[derive(Debug)]
-enum Network {
-    /// burn's modules.
-    Plain {
-        model: Box<CaptionModel>,
-        n_layer: usize,
-        device: Device,
-        /// The mapper's and the blocks'.
-        dtype: FloatDType,
-    },
-    /// Packed weights, on the CPU.
-    Packed(Box<(engine::Mapper, engine::Gpt2)>),
 }
 
 impl CaptionDecoder {
@@ -55,7 +38,7 @@ impl CaptionDecoder {
         Self::new(model, tokenizer, config, gpt2, device, precision)
     }
 
-    /// Puts a reader together from its parts.
+    /// Puts a decoder together from its parts.
     pub fn new(
         model: CaptionModel,
         tokenizer: Tokenizer,
@@ -64,23 +47,7 @@ impl CaptionDecoder {
         device: &Device,
         precision: Precision,
     ) -> Result<Self> {
-        let network = if is_cpu(device) {
-            let weights = precision;
-            Network::Packed(Box::new((
-                engine::Mapper::new(model.prefix_mapper, weights)?,
-                engine::Gpt2::new(model.gpt2, weights)?,
-            )))
-        } else {
-            let dtype = precision.on_gpu(device)?;
-            let model = model.cast(dtype);
-            model_folder::read_now(&model);
-            Network::Plain {
-                model: Box::new(model),
-                n_layer: gpt2.n_layer,
-                device: device.clone(),
-                dtype,
-            }
-        };
+        let network = network(model, gpt2.n_layer, device, precision)?;
         Ok(Self {
             network,
             tokenizer,
@@ -141,36 +108,11 @@ impl CaptionDecoder {
         embeddings: &[Vec<f32>],
         config: &DecodeConfig,
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        match &self.network {
-            Network::Plain {
-                model,
-                n_layer,
-                device,
-                dtype,
-            } => {
-                let rows: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
-                let mut clip_embedding = nn::rows_to_tensor(&rows, device); // [B, clip_dim]
-                if self.config.normalize_embedding {
-                    clip_embedding = nn::normalize(clip_embedding);
-                }
-                let prefix = model.prefix_mapper.forward(clip_embedding.cast(*dtype)); // [B, P, C]
-                let prefix = prefix.cast(FloatDType::F32);
-                let mut step = Gpt2Step::new(&model.gpt2, *n_layer, prefix, config);
-                decode::decode(&mut step, config)
-            }
-            Network::Packed(packed) => {
-                let (mapper, gpt2) = &**packed;
-                let mut clip_embedding = embeddings.concat(); // [B, clip_dim]
-                if self.config.normalize_embedding {
-                    let width = clip_embedding.len() / embeddings.len();
-                    clip_embedding.chunks_mut(width).for_each(vector::normalize);
-                }
-                let prefix = mapper.forward(&clip_embedding, embeddings.len()); // [B, P, C]
-                let mut step =
-                    engine::Gpt2Step::new(gpt2, &prefix, embeddings.len(), &config.prompt);
-                decode::decode(&mut step, config)
-            }
+        let mut embeddings = embeddings.to_vec();
+        if self.config.normalize_embedding {
+            embeddings.iter_mut().for_each(|row| vector::normalize(row));
         }
+        decode::decode(&mut *self.network.start(&embeddings, config), config)
     }
 
     fn check_length(&self, config: &DecodeConfig) -> Result<()> {

@@ -3,6 +3,8 @@
 mod caption_decoder;
 mod image_encoder;
 pub mod model_folder;
+mod network;
+mod options;
 mod step;
 
 use std::cmp::Ordering;
@@ -14,19 +16,19 @@ use image::RgbImage;
 use serde::Serialize;
 
 use crate::captioner::model_folder::ModelFolder;
-use crate::decode::DecodeConfig;
-use crate::device::Precision;
+use crate::device::{DeviceChoice, Precision};
 use crate::vector::cosine;
 
 pub use caption_decoder::CaptionDecoder;
 pub use image_encoder::ImageEncoder;
+pub use options::{CaptionOptions, Search};
 pub use step::Gpt2Step;
 
 /// CLIP, mapper, GPT-2, their preprocessing and vocabulary, loaded from one folder.
 #[derive(Debug)]
 pub struct Captioner {
     pub encoder: ImageEncoder,
-    pub reader: CaptionDecoder,
+    pub decoder: CaptionDecoder,
 }
 
 /// A sentence and how likely the model found it.
@@ -44,47 +46,111 @@ pub struct Caption {
     pub similarity: Option<f32>,
 }
 
-impl Captioner {
-    /// Loads a model folder in [`Precision::default_for`] the device.
-    ///
-    /// # Errors
-    /// When a file is missing or does not fit `config.json`; the message names it.
-    pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        Self::load_as(path, device, Precision::default_for(device))
+/// How a captioner is loaded; [`Captioner::builder`] begins it.
+#[derive(Clone, Debug, Default)]
+pub struct CaptionerBuilder {
+    device: Option<Device>,
+    precision: Option<Precision>,
+}
+
+impl CaptionerBuilder {
+    /// The device to compute on, instead of what [`DeviceChoice::Auto`] finds: a GPU if there is one, else the CPU.
+    #[must_use]
+    pub fn device(self, device: &Device) -> Self {
+        Self {
+            device: Some(device.clone()),
+            ..self
+        }
     }
 
-    /// Loads a model folder in a precision.
+    /// What to compute in, instead of [`Precision::default_for`] the device.
+    #[must_use]
+    pub fn precision(self, precision: Precision) -> Self {
+        Self {
+            precision: Some(precision),
+            ..self
+        }
+    }
+
+    /// Loads a model folder.
     ///
     /// # Errors
-    /// As [`Captioner::load`]'s, and when the device does not have the precision.
-    pub fn load_as(path: &Path, device: &Device, precision: Precision) -> Result<Self> {
-        let folder = ModelFolder::open(path)?;
+    /// When a file is missing or does not fit `config.json`, which the message names, or the device does not have the
+    /// precision.
+    pub fn load(self, path: impl AsRef<Path>) -> Result<Captioner> {
+        let device = match self.device {
+            Some(device) => device,
+            None => DeviceChoice::Auto.resolve()?,
+        };
+        let default = || Precision::default_for(&device);
+        let precision = self.precision.unwrap_or_else(default);
+        let folder = ModelFolder::open(path.as_ref())?;
         folder.captioner_config()?;
         // Reading is mostly copying, which a core each does in half the time. The sentence's tower stays on disk.
-        let (encoder, reader) = rayon::join(
-            || ImageEncoder::load_as(&folder, device, precision),
-            || CaptionDecoder::load(&folder, device, precision),
+        let (encoder, decoder) = rayon::join(
+            || ImageEncoder::load_as(&folder, &device, precision),
+            || CaptionDecoder::load(&folder, &device, precision),
         );
-        Ok(Self {
+        Ok(Captioner {
             encoder: encoder?,
-            reader: reader?,
+            decoder: decoder?,
         })
     }
+}
 
-    /// The best caption of one image.
-    pub fn caption(&self, image: &RgbImage, config: &DecodeConfig) -> Result<Caption> {
-        let captions = self.caption_batch(std::slice::from_ref(image), config)?;
+impl Captioner {
+    /// Loads a model folder on the device that [`DeviceChoice::Auto`] finds, in [`Precision::default_for`] it.
+    ///
+    /// # Errors
+    /// As [`CaptionerBuilder::load`]'s.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().load(path)
+    }
+
+    /// Loading with a device or a precision of one's own.
+    pub fn builder() -> CaptionerBuilder {
+        CaptionerBuilder::default()
+    }
+
+    /// The most likely caption of one image, found greedily.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn caption(&self, image: &RgbImage) -> Result<Caption> {
+        let image = std::slice::from_ref(image);
+        let captions = self.caption_batch(image, &CaptionOptions::default())?;
         (captions.into_iter().flatten().next()).context("decoding gave no caption")
     }
 
-    /// The captions of several images, best first, decoded together.
+    /// The captions of several images, decoded together; of each image the best `num_captions`, best first.
+    ///
+    /// # Errors
+    /// When an option makes no sense for this model, or the device fails.
     pub fn caption_batch(
         &self,
         images: &[RgbImage],
-        config: &DecodeConfig,
+        options: &CaptionOptions,
     ) -> Result<Vec<Vec<Caption>>> {
-        self.reader
-            .caption(&self.encoder.embed_images(images)?, config)
+        let crops: Vec<RgbImage> = (images.iter())
+            .map(|image| self.encoder.crop(image))
+            .collect();
+        self.caption_crops(&crops, &options.search(self)?)
+    }
+
+    /// [`Self::caption_batch`] of what [`ImageEncoder::crop`] cut out.
+    ///
+    /// # Errors
+    /// When the device fails, or captions are to be ordered by CLIP and the model folder has no vocabulary for it.
+    pub fn caption_crops(&self, crops: &[RgbImage], search: &Search) -> Result<Vec<Vec<Caption>>> {
+        let embeddings = self.encoder.embed(crops)?;
+        let mut captions = self.decoder.caption(&embeddings, &search.decode)?;
+        if search.rerank_by_clip {
+            self.rerank(&embeddings, &mut captions)?;
+        }
+        for captions in &mut captions {
+            captions.truncate(search.num_captions);
+        }
+        Ok(captions)
     }
 
     /// Puts the captions of each image in the order of the cosine between CLIP's embeddings of image and caption, and
@@ -110,35 +176,6 @@ impl Captioner {
             });
         }
         Ok(())
-    }
-}
-
-/// A captioner and what it is asked for.
-#[derive(Debug)]
-pub struct Captioning {
-    pub captioner: Captioner,
-    pub config: DecodeConfig,
-    /// Captions given an image, of those that the search finds.
-    pub num_captions: usize,
-    /// Whether [`Captioner::rerank`] decides which are best.
-    pub rerank_by_clip: bool,
-}
-
-impl Captioning {
-    /// The captions of cropped images, of each the best few, best first.
-    ///
-    /// # Errors
-    /// When the device fails, or captions are to be ordered by CLIP and the model folder has no vocabulary for it.
-    pub fn caption(&self, crops: &[RgbImage]) -> Result<Vec<Vec<Caption>>> {
-        let embeddings = self.captioner.encoder.embed(crops)?;
-        let mut captions = self.captioner.reader.caption(&embeddings, &self.config)?;
-        if self.rerank_by_clip {
-            self.captioner.rerank(&embeddings, &mut captions)?;
-        }
-        for captions in &mut captions {
-            captions.truncate(self.num_captions);
-        }
-        Ok(captions)
     }
 }
 

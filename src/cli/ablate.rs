@@ -16,7 +16,7 @@ use super::search::SearchArgs;
 #[command(after_help = "Example:\n  \
     clipcap ablate benches/ablation.json --epochs 2\n\n\
 The file is a list of {\"name\": ..., \"set\": {\"FIELD\": VALUE, ...}}, with the fields of a run's config.json. \
-A comparison that was stopped goes on with the same command and --run.")]
+A comparison that was stopped is resumed by the same command and --run.")]
 pub struct AblateArgs {
     /// JSON file with the settings
     #[arg(value_name = "FILE")]

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 
 use super::out;
 pub use super::signals::{STOPPED, interruptible};
+use super::values::values;
 
 /// The model that comes with the source.
 pub const SAMPLE_MODEL: &str = "model/sample";
@@ -71,30 +72,19 @@ pub struct RunArgs {
     pub device: DeviceArg,
 }
 
-/// How progress is shown.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum UiArg {
-    /// The dashboard in a terminal, plain lines elsewhere
-    Auto,
-    /// Dashboard
-    Dashboard,
-    /// One line every few seconds
-    Plain,
-    /// The same as JSON
-    Json,
-    /// Nothing
-    Quiet,
-}
-
-impl From<UiArg> for Ui {
-    fn from(arg: UiArg) -> Self {
-        match arg {
-            UiArg::Auto => Self::Auto,
-            UiArg::Dashboard => Self::Dashboard,
-            UiArg::Plain => Self::Plain,
-            UiArg::Json => Self::Json,
-            UiArg::Quiet => Self::Quiet,
-        }
+values! {
+    /// How progress is shown.
+    pub UiArg for Ui {
+        /// The dashboard in a terminal, plain lines elsewhere
+        Auto,
+        /// Dashboard
+        Dashboard,
+        /// One line every few seconds
+        Plain,
+        /// The same as JSON
+        Json,
+        /// Nothing
+        Quiet,
     }
 }
 

@@ -11,7 +11,7 @@ use super::out;
 
 /// Make a model folder from checkpoints of CLIP, GPT-2 and ClipCap
 ///
-/// What a checkpoint is, is found by looking: safetensors, sharded or not, PyTorch files old and new, TorchScript
+/// The format of a checkpoint is detected automatically: safetensors, sharded or not, PyTorch files old and new, TorchScript
 /// archives; Hugging Face's names, OpenAI's or open_clip's; vision transformers and ResNets. Nothing in a pickle is run.
 #[derive(Args)]
 #[command(after_help = "\

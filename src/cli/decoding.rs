@@ -2,11 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use anyhow::Result;
 use clap::Args;
 use clap::error::ErrorKind;
-use clipcap::captioner::CaptionDecoder;
-use clipcap::decode::{DecodeConfig, Strategy};
+use clipcap::captioner::CaptionOptions;
+use clipcap::decode::Strategy;
 use clipcap::serve::Searches;
 
 use super::common::usage;
@@ -88,7 +87,7 @@ enum Rerank {
 
 impl DecodeArgs {
     /// The strategy. Flags that contradict each other end the program.
-    pub fn strategy(&self) -> Strategy {
+    fn strategy(&self) -> Strategy {
         let refuse = |message: &str| -> ! { usage(ErrorKind::ArgumentConflict, message) };
         if self.decode != DecodeArg::Sample && self.best_of.is_some() {
             refuse("--best-of needs --decode sample: a beam search gives its --beam-size best");
@@ -140,38 +139,23 @@ impl DecodeArgs {
         }
     }
 
-    /// The whole configuration, for this model.
-    pub fn config(&self, strategy: Strategy, reader: &CaptionDecoder) -> Result<DecodeConfig> {
-        let mut config = reader.decode_config(strategy);
-        config.prompt = reader.tokenizer.encode(&self.prompt)?;
-        config.max_length = self.max_length.unwrap_or_else(|| {
-            let room = reader.longest_caption();
-            // At least 1, so that a prompt without room for a caption is refused by its length.
-            config
-                .max_length
-                .min(room.saturating_sub(config.prompt.len()))
-                .max(1)
-        });
-        config.length_penalty = self.length_penalty;
-        config.no_repeat_ngram = self.no_repeat_ngram;
-        if !self.stop.is_empty() {
-            config.stop_tokens = self
-                .stop
-                .iter()
-                .map(|text| reader.stop_token(text))
-                .collect::<Result<_>>()?;
+    /// All of it as options. Flags that contradict each other end the program.
+    pub fn options(&self) -> CaptionOptions {
+        let options = CaptionOptions::new(self.strategy())
+            .num_captions(self.num_captions())
+            .length_penalty(self.length_penalty)
+            .no_repeat_ngram(self.no_repeat_ngram)
+            .stop(self.stop.iter())
+            .prompt(self.prompt.as_str())
+            .rerank_by_clip(self.rerank == Rerank::Clip);
+        match self.max_length {
+            Some(length) => options.max_length(length),
+            None => options,
         }
-        config.validate()?;
-        Ok(config)
     }
 
     /// Captions given an image.
-    pub fn num_captions(&self) -> usize {
+    fn num_captions(&self) -> usize {
         self.num_captions.get()
-    }
-
-    /// Whether CLIP puts them in order.
-    pub fn rerank_by_clip(&self) -> bool {
-        self.rerank == Rerank::Clip
     }
 }

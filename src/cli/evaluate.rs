@@ -181,12 +181,12 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
             let Some(image_folder) = &loaded.image_folder else {
                 usage(
                     ErrorKind::MissingRequiredArgument,
-                    "--clip-score looks at the image_folder: give --images",
+                    "--clip-score looks at the images: give --images",
                 );
             };
             let progress = |done: usize| {
                 if done.is_multiple_of(1024) {
-                    out::note(format_args!("CLIPScore: {done} image_folder"));
+                    out::note(format_args!("CLIPScore: {done} images"));
                 }
             };
             clip_score::score(

@@ -20,6 +20,7 @@ mod serve;
 mod signals;
 mod train;
 mod tune;
+mod values;
 
 use std::process::ExitCode;
 

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use clipcap::captioner::{Captioner, Captioning};
+use clipcap::captioner::{Captioner, Search};
 use clipcap::device::Precision;
 use clipcap::trainer::run;
 
 use super::common::{DeviceArg, SAMPLE_MODEL};
 use super::decoding::DecodeArgs;
 use super::out;
+use super::values::values;
 
 #[derive(Args)]
 pub struct ModelArgs {
@@ -27,51 +28,33 @@ pub struct ModelArgs {
     device: DeviceArg,
 }
 
-/// What networks compute in.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum PrecisionArg {
-    /// float32; the tensor cores of CUDA cards may round factors to TF32
-    F32,
-    /// float16 on GPUs; on the CPU weights are kept as float16 and computed with in float32
-    F16,
-    /// bfloat16, on the CPU and on GPUs that have it
-    Bf16,
-    /// int8 products with dynamic scales, on the CPU, where nothing is trained
-    Int8,
-}
-
-impl From<PrecisionArg> for Precision {
-    fn from(precision: PrecisionArg) -> Self {
-        match precision {
-            PrecisionArg::F32 => Self::F32,
-            PrecisionArg::F16 => Self::F16,
-            PrecisionArg::Bf16 => Self::Bf16,
-            PrecisionArg::Int8 => Self::Int8,
-        }
+values! {
+    /// What networks compute in.
+    pub PrecisionArg for Precision {
+        /// float32; the tensor cores of CUDA cards may round factors to TF32
+        F32,
+        /// float16 on GPUs; on the CPU weights are kept as float16 and computed with in float32
+        F16,
+        /// bfloat16, on the CPU and on GPUs that have it
+        Bf16,
+        /// int8 products with dynamic scales, on the CPU, where nothing is trained
+        Int8,
     }
 }
 
 impl ModelArgs {
-    /// The model's folder and the model, with what it is asked for.
-    pub fn load(&self, decoding: &DecodeArgs) -> Result<(PathBuf, Captioning)> {
-        let strategy = decoding.strategy();
+    /// The model's folder, the model, and what it is asked for.
+    pub fn load(&self, decoding: &DecodeArgs) -> Result<(PathBuf, Captioner, Search)> {
+        let options = decoding.options();
         let device = self.device.resolve()?;
         let model = self.choose()?;
-        let precision = match self.precision {
-            Some(precision) => precision.into(),
-            None => Precision::default_for(&device),
-        };
-        let captioner = Captioner::load_as(&model, &device, precision)?;
-        if decoding.rerank_by_clip() {
-            captioner.encoder.check_texts()?;
+        let mut builder = Captioner::builder().device(&device);
+        if let Some(precision) = self.precision {
+            builder = builder.precision(precision.into());
         }
-        let captioning = Captioning {
-            config: decoding.config(strategy, &captioner.reader)?,
-            num_captions: decoding.num_captions(),
-            rerank_by_clip: decoding.rerank_by_clip(),
-            captioner,
-        };
-        Ok((model, captioning))
+        let captioner = builder.load(&model)?;
+        let search = options.search(&captioner)?;
+        Ok((model, captioner, search))
     }
 
     fn choose(&self) -> Result<PathBuf> {

@@ -22,6 +22,7 @@ use super::common::{
 };
 use super::out;
 use super::pretrain::encoder::SettingArgs;
+use super::values::values;
 
 /// Classes in the printed table; with more the report has them.
 const SHOWN: usize = 20;
@@ -91,24 +92,26 @@ pub struct ProbeArgs {
     device: DeviceArg,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum EvalArg {
-    /// Logistic regression, its penalty chosen on held-out folds
-    Linear,
-    /// A weighted vote of the nearest training embeddings
-    Knn,
+values! {
+    EvalArg for Protocol {
+        /// Logistic regression, its penalty chosen on held-out folds
+        Linear,
+        /// A weighted vote of the nearest training embeddings
+        Knn,
+    }
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum AblateArg {
-    /// Temperatures of the loss
-    Temperature,
-    /// Steps of the augmentation, each left out and each alone
-    Augmentations,
-    /// Images in a batch
-    BatchSize,
-    /// Losses
-    Losses,
+values! {
+    AblateArg for Ablation {
+        /// Temperatures of the loss
+        Temperature,
+        /// Steps of the augmentation, each left out and each alone
+        Augmentations,
+        /// Images in a batch
+        BatchSize,
+        /// Losses
+        Losses,
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -117,26 +120,6 @@ enum Format {
     Text,
     /// One JSON object
     Json,
-}
-
-impl From<AblateArg> for Ablation {
-    fn from(arg: AblateArg) -> Self {
-        match arg {
-            AblateArg::Temperature => Self::Temperature,
-            AblateArg::Augmentations => Self::Augmentations,
-            AblateArg::BatchSize => Self::BatchSize,
-            AblateArg::Losses => Self::Losses,
-        }
-    }
-}
-
-impl From<EvalArg> for Protocol {
-    fn from(arg: EvalArg) -> Self {
-        match arg {
-            EvalArg::Linear => Self::Linear,
-            EvalArg::Knn => Self::Knn,
-        }
-    }
 }
 
 impl ProbeArgs {
@@ -292,7 +275,9 @@ fn many(args: &ProbeArgs) -> Result<ExitCode> {
     out::note(format_args!("the run is {}", folder.display()));
     if interrupter.should_stop() {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        out::note(format_args!("go on with the same command and --run {name}"));
+        out::note(format_args!(
+            "resume with the same command and --run {name}"
+        ));
         return Ok(ExitCode::from(STOPPED));
     }
     Ok(ExitCode::SUCCESS)

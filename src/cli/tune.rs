@@ -16,7 +16,7 @@ use super::search::SearchArgs;
     clipcap tune learning_rate=1e-3,2e-3,4e-3 prefix_length=10,40 --folds 3 --epochs 5\n  \
     clipcap tune learning_rate=1e-5..1e-3:log noise.rate=0..0.3 --random 10 --data captions.json --images photos/\n  \
     clipcap train --config artifacts/tune-1/chosen.json\n\n\
-A search that was stopped goes on with the same command and --run; several at once with the same --run share the work.")]
+A search that was stopped is resumed by the same command and --run; several at once with the same --run share the work.")]
 pub struct TuneArgs {
     /// Fields of a run's config.json and what to try for each: value,value,... or low..high, with :log for a logarithmic range
     #[arg(value_name = "FIELD=VALUES", required = true)]

@@ -8,7 +8,7 @@
 //! weights        tensors, checked and laid out as ours -> burnpack
 //! ```
 //!
-//! What a checkpoint is, is found by looking. Every tensor must be accounted for: one that is missing, of another shape
+//! The format of a checkpoint is detected automatically. Every tensor must be accounted for: one that is missing, of another shape
 //! or left over is an error, and then nothing is written.
 
 mod clip;

@@ -32,7 +32,7 @@ struct Candidate {
 }
 
 /// The beams of each image, by falling score.
-pub fn search<S: Step>(
+pub fn search<S: Step + ?Sized>(
     step: &mut S,
     config: &DecodeConfig,
     beam_size: usize,

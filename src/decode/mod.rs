@@ -180,7 +180,7 @@ impl DecodeConfig {
 ///
 /// # Errors
 /// When a setting makes no sense, or the model fails.
-pub fn decode<S: Step>(
+pub fn decode<S: Step + ?Sized>(
     step: &mut S,
     config: &DecodeConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, S::Error>

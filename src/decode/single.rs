@@ -19,7 +19,7 @@ pub struct Sampler {
 ///
 /// ClipCap's `generate2` is the same thing: it drops unlikely tokens, never the most likely, and then takes the maximum
 /// (`predict.py` at 1ad805a), whatever its temperature and top-p.
-pub fn greedy<S: Step>(
+pub fn greedy<S: Step + ?Sized>(
     step: &mut S,
     config: &DecodeConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, S::Error>
@@ -33,7 +33,7 @@ where
 
 /// Random tokens. Each caption has a stream of random numbers of its own, so that it does not depend on what else is in
 /// the batch.
-pub fn sample<S: Step>(
+pub fn sample<S: Step + ?Sized>(
     step: &mut S,
     config: &DecodeConfig,
     sampler: &Sampler,
@@ -76,7 +76,7 @@ enum Kind {
 
 /// Extends `copies` captions of each image until all have ended. `choose` is told which caption it is, the logits and the
 /// banned tokens.
-fn walk<S: Step>(
+fn walk<S: Step + ?Sized>(
     step: &mut S,
     config: &DecodeConfig,
     kind: Kind,

@@ -136,12 +136,12 @@ pub fn caption(
     let total = images.len();
     let default = || Precision::default_for(split.device);
     let precision = split.precision.unwrap_or_else(default);
-    let reader = CaptionDecoder::load(&folder, split.device, precision)?;
-    let decode = reader.decode_config(split.strategy.clone());
+    let decoder = CaptionDecoder::load(&folder, split.device, precision)?;
+    let decode = decoder.decode_config(split.strategy.clone());
     let mut results = Vec::with_capacity(total);
     for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {
         let rows: Vec<Vec<f32>> = rows.iter().map(Embedding::read).collect::<Result<_>>()?;
-        for (image, captions) in images.iter().zip(reader.caption(&rows, &decode)?) {
+        for (image, captions) in images.iter().zip(decoder.caption(&rows, &decode)?) {
             let best = captions
                 .into_iter()
                 .next()

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-use super::read::{EvaluatedImage, References};
+use super::read::{Candidates, EvaluatedImage, References, join};
 use crate::data::text;
 use caption_metrics::bootstrap::{Bootstrap, Interval};
 use caption_metrics::cider::Frequencies;
@@ -125,6 +125,30 @@ fn read_frequencies(path: &Path, corpus: &Corpus) -> anyhow::Result<Frequencies>
 }
 
 impl Evaluation {
+    /// Scores captions in a file, such as COCO results, against references in another, such as COCO annotations; with
+    /// intervals, and with METEOR's exact and stem stages alone. More than a few images without a caption are refused.
+    ///
+    /// ```no_run
+    /// # fn main() -> anyhow::Result<()> {
+    /// let evaluation = clipcap::Evaluation::of_files("results.json", "captions_val2014.json")?;
+    /// for (name, value) in evaluation.names().iter().zip(evaluation.overall()) {
+    ///     println!("{name} {value:.3}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When a file cannot be read, or their images are not the same.
+    pub fn of_files(
+        candidates: impl AsRef<Path>,
+        references: impl AsRef<Path>,
+    ) -> anyhow::Result<Self> {
+        let references = References::load(references.as_ref())?;
+        let joined = join(&Candidates::load(candidates.as_ref())?, &references, false)?;
+        score(joined.images, &ScoreOptions::default(), Vec::new())
+    }
+
     pub fn names(&self) -> Vec<&'static str> {
         self.scores
             .iter()

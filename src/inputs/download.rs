@@ -1,19 +1,24 @@
 //! Images at http and https addresses.
 
 use std::io;
+#[cfg(feature = "hub")]
 use std::time::Duration;
 
 /// How long a download may take.
+#[cfg(feature = "hub")]
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server may take to be reached.
+#[cfg(feature = "hub")]
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of the largest image that is downloaded.
+#[cfg(feature = "hub")]
 const MAX_BYTES: u64 = 100 << 20;
 
 /// The bytes at an address.
 ///
 /// # Errors
 /// When it is out of reach, answers with an error, or has too many bytes.
+#[cfg(feature = "hub")]
 pub(super) fn download(url: &str) -> io::Result<Vec<u8>> {
     let request = ureq::get(url)
         .config()
@@ -37,4 +42,13 @@ pub(super) fn download(url: &str) -> io::Result<Vec<u8>> {
             error => error.to_string(),
         })
     })
+}
+
+/// # Errors
+/// Always: this build downloads nothing.
+#[cfg(not(feature = "hub"))]
+pub(super) fn download(_: &str) -> io::Result<Vec<u8>> {
+    Err(io::Error::other(
+        "this build has no downloads: build it with the feature `hub`",
+    ))
 }

@@ -1,4 +1,4 @@
-//! Mapper and GPT-2 together: what is trained. `(clip_embedding, tokens) -> hidden states -> logits`.
+//! Mapper and GPT-2 together: what training updates. `(clip_embedding, tokens) -> hidden states -> logits`.
 //!
 //! Shape letters: `B` batch, `T` caption tokens, `P` prefix_length, `C` n_embd, `N` caption tokens of the whole batch
 //! without padding, `V` vocab_size.

@@ -1,4 +1,4 @@
-//! Frozen image encoders: pixels in, one embedding an image out. Each can be read out as a label (`probe`) or, through a
+//! Frozen image encoders: pixels in, one embedding an image out. Each can be evaluated by a linear probe or kNN (`probe`) or, through a
 //! mapper, as a sentence (`train --encoder`).
 
 use crate::models::sizes::sized;

@@ -24,7 +24,7 @@ pub struct MapperConfig {
     pub clip_dim: usize,
     /// Width of GPT-2, `C`.
     pub n_embd: usize,
-    /// Vectors that GPT-2 reads before the caption, `P`.
+    /// Prefix length: vectors that GPT-2 reads before the caption, `P`.
     pub prefix_length: usize,
 }
 

@@ -46,7 +46,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Of vectors of `width`, with factors of 1 and no summands.
+    /// Of vectors of `width`, with gamma = 1 and beta = 0.
     pub fn new(width: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             gamma: Initializer::Ones.init([width], device),

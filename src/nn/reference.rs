@@ -34,7 +34,7 @@ pub fn layer_norm<const D: usize>(
     beta: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
-    // Halves cannot hold sums of squares.
+    // float16 cannot hold sums of squares.
     let own: FloatDType = x.dtype().into();
     let [gamma, beta] = [gamma, beta].map(|values| values.cast(FloatDType::F32));
     let x = x.cast(FloatDType::F32);

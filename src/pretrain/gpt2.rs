@@ -3,8 +3,9 @@
 //! A document is all captions of one image in random order, one after the other and each as a captioner will write
 //! it, without a space before. So the model learns that what stands before a sentence tells what the sentence is about,
 //! which is what a mapper's prefix will use. Before a document stands a lead of a random number of end-of-text tokens, as
-//! a prefix will: captions are met at every position they can later begin at. Shreds of one caption are strewn over the
-//! lead, in their order but with gaps, so that the model does not only go on with whole sentences: a prefix is none.
+//! a prefix will: captions are met at every position they can later begin at. Random tokens of one
+//! caption stand in the lead as a pseudo-prefix, in their order but with gaps, so that the model does not only learn to
+//! continue whole sentences: a prefix is none.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -182,7 +183,7 @@ mod tests {
             ints(batch.positions),
             ints(batch.targets),
         );
-        // One caption of the first document is in shreds.
+        // One caption of the first document is a pseudo-prefix.
         assert!(
             targets == [1, 2, 9, 4, 9] || targets == [3, 9, 4, 9],
             "{targets:?}"
@@ -200,15 +201,15 @@ mod tests {
     }
 
     #[test]
-    fn shreds_keep_their_order_and_leave_gaps() {
+    fn a_pseudo_prefix_keeps_the_order_and_leaves_gaps() {
         let rng = &mut rng();
         let mut most = 0;
         for _ in 0..50 {
             let mut lead = [0; 8];
             strew(&[1, 2, 3, 4, 5, 6], &mut lead, rng);
-            let shreds: Vec<u32> = lead.into_iter().filter(|&token| token > 0).collect();
-            assert!(shreds.is_sorted_by(|a, b| a < b), "{lead:?}");
-            most = most.max(shreds.len());
+            let picked: Vec<u32> = lead.into_iter().filter(|&token| token > 0).collect();
+            assert!(picked.is_sorted_by(|a, b| a < b), "{lead:?}");
+            most = most.max(picked.len());
         }
         assert!(most >= 5, "{most}");
         let mut short = [0];

@@ -38,7 +38,7 @@ pub struct CocoWanted {
 }
 
 impl CocoResults {
-    /// Begins a list, or goes on with the one that is in `path` unless it is to be overwritten; tells also which images it lacks.
+    /// Begins a list, or resumes the one that is in `path` unless it is to be overwritten; tells also which images it lacks.
     ///
     /// # Errors
     /// When the file cannot be read, is of another format, or is being written by another process.

@@ -1,4 +1,4 @@
-//! A file of results that a run goes on with where an earlier one was interrupted.
+//! A file of results that a run resumes where an earlier one was interrupted.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -21,7 +21,7 @@ pub struct ResultsFile {
 }
 
 impl ResultsFile {
-    /// Begins a file, or goes on with one, and gives the names of the images that have their captions in it.
+    /// Begins a file, or resumes one, and gives the names of the images that have their captions in it.
     ///
     /// What an interruption may have left is cut off: half a line, and the last image when it has fewer than
     /// `num_captions`. Images that failed are taken out, so that they are tried again.

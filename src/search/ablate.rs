@@ -143,7 +143,7 @@ fn outcome(
     )
     .with_context(|| format!("`{name}`"))?;
     if trained.interrupted {
-        bail!("stopped; go on with the same command and --run");
+        bail!("stopped; resume with the same command and --run");
     }
     let (_, validation_loss) =
         (trained.best).with_context(|| format!("`{name}`: no epoch was finished"))?;

@@ -214,7 +214,7 @@ fn trial(
     }
     let fitted = fit_parts(&config_here, &context_here, &prepared, &train, &valid, None)?;
     if fitted.interrupted {
-        bail!("stopped; go on with the same command and --run");
+        bail!("stopped; resume with the same command and --run");
     }
     let (epoch, loss) = fitted.best.context("no epoch was finished")?;
     let result = TrialResult { loss, epoch };

@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use super::answer::{Failure, Message, json_response};
 use super::app::App;
-use super::captions::Settings;
 use super::queue::{Place, Refused, panic_message};
 use super::receive::{Held, Received, receive};
 use super::settings::Choices;
 use super::upload::{Form, HOW, Image, Most, Upload};
 use crate::captioner::Caption;
+use crate::captioner::Search;
 use crate::images::{self, OpenError};
 
 /// When a request's head had come.
@@ -46,7 +46,7 @@ pub(super) async fn caption(
     let form = Form::of(request.headers())?;
     let received = read_body(&app, &form, request).await?;
     let (upload, choices, held) = take_apart(&app, form, choices, received).await?;
-    let settings = app.captions.settings(&choices);
+    let settings = app.captions.search(&choices);
     let settings = settings.map_err(|error| Failure::bad_request(error.to_string()))?;
 
     let count = upload.images.len();
@@ -108,7 +108,7 @@ async fn caption_all(
     app: &Arc<App>,
     upload: Upload,
     places: Vec<Place>,
-    settings: Arc<Settings>,
+    settings: Arc<Search>,
     held: Held,
 ) -> Result<Vec<Outcome>, Failure> {
     let held = Arc::new(held);

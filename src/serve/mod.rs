@@ -40,7 +40,7 @@ mod server;
 mod settings;
 mod upload;
 
-pub use captions::{Captions, Settings};
+pub use captions::Captions;
 pub use config::{Deadlines, LogFn, ServiceConfig};
 pub use log::Entry;
 pub use model::{Model, Searches};

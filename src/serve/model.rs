@@ -1,13 +1,11 @@
 //! A model as the service asks it.
 
-use std::sync::{Mutex, PoisonError};
-
 use anyhow::{Result, bail};
 use image::RgbImage;
 
-use super::captions::{Captions, Settings};
+use super::captions::Captions;
 use super::settings::{Choices, Decode, Limits, at_most};
-use crate::captioner::{Caption, Captioning};
+use crate::captioner::{Caption, Captioner, Search};
 use crate::decode::{DecodeConfig, Strategy};
 use crate::models::clip::Preprocessing;
 use crate::tokenizer::Tokenizer;
@@ -49,32 +47,30 @@ pub struct Model {
     tokenizer: Tokenizer,
     /// Tokens that fit the language model after the prefix.
     room: usize,
-    decode: DecodeConfig,
-    num_captions: usize,
+    /// What is done where a request does not choose.
+    own: Search,
     searches: Searches,
     limits: Limits,
-    captioning: Mutex<Captioning>,
+    captioner: Captioner,
 }
 
 impl Model {
-    /// A model whose captions are as `captioning` says, where a request does not choose.
-    pub fn new(captioning: Captioning, searches: Searches, limits: Limits) -> Self {
-        let captioner = &captioning.captioner;
+    /// A model whose captions are as `own` says, where a request does not choose.
+    pub fn new(captioner: Captioner, own: Search, searches: Searches, limits: Limits) -> Self {
         Self {
             preprocessing: captioner.encoder.preprocessing().clone(),
-            tokenizer: captioner.reader.tokenizer.clone(),
-            room: captioner.reader.longest_caption(),
-            decode: captioning.config.clone(),
-            num_captions: captioning.num_captions,
+            tokenizer: captioner.decoder.tokenizer.clone(),
+            room: captioner.decoder.longest_caption(),
+            own,
             searches,
             limits,
-            captioning: Mutex::new(captioning),
+            captioner,
         }
     }
 
     /// The search, and how many captions of it are given.
     fn strategy(&self, choices: &Choices) -> Result<(Strategy, usize)> {
-        let own = match self.decode.strategy {
+        let own = match self.own.decode.strategy {
             Strategy::Greedy => Decode::Greedy,
             Strategy::Beam { .. } => Decode::Beam,
             Strategy::Sample { .. } => Decode::Sample,
@@ -90,11 +86,11 @@ impl Model {
                 _ => Ok((Strategy::Greedy, 1)),
             },
             Decode::Beam => {
-                let beam_size = choices.beam_size.unwrap_or(match self.decode.strategy {
+                let beam_size = choices.beam_size.unwrap_or(match self.own.decode.strategy {
                     Strategy::Beam { beam_size } => beam_size,
                     _ => self.searches.beam_size,
                 });
-                let count = asked.unwrap_or(self.num_captions.min(beam_size));
+                let count = asked.unwrap_or(self.own.num_captions.min(beam_size));
                 if count > beam_size {
                     bail!(
                         "num_captions is {count}: it needs a beam_size of at least as many (it is {beam_size})"
@@ -103,7 +99,7 @@ impl Model {
                 Ok((Strategy::Beam { beam_size }, count))
             }
             Decode::Sample => {
-                let count = asked.unwrap_or(self.num_captions);
+                let count = asked.unwrap_or(self.own.num_captions);
                 Ok((self.sampling(choices, count), count))
             }
         }
@@ -123,7 +119,7 @@ impl Model {
     /// The prompt as tokens, and the longest caption after it.
     fn lengths(&self, choices: &Choices) -> Result<(Vec<u32>, usize)> {
         let prompt = match &choices.prompt {
-            None => self.decode.prompt.clone(),
+            None => self.own.decode.prompt.clone(),
             Some(text) => {
                 // No token is longer than this, so that a long text is refused before it is cut
                 // into tokens.
@@ -150,7 +146,7 @@ impl Model {
             );
         }
         match choices.max_length {
-            None => Ok((prompt, self.decode.max_length.min(room))),
+            None => Ok((prompt, self.own.decode.max_length.min(room))),
             Some(length) => {
                 at_most("max_length", length, self.limits.max_length.min(room))?;
                 Ok((prompt, length))
@@ -164,7 +160,7 @@ impl Captions for Model {
         self.preprocessing.crop(image)
     }
 
-    fn settings(&self, choices: &Choices) -> Result<Settings> {
+    fn search(&self, choices: &Choices) -> Result<Search> {
         if let Some(count) = choices.num_captions {
             at_most("num_captions", count, self.limits.num_captions)?;
         }
@@ -178,22 +174,18 @@ impl Captions for Model {
             strategy,
             prompt,
             max_length,
-            ..self.decode.clone()
+            ..self.own.decode.clone()
         };
         decode.validate()?;
-        Ok(Settings {
+        Ok(Search {
             decode,
             num_captions,
+            rerank_by_clip: self.own.rerank_by_clip,
         })
     }
 
-    fn caption(&self, crops: &[RgbImage], settings: &Settings) -> Result<Vec<Vec<Caption>>> {
-        // A panic while it was held has changed nothing in it.
-        let captioning = self.captioning.lock();
-        let mut captioning = captioning.unwrap_or_else(PoisonError::into_inner);
-        captioning.config = settings.decode.clone();
-        captioning.num_captions = settings.num_captions;
-        captioning.caption(crops)
+    fn caption(&self, crops: &[RgbImage], search: &Search) -> Result<Vec<Vec<Caption>>> {
+        self.captioner.caption_crops(crops, search)
     }
 }
 

@@ -11,14 +11,15 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
-use super::captions::{Captions, Settings};
+use super::captions::Captions;
 use super::metrics::Metrics;
 use crate::captioner::Caption;
+use crate::captioner::Search;
 
 /// An image, and where its captions are awaited.
 struct Job {
     crop: RgbImage,
-    settings: Arc<Settings>,
+    settings: Arc<Search>,
     answer: oneshot::Sender<Result<Vec<Caption>, String>>,
     /// A place in the queue, free again once the image is being captioned.
     _place: Place,
@@ -127,7 +128,7 @@ impl Queue {
     pub async fn caption(
         &self,
         crop: RgbImage,
-        settings: Arc<Settings>,
+        settings: Arc<Search>,
         place: Place,
     ) -> Result<Vec<Caption>, Refused> {
         let (answer, captions) = oneshot::channel();
@@ -228,11 +229,7 @@ impl Worker {
     }
 
     /// The captions of each crop. A panic is an error too.
-    fn caption(
-        &self,
-        crops: &[RgbImage],
-        settings: &Settings,
-    ) -> Result<Vec<Vec<Caption>>, String> {
+    fn caption(&self, crops: &[RgbImage], settings: &Search) -> Result<Vec<Vec<Caption>>, String> {
         let caption = AssertUnwindSafe(|| self.captions.caption(crops, settings));
         let found = match catch_unwind(caption) {
             Ok(found) => found.map_err(|error| format!("{error:#}"))?,

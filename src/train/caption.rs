@@ -30,7 +30,7 @@ use crate::models::mapper::MapperConfig;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::trainer::dashboard::{LogFn, Ui};
 use crate::trainer::fit::{FitConfig, Fitted, checkpoint_folder, fit_with_metrics};
-use crate::trainer::{checkpoints, curves, run};
+use crate::trainer::{checkpoints, run};
 
 /// Longest caption in tokens that validation decodes: barely trained models never end by themselves.
 const VALIDATION_LENGTH: usize = 32;
@@ -45,13 +45,16 @@ pub struct TrainContext<'a> {
     pub ui: Ui,
     pub report: LogFn,
     pub interrupter: Interrupter,
-    /// Whether to go on with what the folder holds.
+    /// Whether to resume what the folder holds.
     pub resume: bool,
 }
 
 /// The end of a run.
 #[derive(Clone, Debug)]
 pub struct Trained {
+    /// The run's folder and settings.
+    pub folder: PathBuf,
+    pub config: TrainConfig,
     /// The model folder with the best weights.
     pub model: PathBuf,
     /// The epoch they are from and its validation loss.
@@ -61,7 +64,7 @@ pub struct Trained {
     /// Of the test images whose content is known, the share whose caption names the main object's color and shape.
     pub main_object_accuracy: Option<f64>,
     pub interrupted: bool,
-    /// The epoch in which the loss was not a number any more, which ended the run.
+    /// The epoch in which the loss became NaN, which ended the run.
     pub diverged: Option<usize>,
 }
 
@@ -152,7 +155,8 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         val => val,
     };
     let fitted = fit_parts(config, context, &prepared, &splits.train, valid, resume)?;
-    curves::draw(context.folder)?;
+    #[cfg(feature = "report")]
+    crate::trainer::curves::draw(context.folder)?;
     let model = fitted.model.clone().into_model();
     let captioner = CaptionerConfig {
         sizes: prepared.mapper.clone(),
@@ -167,7 +171,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         ..
     } = prepared;
     let gpt2 = folder.gpt2_config()?;
-    let reader = CaptionDecoder::new(
+    let decoder = CaptionDecoder::new(
         model,
         tokenizer,
         captioner,
@@ -175,13 +179,15 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         context.devices.main(),
         Precision::F32,
     )?;
-    let test = test_captions::caption(&reader, &dataset)?;
+    let test = test_captions::caption(&decoder, &dataset)?;
     let parts = test.iter().zip(&dataset.splits.test);
     let accuracy = main_object_accuracy(
         parts.map(|(said, &index)| (said.caption.as_str(), dataset.images[index].main)),
     );
     test_captions::write(context.folder, &dataset, &test, accuracy)?;
     Ok(Trained {
+        folder: context.folder.to_path_buf(),
+        config: config.clone(),
         model: path,
         best: fitted.best,
         test,

@@ -53,7 +53,7 @@ pub struct TrainConfig {
     /// Whether activations that are cheap to compute are computed again in the backward pass, instead of kept for it.
     #[serde(default)]
     pub activation_checkpointing: bool,
-    /// Share of the probability that the loss wants spread over all tokens; 0 is plain cross-entropy.
+    /// Label smoothing; 0 is plain cross-entropy.
     pub label_smoothing: f64,
     /// Validation images that are captioned and scored after each epoch.
     pub validation_captions: usize,
@@ -117,7 +117,7 @@ pub enum Preset {
     ClipcapMlp,
     /// ClipCap's transformer mapper in front of a frozen GPT-2.
     ClipcapTransformer,
-    /// CapDec: learned from captions alone, with noise on their embeddings.
+    /// CapDec: text-only training, with noise on the captions' embeddings.
     Capdec,
 }
 

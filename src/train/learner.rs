@@ -30,7 +30,7 @@ pub struct StepConfig {
     pub trainable: Trainable,
     /// Batches an optimizer step.
     pub accumulation: usize,
-    /// Largest norm of all gradients together.
+    /// Gradient clipping: the largest global norm.
     pub clip_norm: Option<f64>,
     pub label_smoothing: f64,
     pub precision: Precision,

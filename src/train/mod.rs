@@ -1,5 +1,6 @@
 //! Training a captioner: its data, its learner, its run.
 
+mod builder;
 pub mod caption;
 mod cider;
 pub mod config;
@@ -10,3 +11,5 @@ pub mod learner;
 pub mod part;
 pub mod resume;
 mod test_captions;
+
+pub use builder::Trainer;

@@ -50,7 +50,7 @@ pub fn check_inputs(folder: &Path, encoder: &ModelFolder, gpt2: &ModelFolder) ->
 /// The configuration of a run that is to be resumed.
 ///
 /// # Errors
-/// When the folder is no run's.
+/// When it is not a run folder.
 pub fn config(folder: &Path) -> Result<TrainConfig> {
     let path = folder.join("config.json");
     if !path.is_file() {

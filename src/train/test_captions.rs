@@ -29,8 +29,8 @@ pub struct Captioned {
 ///
 /// # Errors
 /// When an embedding cannot be read or decoding fails.
-pub(super) fn caption(reader: &CaptionDecoder, dataset: &Dataset) -> Result<Vec<Captioned>> {
-    let decode = reader.decode_config(Strategy::Greedy);
+pub(super) fn caption(decoder: &CaptionDecoder, dataset: &Dataset) -> Result<Vec<Captioned>> {
+    let decode = decoder.decode_config(Strategy::Greedy);
     let mut test = Vec::new();
     for chunk in dataset.splits.test.chunks(TEST_BATCH) {
         let embeddings: Vec<Vec<f32>> = chunk
@@ -40,7 +40,7 @@ pub(super) fn caption(reader: &CaptionDecoder, dataset: &Dataset) -> Result<Vec<
                 embedding.context("a test image was not embedded")?.read()
             })
             .collect::<Result<_>>()?;
-        for (&index, captions) in chunk.iter().zip(reader.caption(&embeddings, &decode)?) {
+        for (&index, captions) in chunk.iter().zip(decoder.caption(&embeddings, &decode)?) {
             let image = &dataset.images[index];
             test.push(Captioned {
                 file_name: image.file_name.clone(),

@@ -72,7 +72,7 @@ pub struct LastTwoAndBest {
 }
 
 impl LastTwoAndBest {
-    /// Goes on with what is in `checkpoints`.
+    /// Resumes from what is in `checkpoints`.
     pub fn new(checkpoints: &Path, history: History, by: BestBy) -> Self {
         Self {
             history,
@@ -107,7 +107,7 @@ impl CheckpointingStrategy for LastTwoAndBest {
     }
 }
 
-/// Ends a run that has not got better for some epochs, or whose validation loss is not a number any more.
+/// Ends a run that has not got better for some epochs, or whose validation loss became NaN.
 #[derive(Clone)]
 pub struct Stopping {
     pub history: History,

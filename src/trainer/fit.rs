@@ -93,7 +93,7 @@ pub struct Fitted<M> {
     pub best: Option<(usize, f64)>,
     /// Whether the run was stopped before its last epoch.
     pub interrupted: bool,
-    /// The epoch in which the loss was not a number any more, which ended the run.
+    /// The epoch in which the loss became NaN, which ended the run.
     pub diverged: Option<usize>,
 }
 
@@ -204,7 +204,7 @@ where
     drop(result.renderer); // gives the terminal back
     if let Some(error) = result.error {
         bail!(
-            "the run in {} failed: {error} (what was learned up to the last checkpoint is kept: go on with --resume)",
+            "the run in {} failed: {error} (what was learned up to the last checkpoint is kept: resume with --resume)",
             config.folder.display()
         );
     }

@@ -72,7 +72,7 @@ pub struct JsonLinesLogger {
 }
 
 impl JsonLinesLogger {
-    /// Starts a file, or goes on with the one of a run that is resumed after epoch `last`: what it says of later epochs,
+    /// Starts a file, or appends to the one of a run that is resumed after epoch `last`: what it says of later epochs,
     /// which are run again, is dropped.
     pub fn new(path: &Path, last: usize) -> Result<Self> {
         let history = rewind(path, last)?;

@@ -2,6 +2,7 @@
 
 mod adamw;
 pub mod checkpoints;
+#[cfg(feature = "report")]
 pub mod curves;
 pub mod dashboard;
 pub mod fit;

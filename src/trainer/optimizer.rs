@@ -19,7 +19,7 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// Largest Euclidean norm of all gradients together.
     pub clip_norm: Option<f64>,
-    /// Batches whose mean gradient makes one step.
+    /// Gradient accumulation steps: batches whose mean gradient makes one optimizer step.
     pub accumulation: usize,
 }
 

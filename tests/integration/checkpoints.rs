@@ -147,7 +147,8 @@ fn a_tower_alone_captions_and_what_embeds_texts_asks_for_the_other() {
         output: place.path("model/alone"),
     })
     .unwrap();
-    Captioner::load(&place.path("model/alone"), &Device::flex()).unwrap();
+    let builder = Captioner::builder().device(&Device::flex());
+    builder.load(place.path("model/alone")).unwrap();
     let args = ["--model", "model/alone", "--device", "cpu"];
     let output = place.run(&[&["infer"], &args[..], &[&image()]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -227,11 +227,11 @@ fn check_captioner(name: &str) -> ModelConfig {
         name,
     );
 
-    let reader = CaptionDecoder::load(&folder, &device, Precision::F32).unwrap();
-    assert_eq!(reader.decode_config(Strategy::Greedy).max_length, 67);
+    let decoder = CaptionDecoder::load(&folder, &device, Precision::F32).unwrap();
+    assert_eq!(decoder.decode_config(Strategy::Greedy).max_length, 67);
     let decode = |strategy| {
-        let config: DecodeConfig = reader.decode_config(strategy);
-        reader.caption(&rows, &config).unwrap()
+        let config: DecodeConfig = decoder.decode_config(strategy);
+        decoder.caption(&rows, &config).unwrap()
     };
     let (greedy, beams) = (
         decode(Strategy::Greedy),
@@ -240,7 +240,7 @@ fn check_captioner(name: &str) -> ModelConfig {
     for i in 0..rows.len() {
         let expected = cases.ints(&key(&format!("greedy_{i}")));
         assert_eq!(signed(&greedy[i][0].tokens), expected, "{name}, image {i}");
-        let text = reader.tokenizer.decode(&greedy[i][0].tokens).unwrap();
+        let text = decoder.tokenizer.decode(&greedy[i][0].tokens).unwrap();
         assert_eq!(
             text,
             texts["greedy"][i].as_str().unwrap(),
@@ -256,7 +256,7 @@ fn check_captioner(name: &str) -> ModelConfig {
                 expected,
                 "{name}, image {i}, rank {rank}"
             );
-            let text = reader.tokenizer.decode(&found.tokens).unwrap();
+            let text = decoder.tokenizer.decode(&found.tokens).unwrap();
             assert_eq!(text, texts["beam"][i][rank].as_str().unwrap());
         }
         let scores: Vec<f32> = beams[i].iter().map(|found| found.score).collect();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use clipcap::captioner::model_folder::ModelFolder;
-use clipcap::captioner::{self, Captioner};
+use clipcap::captioner::{self, CaptionOptions, Captioner};
 use clipcap::datasets::scenes;
 use clipcap::decode::{DecodeConfig, Step, Strategy, Wanted, decode};
 use clipcap::device::Precision;
@@ -205,16 +205,16 @@ fn modules_in_float16_are_within_their_rounding() {
 
 /// Captions of scenes that the sample model was not trained on, greedy and by beams.
 fn captions(precision: Precision) -> Vec<String> {
-    let captioner =
-        Captioner::load_as(Path::new("model/sample"), &Device::flex(), precision).unwrap();
+    let builder = Captioner::builder().device(&Device::flex());
+    let captioner = builder.precision(precision).load("model/sample").unwrap();
     let images: Vec<_> = (0..48)
         .map(|index| scenes::draw(&scenes::scene(77, index)))
         .collect();
     [Strategy::Greedy, Strategy::Beam { beam_size: 3 }]
         .into_iter()
         .flat_map(|strategy| {
-            let config = captioner.reader.decode_config(strategy);
-            captioner.caption_batch(&images, &config).unwrap()
+            let options = CaptionOptions::new(strategy);
+            captioner.caption_batch(&images, &options).unwrap()
         })
         .map(|captions| captions[0].caption.clone())
         .collect()

@@ -120,7 +120,7 @@ fn a_damaged_model_folder_is_refused_or_loads() {
     crate::common::model::write_model(&folder);
     let device = Device::flex();
     with_damage(&folder, 1, || {
-        let _ = Captioner::load(&folder, &device);
+        let _ = Captioner::builder().device(&device).load(&folder);
         if let Ok(model) = ModelFolder::open(&folder) {
             let _ = model.load_clip(&device);
         }

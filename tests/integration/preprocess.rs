@@ -20,7 +20,7 @@ struct Expected {
 /// Largest and mean difference in gray levels between our crop and Pillow's.
 fn difference(name: &str, case: &Expected) -> (u8, f64) {
     let folder = fixture("preprocess");
-    let image = images::open(&folder.join(name)).unwrap();
+    let image = images::open(folder.join(name)).unwrap();
     let crop = Preprocessing::openai(case.size).crop(&image);
     let expected = image::open(folder.join(&case.expected)).unwrap().to_rgb8();
     assert_eq!(crop.dimensions(), expected.dimensions());
@@ -94,13 +94,13 @@ fn what_is_not_an_image_is_refused_by_name_and_reason() {
             "{text}"
         );
     }
-    assert!(images::open(&fixture("preprocess/palette.tiff")).is_ok());
+    assert!(images::open(fixture("preprocess/palette.tiff")).is_ok());
     let missing = images::open(Path::new("no/such.png"))
         .unwrap_err()
         .to_string();
     assert_eq!(missing, "no/such.png: no such file");
     assert!(
-        images::open(&fixture("preprocess"))
+        images::open(fixture("preprocess"))
             .unwrap_err()
             .to_string()
             .contains("is a folder")

@@ -95,10 +95,7 @@ fn a_loss_that_is_no_number_any_more_ends_the_run_and_keeps_what_was_best() {
     };
     reconfigure(&place, "good", diverging);
     let output = resume(&place, "good");
-    fails_with(
-        &output,
-        &["not a number any more in epoch 2", "--learning-rate"],
-    );
+    fails_with(&output, &["became NaN in epoch 2", "--learning-rate"]);
     assert!(
         stdout(&output).contains("epoch 1 was best"),
         "{}",

@@ -2,8 +2,6 @@
 //! Without any the tests pass without having run, unless `CLIPCAP_REQUIRE_WGPU` is set.
 #![cfg(feature = "wgpu")]
 
-use std::path::Path;
-
 use burn::module::Module;
 use burn::tensor::{Device, DeviceType, Tensor, TensorData};
 use burn::train::{InferenceStep, TrainStep};
@@ -31,7 +29,8 @@ fn wgpu() -> Option<Device> {
 fn captions_equal(precision: Precision, strategies: &[Strategy], tolerance: f32) {
     let Some(device) = wgpu() else { return };
     let load = |device: &Device, precision| {
-        Captioner::load_as(Path::new("model/sample"), device, precision).unwrap()
+        let builder = Captioner::builder().device(device).precision(precision);
+        builder.load("model/sample").unwrap()
     };
     let (cpu, gpu) = (
         load(&Device::flex(), Precision::F32),
@@ -49,9 +48,9 @@ fn captions_equal(precision: Precision, strategies: &[Strategy], tolerance: f32)
         assert!((a - b).abs() < tolerance, "{a} {b}");
     }
     for strategy in strategies {
-        let config = cpu.reader.decode_config(strategy.clone());
-        let expected = cpu.reader.caption(&expected, &config).unwrap();
-        let found = gpu.reader.caption(&found, &config).unwrap();
+        let config = cpu.decoder.decode_config(strategy.clone());
+        let expected = cpu.decoder.caption(&expected, &config).unwrap();
+        let found = gpu.decoder.caption(&found, &config).unwrap();
         assert_eq!(found.len(), images.len());
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!(found.len(), expected.len());

@@ -24,7 +24,7 @@ pub struct Statistics {
     pub variance: Vec<f32>,
 }
 
-/// Gradients of factors and summands.
+/// Gradients of gamma and beta.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNormGrads {
     pub gamma: Vec<f32>,

@@ -17,7 +17,7 @@ pub struct Norm<'a> {
     pub epsilon: f32,
 }
 
-/// Gradients of factors and summands.
+/// Gradients of gamma and beta.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormGrads {
     pub gamma: Vec<f32>,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use clipcap::captioner::Captioning;
+use clipcap::captioner::{Captioner, Search};
 use clipcap::data::source;
 use clipcap::data::split::{SplitShares, ids};
 use clipcap::datasets::{self, scenes};
@@ -57,12 +57,9 @@ pub struct InferArgs {
 pub fn run(args: InferArgs) -> Result<ExitCode> {
     args.output.check();
     args.truncated.apply();
-    let (_, captioning) = args.model.load(&args.decoding)?;
-    let (mut output, wanted) = Output::open(
-        &args.output,
-        captioning.num_captions,
-        captioning.rerank_by_clip,
-    )?;
+    let (_, captioner, search) = args.model.load(&args.decoding)?;
+    let (mut output, wanted) =
+        Output::open(&args.output, search.num_captions, search.rerank_by_clip)?;
     let expansion = Expansion {
         recursive: args.recursive,
         allow_urls: args.allow_urls,
@@ -71,9 +68,9 @@ pub fn run(args: InferArgs) -> Result<ExitCode> {
     let (inputs, count) = find(args.images, expansion, &others)?;
     let batch_size = args.model.batch_size.get();
     let bar = output.progress(count, batch_size);
-    let preprocessing = captioning.captioner.encoder.preprocessing().clone();
+    let preprocessing = captioner.encoder.preprocessing().clone();
     let loader = Loader::start(inputs, wanted, preprocessing, batch_size)?;
-    let inputs = caption_all(&captioning, loader, &mut output, &bar)?;
+    let inputs = caption_all(&captioner, &search, loader, &mut output, &bar)?;
     bar.finish_and_clear();
     output.finish(inputs, &others)
 }
@@ -118,7 +115,8 @@ fn sample_images() -> Result<Vec<PathBuf>> {
 
 /// Captions all images, and tells how many inputs there were.
 fn caption_all(
-    captioning: &Captioning,
+    captioner: &Captioner,
+    search: &Search,
     loader: Loader,
     output: &mut Output,
     bar: &ProgressBar,
@@ -126,7 +124,7 @@ fn caption_all(
     while let Some(batch) = loader.next() {
         let (kept, count) = (batch.kept, batch.items.len());
         let crops: Vec<_> = batch.crops().cloned().collect();
-        let mut found = captioning.caption(&crops)?.into_iter();
+        let mut found = captioner.caption_crops(&crops, search)?.into_iter();
         for item in batch.items {
             match item {
                 Item::Image { input, target, .. } => {

@@ -17,6 +17,7 @@ use clipcap::trainer::lars::LarsConfig;
 use clipcap::trainer::run;
 
 use crate::cli::common::{DeviceArg, TruncatedArg, UiArg, interruptible, report, run_name};
+use crate::cli::values::values;
 
 #[derive(Args)]
 pub struct EncoderArgs {
@@ -26,7 +27,7 @@ pub struct EncoderArgs {
     /// Images: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a folder a class
     #[arg(long, value_name = "NAME|DIR", default_value = "scenes")]
     data: ClassSource,
-    /// Go on with a run from its last checkpoint, with its own settings
+    /// Resume a run from its last checkpoint, with its own settings
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -81,12 +82,13 @@ pub struct SettingArgs {
     seed: Option<u64>,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum StemArg {
-    /// 3 x 3, stride 1: for small images
-    Cifar,
-    /// 7 x 7, stride 2, and a pool
-    Imagenet,
+values! {
+    StemArg for Stem {
+        /// 3 x 3, stride 1: for small images
+        Cifar,
+        /// 7 x 7, stride 2, and a pool
+        Imagenet,
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -155,11 +157,7 @@ impl SettingArgs {
 
     fn apply_network(&self, network: &mut ResNet18Config) {
         network.width = self.width.unwrap_or(network.width);
-        network.stem = match self.stem {
-            None => network.stem,
-            Some(StemArg::Cifar) => Stem::Cifar,
-            Some(StemArg::Imagenet) => Stem::Imagenet,
-        };
+        network.stem = self.stem.map_or(network.stem, Into::into);
     }
 
     fn apply_loss(&self, loss: &mut ViewLoss) {

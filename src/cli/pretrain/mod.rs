@@ -53,7 +53,7 @@ struct TargetArgs {
     /// Model folder that gets the trained part
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Go on with the weights and vocabulary of this model folder
+    /// Begin with the weights and vocabulary of this model folder
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Learn from this many generated images

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::error::ErrorKind;
-use clipcap::captioner::Captioning;
+use clipcap::captioner::Search;
 use clipcap::decode::Strategy;
 use clipcap::guard;
 use clipcap::serve::{Deadlines, Limits, Listening, Model, Service, ServiceConfig};
@@ -114,7 +114,7 @@ fn seconds(text: &str) -> Result<u64, String> {
 impl LimitArgs {
     /// The limits, which the service's own settings keep to. Flags that contradict each other end
     /// the program.
-    fn resolve(&self, captioning: &Captioning) -> Limits {
+    fn resolve(&self, own: &Search) -> Limits {
         let standard = Limits::default();
         let limit = |flag: &str, limit: Option<NonZeroUsize>, standard: usize, own: usize| {
             let Some(limit) = limit.map(NonZeroUsize::get) else {
@@ -128,7 +128,7 @@ impl LimitArgs {
             }
             limit
         };
-        let own_beams = match captioning.config.strategy {
+        let own_beams = match own.decode.strategy {
             Strategy::Beam { beam_size } => beam_size,
             Strategy::Greedy | Strategy::Sample { .. } => 1,
         };
@@ -137,7 +137,7 @@ impl LimitArgs {
                 "--limit-captions",
                 self.limit_captions,
                 standard.num_captions,
-                captioning.num_captions,
+                own.num_captions,
             ),
             beam_size: limit(
                 "--limit-beam-size",
@@ -149,9 +149,9 @@ impl LimitArgs {
                 "--limit-length",
                 self.limit_length,
                 standard.max_length,
-                captioning.config.max_length,
+                own.decode.max_length,
             ),
-            prompt: self.limit_prompt.max(captioning.config.prompt.len()),
+            prompt: self.limit_prompt.max(own.decode.prompt.len()),
         }
     }
 }
@@ -231,11 +231,11 @@ fn read_tokens(file: &Path) -> Result<Vec<String>> {
 pub fn run(args: ServeArgs) -> Result<ExitCode> {
     args.truncated.apply();
     one_line_panics();
-    let (model, captioning) = args.model.load(&args.decoding)?;
-    let limits = args.limits.resolve(&captioning);
+    let (model, captioner, search) = args.model.load(&args.decoding)?;
+    let limits = args.limits.resolve(&search);
     let logger = Logger::start(args.log)?;
     let config = args.config(&model, &logger)?;
-    let model = Model::new(captioning, args.decoding.searches(), limits);
+    let model = Model::new(captioner, search, args.decoding.searches(), limits);
     let listening = Service::new(model, config)?.bind(&args.host, args.port)?;
     stop_on_signals(&listening)?;
     for address in listening.addresses() {

@@ -2,25 +2,24 @@
 
 mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use clipcap::data::split::Split;
-use clipcap::datasets;
 use clipcap::device::DeviceChoice;
 use clipcap::files;
-use clipcap::train::caption::{TrainContext, Trained, train};
+use clipcap::train::Trainer;
+use clipcap::train::caption::Trained;
 use clipcap::train::config::{Preset, TrainConfig, TrainData};
-use clipcap::train::resume;
-use clipcap::trainer::run;
 
 use settings::SettingArgs;
 
 use super::common::{RunArgs, SAMPLE_MODEL, STOPPED, TruncatedArg, interruptible, report};
 use super::out;
+use super::values::values;
 
 /// Captions shown at the end.
 const SHOWN: usize = 6;
@@ -31,7 +30,7 @@ const SHOWN: usize = 6;
     clipcap train\n      the shipped sample: 7,000 generated scenes, about three minutes on two cores\n  \
     clipcap train --model model/mine --data annotations/captions_train2017.json --images train2017\n      \
     the paper's settings on COCO: mapper and GPT-2, Adam at 5e-5, 20 epochs, images split 80/10/10\n  \
-    clipcap train --resume artifacts/train-1\n      goes on with a run that was stopped")]
+    clipcap train --resume artifacts/train-1\n      resumes a run that was stopped")]
 pub struct TrainArgs {
     /// Resume a run from its last checkpoint, with its own settings
     #[arg(long, value_name = "RUN")]
@@ -84,26 +83,16 @@ pub struct BaseArgs {
     pub truncated: TruncatedArg,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum PresetArg {
-    /// The paper: transformer mapper and GPT-2, noise on a tenth, Adam at 5e-5, 20 epochs
-    Paper,
-    /// ClipCap's MLP mapper, GPT-2 trained too
-    ClipcapMlp,
-    /// ClipCap's transformer mapper before a frozen GPT-2
-    ClipcapTransformer,
-    /// CapDec: text-only training, with noise on the captions' embeddings
-    Capdec,
-}
-
-impl From<PresetArg> for Preset {
-    fn from(arg: PresetArg) -> Self {
-        match arg {
-            PresetArg::Paper => Self::Paper,
-            PresetArg::ClipcapMlp => Self::ClipcapMlp,
-            PresetArg::ClipcapTransformer => Self::ClipcapTransformer,
-            PresetArg::Capdec => Self::Capdec,
-        }
+values! {
+    PresetArg for Preset {
+        /// The paper: transformer mapper and GPT-2, noise on a tenth, Adam at 5e-5, 20 epochs
+        Paper,
+        /// ClipCap's MLP mapper, GPT-2 trained too
+        ClipcapMlp,
+        /// ClipCap's transformer mapper before a frozen GPT-2
+        ClipcapTransformer,
+        /// CapDec: text-only training, with noise on the captions' embeddings
+        Capdec,
     }
 }
 
@@ -151,48 +140,43 @@ impl BaseArgs {
 }
 
 impl TrainArgs {
-    /// A new run's folder and settings, or those of the run that is resumed.
-    fn begin(&self) -> Result<(PathBuf, TrainConfig)> {
-        match &self.resume {
-            Some(folder) => Ok((folder.clone(), resume::config(folder)?)),
-            None => {
-                let config = self.base.config()?;
-                out::note(format_args!("settings: {}", self.base.origin()));
-                let folder =
-                    run::create(Path::new(run::ARTIFACTS), "train", self.run.name.as_deref())?;
-                Ok((folder, config))
-            }
+    /// A new run, or the one that is resumed.
+    fn trainer(&self) -> Result<Trainer> {
+        if let Some(folder) = &self.resume {
+            return Ok(Trainer::resume(folder));
         }
+        let trainer = Trainer::new(self.base.config()?);
+        out::note(format_args!("settings: {}", self.base.origin()));
+        Ok(match &self.run.name {
+            Some(name) => trainer.run_name(name),
+            None => trainer,
+        })
     }
 }
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     args.base.truncated.apply();
     let devices = args.run.device.or_several(&args.devices)?;
-    let (folder, config) = args.begin()?;
-    let context = TrainContext {
-        folder: &folder,
-        dataset: Path::new(datasets::FOLDER),
-        devices: &devices,
-        ui: args.run.ui.into(),
-        report: report(),
-        interrupter: interruptible()?,
-        resume: args.resume.is_some(),
-    };
+    let trainer = args.trainer()?;
     let started = Instant::now();
-    let trained = train(&config, &context)?;
-    let shown = show(&trained, &folder, started.elapsed().as_secs_f64());
+    let trained = trainer
+        .devices(devices)
+        .ui(args.run.ui.into())
+        .report(report())
+        .interrupter(interruptible()?)
+        .train()?;
+    let shown = show(&trained, started.elapsed().as_secs_f64());
     let told = out::text(&shown);
     if let Some(epoch) = trained.diverged {
         bail!(
-            "the loss was not a number any more in epoch {epoch}, which ended the run: what was best before is kept; lower --learning-rate (it was {})",
-            config.schedule.learning_rate
+            "the loss became NaN in epoch {epoch}, which ended the run: the best weights from before are kept; lower --learning-rate (it was {})",
+            trained.config.schedule.learning_rate
         );
     }
     if trained.interrupted {
         out::note(format_args!(
-            "go on with it: clipcap train --resume {}",
-            folder.display()
+            "resume with: clipcap train --resume {}",
+            trained.folder.display()
         ));
         return Ok(ExitCode::from(STOPPED));
     }
@@ -200,7 +184,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(trained: &Trained, folder: &Path, seconds: f64) -> String {
+fn show(trained: &Trained, seconds: f64) -> String {
     let mut lines = Vec::new();
     for captioned in trained.test.iter().take(SHOWN) {
         lines.push(captioned.file_name.clone());
@@ -230,7 +214,7 @@ fn show(trained: &Trained, folder: &Path, seconds: f64) -> String {
             "done"
         },
         trained.model.display(),
-        folder.display()
+        trained.folder.display()
     ));
     lines.join("\n")
 }

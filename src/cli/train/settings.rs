@@ -9,6 +9,7 @@ use clipcap::trainer::checkpoints::BestBy;
 use clipcap::trainer::schedule::Decay;
 
 use crate::cli::model::PrecisionArg;
+use crate::cli::values::values;
 
 /// Low-rank changes are weighed by alpha / rank, twice the rank by custom.
 const LORA_ALPHA_PER_RANK: f64 = 2.0;
@@ -115,12 +116,13 @@ enum TrainableArg {
     MapperAndLora,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum LearnFromArg {
-    /// The images' embeddings (ClipCap)
-    Images,
-    /// The captions' own embeddings (CapDec): text-only training
-    Captions,
+values! {
+    LearnFromArg for LearnFrom {
+        /// The images' embeddings (ClipCap)
+        Images,
+        /// The captions' own embeddings (CapDec): text-only training
+        Captions,
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -133,46 +135,50 @@ enum MapperArg {
     Linear,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum BestByArg {
-    /// The lowest validation loss
-    Loss,
-    /// The highest CIDEr of the captioned validation images
-    Cider,
+values! {
+    BestByArg for BestBy {
+        /// The lowest validation loss
+        Loss,
+        /// The highest CIDEr of the captioned validation images
+        Cider,
+    }
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum CaptionsArg {
-    /// With each of its captions
-    All,
-    /// With a random one
-    One,
+values! {
+    CaptionsArg for CaptionChoice {
+        /// With each of its captions
+        All,
+        /// With a random one
+        One,
+    }
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum DecayArg {
-    /// Constant
-    Constant,
-    /// Linear decay to 0
-    Linear,
-    /// Cosine decay to 0
-    Cosine,
+values! {
+    DecayArg for Decay {
+        /// Constant
+        Constant,
+        /// Linear decay to 0
+        Linear,
+        /// Cosine decay to 0
+        Cosine,
+    }
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum NoiseArg {
-    /// No noise
-    None,
-    /// Gaussian noise on a random fraction of the features (the paper)
-    Coordinates,
-    /// Gaussian noise on a random fraction of the embeddings
-    Samples,
-    /// A random direction, its length a fraction of the embedding's norm
-    Relative,
-    /// Gaussian noise on every feature (CapDec)
-    Gaussian,
-    /// A random point in a ball (CapDec)
-    Ball,
+values! {
+    NoiseArg for NoiseMode {
+        /// No noise
+        None,
+        /// Gaussian noise on a random fraction of the features (the paper)
+        Coordinates,
+        /// Gaussian noise on a random fraction of the embeddings
+        Samples,
+        /// A random direction, its length a fraction of the embedding's norm
+        Relative,
+        /// Gaussian noise on every feature (CapDec)
+        Gaussian,
+        /// A random point in a ball (CapDec)
+        Ball,
+    }
 }
 
 /// Takes a flag's value where it was given.
@@ -198,10 +204,7 @@ impl SettingArgs {
             };
         }
         if let Some(learn_from) = self.learn_from {
-            config.learn_from = match learn_from {
-                LearnFromArg::Images => LearnFrom::Images,
-                LearnFromArg::Captions => LearnFrom::Captions,
-            };
+            config.learn_from = learn_from.into();
         }
         config.modality_offset |= self.modality_offset;
         config.activation_checkpointing |= self.activation_checkpointing;
@@ -209,10 +212,7 @@ impl SettingArgs {
             config.precision = precision.into();
         }
         if let Some(captions) = self.captions {
-            config.captions = match captions {
-                CaptionsArg::All => CaptionChoice::All,
-                CaptionsArg::One => CaptionChoice::One,
-            };
+            config.captions = captions.into();
         }
         if !self.stop.is_empty() {
             config.stop = self.stop.clone();
@@ -223,10 +223,7 @@ impl SettingArgs {
         set(&mut config.seed, &self.seed);
         set(&mut config.validation_captions, &self.validation_captions);
         if let Some(best_by) = self.best_by {
-            config.best_by = match best_by {
-                BestByArg::Loss => BestBy::Loss,
-                BestByArg::Cider => BestBy::Cider,
-            };
+            config.best_by = best_by.into();
         }
         config.early_stopping = self.early_stopping.or(config.early_stopping);
         self.apply_optimizer(config);
@@ -236,11 +233,7 @@ impl SettingArgs {
         set(&mut config.schedule.learning_rate, &self.learning_rate);
         set(&mut config.schedule.warmup_steps, &self.warmup_steps);
         if let Some(decay) = self.decay {
-            config.schedule.decay = match decay {
-                DecayArg::Constant => Decay::Constant,
-                DecayArg::Linear => Decay::Linear,
-                DecayArg::Cosine => Decay::Cosine,
-            };
+            config.schedule.decay = decay.into();
         }
         set(&mut config.optimizer.accumulation, &self.accumulate);
         set(&mut config.optimizer.weight_decay, &self.weight_decay);
@@ -278,14 +271,7 @@ impl SettingArgs {
 
     fn apply_noise(&self, config: &mut TrainConfig) {
         if let Some(noise) = self.noise {
-            config.noise.mode = match noise {
-                NoiseArg::None => NoiseMode::None,
-                NoiseArg::Coordinates => NoiseMode::Coordinates,
-                NoiseArg::Samples => NoiseMode::Samples,
-                NoiseArg::Relative => NoiseMode::Relative,
-                NoiseArg::Gaussian => NoiseMode::Gaussian,
-                NoiseArg::Ball => NoiseMode::Ball,
-            };
+            config.noise.mode = noise.into();
         }
         set(&mut config.noise.rate, &self.noise_rate);
         set(&mut config.noise.variance, &self.noise_variance);

@@ -146,7 +146,7 @@ impl Cache {
 
 /// Rows on their way into a whole file.
 enum Partial {
-    /// Any process may go on with it, one at a time.
+    /// Any process may resume it, one at a time.
     Shared(Lock, PathBuf),
     /// Where files cannot be locked: nobody else sees it.
     Own(File),

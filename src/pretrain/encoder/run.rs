@@ -24,7 +24,7 @@ use crate::pretrain::augment::Augmentation;
 use crate::pretrain::run::{PretrainContext, Pretrained};
 use crate::trainer::checkpoints::BestBy;
 use crate::trainer::fit::{FitConfig, Fitted, StepOutput, checkpoint_folder, fit};
-use crate::trainer::{checkpoints, curves, run};
+use crate::trainer::{checkpoints, run};
 
 /// One in this many images is for validation.
 const VALIDATION: usize = 20;
@@ -34,7 +34,7 @@ pub struct EncoderRun<'a> {
     pub context: PretrainContext<'a>,
     /// The folder that fetched data sets are in.
     pub dataset: &'a Path,
-    /// Whether to go on with what the run's folder holds.
+    /// Whether to resume what the run's folder holds.
     pub resume: bool,
 }
 
@@ -273,11 +273,12 @@ where
     } = fit(fit_config, model, config.optimizer.init(), train, valid)?;
     if let Some(epoch) = diverged {
         return Err(anyhow!(
-            "the loss was not a number any more in epoch {epoch}: lower --learning-rate (it was {})",
+            "the loss became NaN in epoch {epoch}: lower --learning-rate (it was {})",
             config.learning_rate
         ));
     }
-    curves::draw(context.folder)?;
+    #[cfg(feature = "report")]
+    crate::trainer::curves::draw(context.folder)?;
     let pretrained = Pretrained {
         best,
         parameters,

@@ -7,9 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clipcap::captioner::Caption;
+use clipcap::captioner::{Caption, Search};
 use clipcap::decode::{DecodeConfig, Strategy};
-use clipcap::serve::{Captions, Choices, Entry, Service, ServiceConfig, Settings, Stop};
+use clipcap::serve::{Captions, Choices, Entry, Service, ServiceConfig, Stop};
 use image::{ImageFormat, RgbImage};
 use serde_json::Value;
 
@@ -87,22 +87,23 @@ impl Captions for Fake {
         image.clone()
     }
 
-    fn settings(&self, choices: &Choices) -> Result<Settings> {
+    fn search(&self, choices: &Choices) -> Result<Search> {
         let num_captions = choices.num_captions.unwrap_or(1);
         if num_captions > 3 {
             bail!("num_captions is {num_captions}: this service allows at most 3");
         }
         let max_length = choices.max_length.unwrap_or(5);
-        Ok(Settings {
+        Ok(Search {
             decode: DecodeConfig::new(Strategy::Greedy, max_length, Vec::new()),
             num_captions,
+            rerank_by_clip: false,
         })
     }
 
-    fn caption(&self, crops: &[RgbImage], settings: &Settings) -> Result<Vec<Vec<Caption>>> {
+    fn caption(&self, crops: &[RgbImage], search: &Search) -> Result<Vec<Vec<Caption>>> {
         self.gate.pass();
         let widths: Vec<u32> = crops.iter().map(RgbImage::width).collect();
-        let batch = (widths.clone(), settings.num_captions);
+        let batch = (widths.clone(), search.num_captions);
         self.batches.lock().unwrap().push(batch);
         if widths.contains(&ENDS) {
             std::panic::panic_any(Bomb);
@@ -112,7 +113,7 @@ impl Captions for Fake {
             bail!("the device is gone");
         }
         let captions = |width: u32| {
-            (0..settings.num_captions)
+            (0..search.num_captions)
                 .map(|rank| Caption {
                     caption: format!("{width} wide, {rank}"),
                     tokens: vec![width, rank as u32],

@@ -1,10 +1,9 @@
 //! With the sample model: captions are the library's, and settings stay within their limits.
 
-use std::path::Path;
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
-use clipcap::captioner::{Captioner, Captioning};
+use clipcap::captioner::{Captioner, Search};
 use clipcap::datasets::scenes;
 use clipcap::decode::{DecodeConfig, Strategy};
 use clipcap::serve::{Limits, Model, Searches};
@@ -13,19 +12,23 @@ use serde_json::Value;
 
 use super::help::*;
 
-fn captioning(strategy: Strategy, num_captions: usize) -> Captioning {
-    let captioner = Captioner::load(Path::new("model/sample"), &Device::flex()).unwrap();
-    Captioning {
-        config: captioner.reader.decode_config(strategy),
+fn captioner() -> Captioner {
+    let builder = Captioner::builder().device(&Device::flex());
+    builder.load("model/sample").unwrap()
+}
+
+fn search(captioner: &Captioner, strategy: Strategy, num_captions: usize) -> Search {
+    Search {
+        decode: captioner.decoder.decode_config(strategy),
         num_captions,
         rerank_by_clip: false,
-        captioner,
     }
 }
 
 fn model(strategy: Strategy, num_captions: usize) -> Model {
-    let captioning = captioning(strategy, num_captions);
-    Model::new(captioning, Searches::default(), Limits::default())
+    let captioner = captioner();
+    let own = search(&captioner, strategy, num_captions);
+    Model::new(captioner, own, Searches::default(), Limits::default())
 }
 
 /// A greedy one for the tests that need no other.
@@ -40,13 +43,13 @@ fn scene(index: u64) -> RgbImage {
 }
 
 /// What the library finds with other settings than the greedy ones.
-fn expected(change: impl FnOnce(&Captioning, &mut DecodeConfig)) -> Value {
-    let mut captioning = captioning(Strategy::Greedy, 3);
-    let mut config = captioning.config.clone();
-    change(&captioning, &mut config);
-    captioning.config = config;
-    let crop = captioning.captioner.encoder.crop(&scene(1));
-    serde_json::to_value(&captioning.caption(&[crop]).unwrap()[0]).unwrap()
+fn expected(change: impl FnOnce(&Captioner, &mut DecodeConfig)) -> Value {
+    let captioner = captioner();
+    let mut search = search(&captioner, Strategy::Greedy, 3);
+    change(&captioner, &mut search.decode);
+    let crop = captioner.encoder.crop(&scene(1));
+    let found = captioner.caption_crops(&[crop], &search).unwrap();
+    serde_json::to_value(&found[0]).unwrap()
 }
 
 /// Equal but for the last digits of numbers.
@@ -84,12 +87,11 @@ fn captions_are_those_of_the_library_best_first() {
 
 #[test]
 fn many_at_once_get_a_caption_of_their_own_image_each() {
-    let one = captioning(Strategy::Greedy, 1);
+    let one = captioner();
     let address = address();
     std::thread::scope(|threads| {
         for index in 0..24 {
-            let crop = one.captioner.encoder.crop(&scene(index));
-            let expected = one.caption(&[crop]).unwrap()[0][0].caption.clone();
+            let expected = one.caption(&scene(index)).unwrap().caption;
             threads.spawn(move || {
                 assert_eq!(post(address, &encoded(&scene(index))).caption(), expected);
             });
@@ -122,10 +124,10 @@ fn a_request_chooses_its_search_length_and_prompt() {
     let short = ask("max_length=2");
     assert_same(&short, &expected(|_, config| config.max_length = 2));
     let prompted = ask("prompt=A%20small");
-    let with_prompt = expected(|captioning, config| {
-        let tokenizer = &captioning.captioner.reader.tokenizer;
+    let with_prompt = expected(|captioner, config| {
+        let tokenizer = &captioner.decoder.tokenizer;
         config.prompt = tokenizer.encode("A small").unwrap();
-        let room = captioning.captioner.reader.longest_caption();
+        let room = captioner.decoder.longest_caption();
         config.max_length = config.max_length.min(room - config.prompt.len());
     });
     assert_same(&prompted, &with_prompt);

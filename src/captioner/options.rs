@@ -1,0 +1,173 @@
+//! What is asked of a captioner.
+
+use anyhow::{Result, bail};
+
+use super::Captioner;
+use crate::decode::{DecodeConfig, Strategy};
+
+/// How captions are searched, and which of them are given. The default is one caption an image, found greedily, as long
+/// as the model allows up to ClipCap's 67 tokens.
+///
+/// ```
+/// use clipcap::captioner::CaptionOptions;
+///
+/// let options = CaptionOptions::beam(5).num_captions(3).max_length(20).prompt("A photo of");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaptionOptions {
+    strategy: Strategy,
+    num_captions: usize,
+    max_length: Option<usize>,
+    length_penalty: f32,
+    no_repeat_ngram: usize,
+    stop: Vec<String>,
+    prompt: String,
+    rerank_by_clip: bool,
+}
+
+/// [`CaptionOptions`] as one model understands them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Search {
+    pub decode: DecodeConfig,
+    /// Captions given an image, of those that are found.
+    pub num_captions: usize,
+    /// Whether [`Captioner::rerank`] decides which are best.
+    pub rerank_by_clip: bool,
+}
+
+impl Default for CaptionOptions {
+    fn default() -> Self {
+        Self::new(Strategy::Greedy)
+    }
+}
+
+impl CaptionOptions {
+    /// One caption an image, by any strategy.
+    pub fn new(strategy: Strategy) -> Self {
+        Self {
+            strategy,
+            num_captions: 1,
+            max_length: None,
+            length_penalty: 1.0,
+            no_repeat_ngram: 0,
+            stop: Vec::new(),
+            prompt: String::new(),
+            rerank_by_clip: false,
+        }
+    }
+
+    /// ClipCap's beam search.
+    pub fn beam(beam_size: usize) -> Self {
+        Self::new(Strategy::Beam { beam_size })
+    }
+
+    /// Captions given an image, best first: of a beam search at most its beams, of sampling at most the captions drawn.
+    #[must_use]
+    pub fn num_captions(self, num_captions: usize) -> Self {
+        Self {
+            num_captions,
+            ..self
+        }
+    }
+
+    /// Longest caption in tokens, the prompt not counted.
+    #[must_use]
+    pub fn max_length(self, max_length: usize) -> Self {
+        Self {
+            max_length: Some(max_length),
+            ..self
+        }
+    }
+
+    /// Captions are ranked by the sum of log-probabilities over `length ^ length_penalty`: 1 is ClipCap's mean, 0 the sum.
+    #[must_use]
+    pub fn length_penalty(self, length_penalty: f32) -> Self {
+        Self {
+            length_penalty,
+            ..self
+        }
+    }
+
+    /// No sequence of so many tokens twice in a caption; 0 allows all.
+    #[must_use]
+    pub fn no_repeat_ngram(self, no_repeat_ngram: usize) -> Self {
+        Self {
+            no_repeat_ngram,
+            ..self
+        }
+    }
+
+    /// Texts of one token each that end a caption, instead of the model's own.
+    #[must_use]
+    pub fn stop(self, stop: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            stop: stop.into_iter().map(Into::into).collect(),
+            ..self
+        }
+    }
+
+    /// What every caption begins with, without a space at its end.
+    #[must_use]
+    pub fn prompt(self, prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            ..self
+        }
+    }
+
+    /// Whether captions are put in the order of the cosine between CLIP's embeddings of image and caption.
+    #[must_use]
+    pub fn rerank_by_clip(self, rerank_by_clip: bool) -> Self {
+        Self {
+            rerank_by_clip,
+            ..self
+        }
+    }
+
+    /// These options in the tokens of a model.
+    ///
+    /// # Errors
+    /// When an option makes no sense, or not for this model.
+    pub fn search(&self, captioner: &Captioner) -> Result<Search> {
+        let found = match self.strategy {
+            Strategy::Greedy => 1,
+            Strategy::Beam { beam_size } => beam_size,
+            Strategy::Sample { num_captions, .. } => num_captions,
+        };
+        if !(1..=found).contains(&self.num_captions) {
+            bail!(
+                "{} captions an image are asked for, and the search finds {found}: ask for 1 to {found}",
+                self.num_captions
+            );
+        }
+        if self.rerank_by_clip {
+            captioner.encoder.check_texts()?;
+        }
+        Ok(Search {
+            decode: self.decode(captioner)?,
+            num_captions: self.num_captions,
+            rerank_by_clip: self.rerank_by_clip,
+        })
+    }
+
+    fn decode(&self, captioner: &Captioner) -> Result<DecodeConfig> {
+        let decoder = &captioner.decoder;
+        let mut decode = decoder.decode_config(self.strategy.clone());
+        decode.prompt = decoder.tokenizer.encode(&self.prompt)?;
+        decode.max_length = self.max_length.unwrap_or_else(|| {
+            let room = decoder.longest_caption();
+            // At least 1, so that a prompt without room for a caption is refused by its length.
+            (decode.max_length)
+                .min(room.saturating_sub(decode.prompt.len()))
+                .max(1)
+        });
+        decode.length_penalty = self.length_penalty;
+        decode.no_repeat_ngram = self.no_repeat_ngram;
+        if !self.stop.is_empty() {
+            let tokens = self.stop.iter().map(|text| decoder.stop_token(text));
+            decode.stop_tokens = tokens.collect::<Result<_>>()?;
+        }
+        decode.validate()?;
+        Ok(decode)
+    }
+}
