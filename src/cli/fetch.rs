@@ -9,9 +9,9 @@ use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::model_folder;
 use clipcap::convert::{self, ConvertConfig};
-use clipcap::datasets::{self, archives};
+use clipcap::datasets;
 use clipcap::files;
-use clipcap::hub::{self, Fetched, Hub, HubConfig, Named, SETS, Watch};
+use clipcap::hub::{self, Fetched, Hub, HubConfig, Named, SETS, Watch, archives};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 

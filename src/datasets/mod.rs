@@ -1,7 +1,5 @@
 //! Data sets that are known by name: the generated scenes, CIFAR-10, STL-10, and folders of classes.
 
-#[cfg(feature = "hub")]
-pub mod archives;
 pub mod classes;
 pub mod scenes;
 

@@ -18,12 +18,11 @@ use serde_json::Value;
 
 use super::checksum;
 use super::error::HubError;
+use super::retry::retrying;
 use crate::files::Lock;
 
 /// Where the Hub is when nothing else is said.
 const ENDPOINT: &str = "https://huggingface.co";
-/// Times a lost connection is taken up again.
-const RETRIES: u32 = 4;
 /// Where Hugging Face's tools keep the locks of a cache.
 const LOCKS: &str = ".locks";
 
@@ -230,24 +229,17 @@ impl HubRepo<'_> {
             return self.check(file, path);
         }
         let repo = self.hub.api.model(self.id.clone());
-        let mut retries = 0;
-        loop {
-            let error = match self.try_download(&repo, file, watch) {
-                Ok(path) => return self.check(file, path),
-                Err(error) => error,
-            };
-            watch.end();
-            match &error {
-                HubError::Cut(file, reason) if retries < RETRIES => {
-                    retries += 1;
-                    watch.note(&format!(
-                        "{file}: the connection was lost: {reason}; trying again ({retries} of {RETRIES})"
-                    ));
-                }
-                _ => return Err(error),
-            }
-            std::thread::sleep(self.hub.patience * 2_u32.pow(retries - 1));
-        }
+        let path = retrying(
+            self.hub.patience,
+            watch,
+            &format!("{}/{file}", self.id),
+            || self.try_download(&repo, file, watch),
+            |error| match error {
+                HubError::Cut(_, reason) => Some(reason.clone()),
+                _ => None,
+            },
+        )?;
+        self.check(file, path)
     }
 
     fn try_download(&self, repo: &ApiRepo, file: &str, watch: &dyn Watch) -> Result<PathBuf> {

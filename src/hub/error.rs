@@ -27,7 +27,7 @@ pub enum HubError {
     )]
     Unreachable(String, String),
     #[error(
-        "{0}: the connection was lost: {1}: what has come is kept, run the command again to go on"
+        "{0}: the connection was lost: {1}: what has come is kept, run the command again to resume"
     )]
     Cut(String, String),
     #[error(

@@ -1,8 +1,11 @@
-//! Models from the Hugging Face Hub: a word or an id in, checked files and what to convert them with out.
+//! Downloads. Models from the Hugging Face Hub: a word or an id in, checked files and what to convert them with out; data
+//! sets from their publishers: [`archives`].
 
+pub mod archives;
 mod checksum;
 mod client;
 mod error;
+mod retry;
 mod sets;
 
 use std::path::{Path, PathBuf};

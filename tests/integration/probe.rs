@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::place::{Place, stderr, stdout};
-use clipcap::datasets::archives::{self, Archive};
 use clipcap::datasets::classes::{ClassSet, ClassSource};
 use clipcap::hub::Watch;
+use clipcap::hub::archives::{self, Archive};
 use md5::{Digest, Md5};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -8,15 +8,14 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use flate2::read::GzDecoder;
 use md5::{Digest, Md5};
 
+use super::Watch;
+use super::retry::retrying;
 use crate::files::{self, Lock};
-use crate::hub::Watch;
 
-/// Times a lost connection is taken up again.
-const RETRIES: u32 = 4;
 const CHUNK: usize = 1 << 16;
 
 /// Where a data set is and what it is like.
@@ -106,28 +105,24 @@ fn remove_empty(part: &Path) {
 }
 
 fn download(archive: &Archive, part: &Path, watch: &dyn Watch) -> Result<()> {
-    let mut retries = 0;
-    loop {
-        let error = match attempt(archive, part, watch) {
-            Ok(()) => return Ok(()),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Cut(error)) => error,
-        };
-        watch.end();
-        if retries == RETRIES {
-            bail!(
-                "{}: the connection was lost: {error}: what has come is kept, run the command again to go on",
-                archive.url
-            );
-        }
-        watch.note(&format!(
-            "{}: the connection was lost: {error}; trying again ({} of {RETRIES})",
-            archive.url,
-            retries + 1
-        ));
-        std::thread::sleep(archive.patience * 2_u32.pow(retries));
-        retries += 1;
-    }
+    let lost = |failure: &Failure| match failure {
+        Failure::Cut(reason) => Some(reason.clone()),
+        Failure::Final(_) => None,
+    };
+    retrying(
+        archive.patience,
+        watch,
+        &archive.url,
+        || attempt(archive, part, watch),
+        lost,
+    )
+    .map_err(|failure| match failure {
+        Failure::Final(error) => error,
+        Failure::Cut(reason) => anyhow!(
+            "{}: the connection was lost: {reason}: what has come is kept, run the command again to resume",
+            archive.url
+        ),
+    })
 }
 
 /// Whether it makes sense to try again.
@@ -157,7 +152,7 @@ fn attempt(archive: &Archive, part: &Path, watch: &dyn Watch) -> Result<(), Fail
             return Err(Failure::Cut(format!("the server answers {status}")));
         }
         Err(error) => {
-            let error = anyhow::anyhow!(
+            let error = anyhow!(
                 "{} is out of reach: {error}: check the connection, or download it by other means and unpack it so that {} is there",
                 archive.url,
                 part.with_file_name(archive.folder).display()
