@@ -7,8 +7,10 @@ use anyhow::Result;
 use caption_metrics::bootstrap::Bootstrap;
 use clap::Args;
 use clap::error::ErrorKind;
+use clipcap::data::coco::ImageId;
 use clipcap::data::split::Split;
-use clipcap::datasets::{self, scenes};
+use clipcap::datasets;
+use clipcap::datasets::scenes::{self, SceneScores, SceneSet};
 use clipcap::decode::Strategy;
 use clipcap::evaluate::clip_score;
 use clipcap::evaluate::compare::compare;
@@ -136,7 +138,8 @@ struct Loaded {
     image_folder: Option<PathBuf>,
     /// Where a model's scores are kept.
     metrics: Option<PathBuf>,
-    main_object_accuracy: Option<f64>,
+    /// How the captions hold against the scenes, of generated ones.
+    scenes: Option<SceneScores>,
 }
 
 impl EvaluateArgs {
@@ -201,7 +204,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
         None => Vec::new(),
     };
     let mut evaluation = score(loaded.images, &options, more)?;
-    evaluation.main_object_accuracy = loaded.main_object_accuracy;
+    evaluation.scenes = loaded.scenes;
     if let Some(path) = &loaded.metrics {
         files::write_json(path, &evaluation)?;
         out::note(format_args!("scores: {}", path.display()));
@@ -240,13 +243,24 @@ fn read_references(path: &Path) -> Result<References> {
 
 fn from_file(args: &EvaluateArgs, candidates: &Path, references: &Path) -> Result<Loaded> {
     let read = read_references(references)?;
+    let images = joined(candidates, &read, args.allow_missing)?.images;
     Ok(Loaded {
-        images: joined(candidates, &read, args.allow_missing)?.images,
+        scenes: scene_scores(references, &images),
+        images,
         subtitle: format!("{} against {}", candidates.display(), references.display()),
         image_folder: args.images.clone(),
         metrics: None,
-        main_object_accuracy: None,
     })
+}
+
+/// How captions hold against the scenes that the annotations are of; `None` where they are of other images.
+fn scene_scores(annotations: &Path, images: &[EvaluatedImage]) -> Option<SceneScores> {
+    let ids: Vec<ImageId> = images
+        .iter()
+        .map(|image| ImageId::parse(&image.id))
+        .collect();
+    let said = images.iter().map(|image| image.sample.candidate.as_str());
+    SceneSet::find(annotations)?.check(ids.iter().zip(said))
 }
 
 /// The folder of a run whose model this is, or the current one.
@@ -288,8 +302,10 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
     };
     let part = caption(&split, &output, &|line| out::note(format_args!("{line}")))?;
     out::note(format_args!("captions: {}", part.path.display()));
+    let images = join(&part.candidates, &part.references, false)?.images;
     Ok(Loaded {
-        images: join(&part.candidates, &part.references, false)?.images,
+        scenes: scene_scores(&annotations, &images),
+        images,
         subtitle: format!(
             "{} on the {} part of {}",
             model.display(),
@@ -298,7 +314,6 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         ),
         image_folder: Some(image_folder),
         metrics: Some(output.join(format!("metrics-{}.json", args.split))),
-        main_object_accuracy: part.main_object_accuracy,
     })
 }
 

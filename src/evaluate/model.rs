@@ -16,7 +16,6 @@ use crate::data::image_source::ImageSource;
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Split;
 use crate::data::unreadable;
-use crate::datasets::scenes::{self, Kind};
 use crate::decode::Strategy;
 use crate::device::Precision;
 
@@ -83,8 +82,6 @@ pub struct CaptionedPart {
     pub references: References,
     /// The file that the captions were written to.
     pub path: PathBuf,
-    /// As [`main_object_accuracy`] finds it.
-    pub main_object_accuracy: Option<f64>,
 }
 
 /// Captions the part and writes `predictions-<part>.json` into `output`.
@@ -155,9 +152,6 @@ pub fn caption(
     }
     let path = output.join(format!("predictions-{}.json", split.part));
     write_results(&path, &results)?;
-    let said = results.iter().zip(&images);
-    let accuracy =
-        main_object_accuracy(said.map(|(result, image)| (result.caption.as_str(), image.main)));
     let captions = results
         .into_iter()
         .map(|result| (result.image_id, result.caption));
@@ -168,19 +162,7 @@ pub fn caption(
         candidates: Candidates::new(&path, captions.collect()),
         references: References::new(split.data, described.collect()),
         path,
-        main_object_accuracy: accuracy,
     })
-}
-
-/// Of captions of images whose main object is known, the share that names its color and shape; none without such images.
-pub fn main_object_accuracy<'a>(
-    captions: impl Iterator<Item = (&'a str, Option<Kind>)>,
-) -> Option<f64> {
-    let right: Vec<bool> = captions
-        .filter_map(|(caption, main)| Some(scenes::mentions(caption, main?)))
-        .collect();
-    let share = right.iter().filter(|&&right| right).count() as f64 / right.len() as f64;
-    (!right.is_empty()).then_some(share)
 }
 
 fn choose(split: &CaptionSplit, report: &dyn Fn(&str)) -> Result<Vec<CaptionedImage>> {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::read::{Candidates, EvaluatedImage, References, join};
 use crate::data::text;
+use crate::datasets::scenes::SceneScores;
 use caption_metrics::bootstrap::{Bootstrap, Interval};
 use caption_metrics::cider::Frequencies;
 use caption_metrics::diversity::{self, Diversity};
@@ -34,8 +35,8 @@ pub struct Evaluation {
     pub intervals: Option<Vec<Interval>>,
     pub confidence: f64,
     pub diversity: Diversity,
-    /// Of images whose main object is known, the share whose caption names its color and shape.
-    pub main_object_accuracy: Option<f64>,
+    /// How the captions hold against the scenes, where the images are generated ones.
+    pub scenes: Option<SceneScores>,
 }
 
 /// A table of document frequencies: n-grams as words joined by spaces.
@@ -76,7 +77,7 @@ pub fn score(
         intervals: options.bootstrap.intervals(&scores),
         confidence: options.bootstrap.confidence,
         diversity: diversity::measure(&corpus),
-        main_object_accuracy: None,
+        scenes: None,
         images,
         scores,
     })
@@ -184,8 +185,8 @@ impl Serialize for Evaluation {
         map.serialize_entry("intervals", &intervals)?;
         map.serialize_entry("confidence", &self.confidence)?;
         map.serialize_entry("images", &self.images.len())?;
-        if let Some(accuracy) = self.main_object_accuracy {
-            map.serialize_entry("main_object_accuracy", &accuracy)?;
+        if let Some(scenes) = &self.scenes {
+            map.serialize_entry("scenes", scenes)?;
         }
         map.serialize_entry("diversity", &self.diversity)?;
         map.serialize_entry("per_image", &PerImage(self))?;

@@ -51,8 +51,9 @@ pub fn scores(evaluation: &Evaluation, style: Style) -> String {
         ("different captions", percent(diversity.different_captions)),
         ("distinct 1- to 4-grams", distinct.join(", ")),
     ];
-    if let Some(accuracy) = evaluation.main_object_accuracy {
-        statistics.push(("right main objects", percent(accuracy)));
+    if let Some(scenes) = evaluation.scenes {
+        statistics.push(("true captions", percent(scenes.true_captions)));
+        statistics.push(("right main objects", percent(scenes.right_main_objects)));
     }
     let statistics: Vec<Vec<String>> = statistics
         .into_iter()

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::space::{Setting, full_name};
+use crate::datasets::scenes::SceneScores;
 use crate::files;
 use crate::train::caption::{TrainContext, train};
 use crate::train::config::TrainConfig;
@@ -50,8 +51,8 @@ pub struct Outcome {
     pub validation_loss: f64,
     /// CIDEr-D of the test part's captions.
     pub cider: Option<f64>,
-    /// Share of the test captions that name the main object's color and shape, where it is known.
-    pub main_object_accuracy: Option<f64>,
+    /// How the test part's captions hold against the scenes, where they are of generated ones.
+    pub scenes: Option<SceneScores>,
     pub seconds: f64,
 }
 
@@ -80,14 +81,16 @@ impl Variant {
 impl fmt::Display for Outcome {
     /// A row of [`table`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| format!("{:.1}%", 100.0 * share);
         let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".into());
         write!(
             f,
-            "| {} | {:.3} | {} | {} | {:.0} |",
+            "| {} | {:.3} | {} | {} | {} | {:.0} |",
             self.name,
             self.validation_loss,
             or_none(self.cider.map(|value| format!("{value:.3}"))),
-            or_none((self.main_object_accuracy).map(|share| format!("{:.1}%", 100.0 * share))),
+            or_none((self.scenes).map(|scenes| percent(scenes.true_captions))),
+            or_none((self.scenes).map(|scenes| percent(scenes.right_main_objects))),
             self.seconds
         )
     }
@@ -150,22 +153,12 @@ fn outcome(
     let outcome = Outcome {
         name: name.to_string(),
         validation_loss,
-        cider: test_cider(folder)?,
-        main_object_accuracy: trained.main_object_accuracy,
+        cider: (trained.scores.as_ref()).and_then(|scores| scores.metric("CIDEr")),
+        scenes: trained.scores.and_then(|scores| scores.scenes),
         seconds: started.elapsed().as_secs_f64(),
     };
     files::write_json(&path, &outcome)?;
     Ok(outcome)
-}
-
-/// CIDEr as a run wrote it; `None` when nothing was tested.
-fn test_cider(folder: &Path) -> Result<Option<f64>> {
-    let path = folder.join("metrics-test.json");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let metrics: Value = files::read_json(&path)?;
-    Ok(metrics["overall"]["CIDEr"].as_f64())
 }
 
 /// The outcomes as a Markdown table.
@@ -175,7 +168,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
         .map(|outcome| format!("{outcome}\n"))
         .collect();
     format!(
-        "| setting | validation loss | CIDEr | color and shape | seconds |\n| --- | ---: | ---: | ---: | ---: |\n{rows}"
+        "| setting | validation loss | CIDEr | true captions | right main objects | seconds |\n| --- | ---: | ---: | ---: | ---: | ---: |\n{rows}"
     )
 }
 
@@ -221,13 +214,16 @@ mod tests {
             name: "no noise".into(),
             validation_loss: 1.23456,
             cider: None,
-            main_object_accuracy: Some(0.5),
+            scenes: Some(SceneScores {
+                true_captions: 0.25,
+                right_main_objects: 0.5,
+            }),
             seconds: 9.6,
         };
         let text = table(&[outcome]);
         assert_eq!(
             text.lines().last(),
-            Some("| no noise | 1.235 | - | 50.0% | 10 |")
+            Some("| no noise | 1.235 | - | 25.0% | 50.0% | 10 |")
         );
     }
 }

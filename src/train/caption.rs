@@ -14,7 +14,7 @@ use super::config::TrainConfig;
 use super::dataset::{self, Dataset};
 use super::learner::{CaptionLearner, Decoding, StepConfig};
 use super::part::{PartItems, TokenizedCaptions};
-pub use super::test_captions::Captioned;
+pub use super::test_captions::{Captioned, TestScores};
 use super::{resume, test_captions};
 use crate::captioner::CaptionDecoder;
 use crate::captioner::model_folder::{self, CaptionerConfig, ModelFolder, Part};
@@ -23,7 +23,6 @@ use crate::data::loader::{EpochLoader, Order};
 use crate::decode::{DecodeConfig, Strategy};
 use crate::device::Devices;
 use crate::device::Precision;
-use crate::evaluate::model::main_object_accuracy;
 use crate::files;
 use crate::models::caption_model::{CaptionModel, Trainable};
 use crate::models::mapper::MapperConfig;
@@ -61,8 +60,8 @@ pub struct Trained {
     pub best: Option<(usize, f64)>,
     /// Captions of the test part beside their references.
     pub test: Vec<Captioned>,
-    /// Of the test images whose content is known, the share whose caption names the main object's color and shape.
-    pub main_object_accuracy: Option<f64>,
+    /// What the test captions come to.
+    pub scores: Option<TestScores>,
     pub interrupted: bool,
     /// The epoch in which the loss became NaN, which ended the run.
     pub diverged: Option<usize>,
@@ -180,18 +179,14 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         Precision::F32,
     )?;
     let test = test_captions::caption(&decoder, &dataset)?;
-    let parts = test.iter().zip(&dataset.splits.test);
-    let accuracy = main_object_accuracy(
-        parts.map(|(said, &index)| (said.caption.as_str(), dataset.images[index].main)),
-    );
-    test_captions::write(context.folder, &dataset, &test, accuracy)?;
+    let scores = test_captions::write(context.folder, &dataset, &test)?;
     Ok(Trained {
         folder: context.folder.to_path_buf(),
         config: config.clone(),
         model: path,
         best: fitted.best,
         test,
-        main_object_accuracy: accuracy,
+        scores,
         interrupted: fitted.interrupted,
         diverged: fitted.diverged,
     })

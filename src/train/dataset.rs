@@ -15,12 +15,14 @@ use crate::data::embedding_file::Embedding;
 use crate::data::gap::{self, Gap};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Splits;
-use crate::datasets::scenes;
+use crate::datasets::scenes::{self, SceneSet};
 use crate::trainer::dashboard::LogFn;
 
 /// Captioned images with their embeddings, in three parts.
 pub struct Dataset {
     pub images: Vec<CaptionedImage>,
+    /// The scenes that the images are of, of generated ones.
+    pub scenes: Option<SceneSet>,
     /// The images' embeddings as CLIP gave them; `None` of those that are not needed.
     pub embeddings: Arc<Vec<Option<Embedding>>>,
     /// The captions' embeddings as CLIP gave them, by image, where they are learned from.
@@ -162,6 +164,7 @@ fn learn_from_images(
         splits: split(config, &images)?,
         dealt: config.split.describe(&images, config.seed),
         images,
+        scenes: SceneSet::find(data),
         embeddings: Arc::new(embeddings),
         captions: None,
         offset: None,
@@ -190,6 +193,7 @@ fn learn_from_captions(
     let mut dataset = Dataset {
         dealt: config.split.describe(&images, config.seed),
         images,
+        scenes: SceneSet::find(data),
         embeddings: Arc::new(embeddings),
         captions: Some(Arc::new(captions)),
         offset: None,

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value};
 
 use super::dataset::Dataset;
 use crate::captioner::CaptionDecoder;
 use crate::data::coco::{CaptionResult, write_results};
+use crate::datasets::scenes::SceneScores;
 use crate::decode::Strategy;
 use crate::evaluate::score::validate;
 use crate::files;
@@ -56,7 +57,25 @@ pub(super) fn caption(decoder: &CaptionDecoder, dataset: &Dataset) -> Result<Vec
     Ok(test)
 }
 
-/// Writes the captions and their scores into the run's folder.
+/// What captions of the test part come to.
+#[derive(Clone, Debug, Serialize)]
+pub struct TestScores {
+    pub images: usize,
+    /// How the captions hold against the scenes, where the images are generated ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scenes: Option<SceneScores>,
+    /// BLEU, METEOR, ROUGE-L and CIDEr by name.
+    pub overall: Map<String, Value>,
+}
+
+impl TestScores {
+    /// A metric of the whole part.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.overall.get(name)?.as_f64()
+    }
+}
+
+/// Writes the captions and their scores into the run's folder; returns the scores, or nothing without a test part.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -64,10 +83,9 @@ pub(super) fn write(
     folder: &Path,
     dataset: &Dataset,
     test: &[Captioned],
-    accuracy: Option<f64>,
-) -> Result<()> {
+) -> Result<Option<TestScores>> {
     if test.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let results: Vec<CaptionResult> = dataset
         .splits
@@ -87,12 +105,14 @@ pub(super) fn write(
             references: captioned.references.clone(),
         })
         .collect();
-    files::write_json(
-        &folder.join("metrics-test.json"),
-        &json!({
-            "images": test.len(),
-            "main_object_accuracy": accuracy,
-            "overall": validate(&samples),
-        }),
-    )
+    let said = results
+        .iter()
+        .map(|result| (&result.image_id, result.caption.as_str()));
+    let scores = TestScores {
+        images: test.len(),
+        scenes: (dataset.scenes.as_ref()).and_then(|scenes| scenes.check(said)),
+        overall: validate(&samples),
+    };
+    files::write_json(&folder.join("metrics-test.json"), &scores)?;
+    Ok(Some(scores))
 }

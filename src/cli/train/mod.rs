@@ -12,7 +12,7 @@ use clipcap::data::split::Split;
 use clipcap::device::DeviceChoice;
 use clipcap::files;
 use clipcap::train::Trainer;
-use clipcap::train::caption::Trained;
+use clipcap::train::caption::{TestScores, Trained};
 use clipcap::train::config::{Preset, TrainConfig, TrainData};
 
 use settings::SettingArgs;
@@ -184,6 +184,26 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The scores of the test captions in a line.
+fn told(scores: &TestScores) -> String {
+    let metric = |name| format!("{name} {:.3}", scores.metric(name).unwrap_or(0.0));
+    let mut parts = Vec::new();
+    if let Some(scenes) = scores.scenes {
+        let percent = |share: f64| format!("{:.1}%", 100.0 * share);
+        parts.push(format!(
+            "{} true captions, {} right main objects",
+            percent(scenes.true_captions),
+            percent(scenes.right_main_objects)
+        ));
+    }
+    parts.extend(["Bleu_4", "CIDEr"].map(metric));
+    format!(
+        "{} test images, none of them trained on: {}",
+        scores.images,
+        parts.join(", ")
+    )
+}
+
 fn show(trained: &Trained, seconds: f64) -> String {
     let mut lines = Vec::new();
     for captioned in trained.test.iter().take(SHOWN) {
@@ -194,12 +214,8 @@ fn show(trained: &Trained, seconds: f64) -> String {
             lines.push(format!("  {name} {reference}"));
         }
     }
-    if let Some(accuracy) = trained.main_object_accuracy {
-        lines.push(format!(
-            "{:.1}% of the {} test captions name the main object's color and shape (no test image was trained on)",
-            100.0 * accuracy,
-            trained.test.len()
-        ));
+    if let Some(scores) = &trained.scores {
+        lines.push(told(scores));
     }
     if let Some((epoch, loss)) = trained.best {
         lines.push(format!(

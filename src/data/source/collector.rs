@@ -80,7 +80,6 @@ impl Collector {
                     source,
                     captions: Vec::new(),
                     part: None,
-                    main: None,
                 });
                 *entry.insert(next)
             }

@@ -16,7 +16,6 @@ use crate::data::split::Part;
 use crate::data::text::cell::{CAPTION, Entry, Fields, IMAGE, IMAGE_ID, shorten};
 use crate::data::text::json::{begins_with_line, read_document, read_entry};
 use crate::data::text::{Lines, check};
-use crate::datasets::scenes::Kind;
 
 /// COCO's or Karpathy's file.
 #[derive(Deserialize)]
@@ -183,7 +182,7 @@ fn list_coco(images: Vec<Entry>, folders: &[PathBuf], collector: &mut Collector)
     let mut files: HashMap<ImageId, usize> = HashMap::with_capacity(images.len());
     for (i, entry) in images.into_iter().enumerate() {
         let place = format!("image {} of the list", i + 1);
-        let (id, name, main) = match coco_image(&entry) {
+        let (id, name) = match coco_image(&entry) {
             Ok(image) => image,
             Err(reason) => {
                 collector.leave_out(&place, &reason);
@@ -205,7 +204,6 @@ fn list_coco(images: Vec<Entry>, folders: &[PathBuf], collector: &mut Collector)
             (None, None) => {
                 let path = find(&name, folders);
                 let image = collector.image(id, || (name, Some(ImageSource::File(path))));
-                collector.images[image].main = main;
                 files.insert(file, image);
             }
         }
@@ -213,7 +211,7 @@ fn list_coco(images: Vec<Entry>, folders: &[PathBuf], collector: &mut Collector)
     Ok(())
 }
 
-fn coco_image(entry: &Entry) -> Result<(ImageId, String, Option<Kind>), String> {
+fn coco_image(entry: &Entry) -> Result<(ImageId, String), String> {
     let Entry::Fields(fields) = entry else {
         return Err("is not an object".into());
     };
@@ -222,15 +220,7 @@ fn coco_image(entry: &Entry) -> Result<(ImageId, String, Option<Kind>), String> 
     let name = name
         .and_then(|name| name.text())
         .ok_or("has no `file_name`")?;
-    Ok((id, name.to_string(), main_object(fields)))
-}
-
-/// What a generated scene is of; other data sets may mean anything by `main`.
-fn main_object(fields: &Fields) -> Option<Kind> {
-    let main = fields.get("main")?.fields()?;
-    let text = |name| main.get(name)?.text().map(serde_json::Value::from);
-    let kind = serde_json::json!({"shape": text("shape")?, "color": text("color")?});
-    serde_json::from_value(kind).ok()
+    Ok((id, name.to_string()))
 }
 
 fn karpathy(images: Vec<Entry>, folders: &[PathBuf], collector: &mut Collector) -> Result<()> {

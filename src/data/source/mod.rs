@@ -34,7 +34,6 @@ pub use super::left_out::LeftOut;
 use super::split::Part;
 use super::text::cell::printable;
 use super::text::{self, Lines};
-use crate::datasets::scenes::Kind;
 use crate::inputs::FileKinds;
 
 /// A data set as it was found.
@@ -60,8 +59,6 @@ pub struct CaptionedImage {
     pub captions: Vec<String>,
     /// The part the data set puts it in.
     pub part: Option<Part>,
-    /// What the image is of, where the annotation says so (the generated scenes' does).
-    pub main: Option<Kind>,
 }
 
 /// What the files were read as.

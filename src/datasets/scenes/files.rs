@@ -1,9 +1,12 @@
 //! Scenes as a data set on disk.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{GENERATOR_VERSION, SIDE, draw, scene};
@@ -12,11 +15,47 @@ use crate::files::{self, Lock};
 /// How long another process that makes the same set is waited for.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// What a set's annotations say of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetInfo {
+    description: String,
+    generator_version: u32,
+    pub seed: u64,
+    pub count: usize,
+}
+
+impl SetInfo {
+    fn new(seed: u64, count: usize) -> Self {
+        Self {
+            description: "Generated scenes of shapes with captions".to_string(),
+            generator_version: GENERATOR_VERSION,
+            seed,
+            count,
+        }
+    }
+
+    /// That of an annotation file; `None` of any file but a set's.
+    fn read(annotations: &Path) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Head {
+            info: SetInfo,
+        }
+        let file = File::open(annotations).ok()?;
+        let head: Head = serde_json::from_reader(BufReader::new(file)).ok()?;
+        Some(head.info)
+    }
+
+    /// That of the annotations of a set that this version made; `None` of any other file.
+    pub fn find(annotations: &Path) -> Option<Self> {
+        Self::read(annotations).filter(|info| *info == Self::new(info.seed, info.count))
+    }
+}
+
 /// Makes sure that `folder` holds the first `count` scenes of `seed` as PNG files with COCO caption annotations, and
 /// returns the annotation file. A complete set is left as it is, and one that another process is making is waited for.
 pub fn ensure(folder: &Path, seed: u64, count: usize) -> Result<PathBuf> {
     let annotations = folder.join("captions.json");
-    let info = info(seed, count);
+    let info = SetInfo::new(seed, count);
     if is_complete(&annotations, &info) {
         return Ok(annotations);
     }
@@ -37,36 +76,25 @@ pub fn ensure(folder: &Path, seed: u64, count: usize) -> Result<PathBuf> {
         files::write_atomic(&path, |writer| writer.write_all(&png))?;
     }
     // Last: its presence says that the images are there.
-    files::write_json(&annotations, &annotation(seed, count, info))?;
+    files::write_json(&annotations, &annotation(seed, count, &info))?;
     Ok(annotations)
 }
 
-fn is_complete(annotations: &Path, info: &serde_json::Value) -> bool {
-    let text = std::fs::read_to_string(annotations).ok();
-    let present = text.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    present.is_some_and(|present| present["info"] == *info)
+fn is_complete(annotations: &Path, info: &SetInfo) -> bool {
+    SetInfo::read(annotations).is_some_and(|present| present == *info)
 }
 
 fn file_name(index: usize) -> String {
     format!("{index:06}.png")
 }
 
-fn info(seed: u64, count: usize) -> serde_json::Value {
-    json!({
-        "description": "Generated scenes of shapes with captions",
-        "generator_version": GENERATOR_VERSION,
-        "seed": seed,
-        "count": count,
-    })
-}
-
-fn annotation(seed: u64, count: usize, info: serde_json::Value) -> serde_json::Value {
+fn annotation(seed: u64, count: usize, info: &SetInfo) -> serde_json::Value {
     let mut images = Vec::with_capacity(count);
     let mut annotations = Vec::with_capacity(5 * count);
     for index in 0..count {
         let scene = scene(seed, index as u64);
         images.push(json!({
-            "id": index, "file_name": file_name(index), "width": SIDE, "height": SIDE, "main": scene.kind(),
+            "id": index, "file_name": file_name(index), "width": SIDE, "height": SIDE,
         }));
         for caption in &scene.captions {
             annotations

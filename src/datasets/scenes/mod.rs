@@ -6,6 +6,7 @@
 mod draw;
 mod files;
 mod siblings;
+mod truth;
 mod words;
 
 use rand::seq::IndexedRandom;
@@ -15,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use draw::draw;
 pub use files::ensure;
-pub use siblings::{Attribute, SIBLINGS, siblings};
-pub use words::mentions;
+pub use siblings::{SIBLINGS, siblings};
+pub use truth::{SceneScores, SceneSet, is_true};
+pub use words::{Facts, mentions, parse};
 
 /// Side of an image in pixels.
 pub const SIDE: u32 = 96;
@@ -31,7 +33,7 @@ const VISIBLE_CONTRAST: f32 = 115.0;
 /// Images in the sample set.
 pub const SAMPLE_COUNT: usize = 7000;
 /// Changes whenever a scene of the same seed and index would come out differently.
-const GENERATOR_VERSION: u32 = 3;
+const GENERATOR_VERSION: u32 = 4;
 
 /// Outline of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +156,14 @@ impl Background {
         Self::Beige,
         Self::Teal,
     ];
+}
+
+impl Size {
+    const ALL: [Self; 2] = [Self::Small, Self::Large];
+}
+
+impl Relation {
+    const ALL: [Self; 4] = [Self::LeftOf, Self::RightOf, Self::Above, Self::Below];
 }
 
 impl Scene {

@@ -1,86 +1,214 @@
 //! Scenes that are alike but for one thing.
 
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::draw::contrast;
-use super::{Color, Kind, Scene, Shape, VISIBLE_CONTRAST, changed, scene};
+use super::{
+    Background, Color, GRID, JITTER, Kind, Object, Relation, SIDE, Scene, Shape, Size,
+    VISIBLE_CONTRAST, apart, changed, scene,
+};
 
-/// A scene and the likes of it, at most: there are as many shapes as colors.
-pub const SIBLINGS: usize = Shape::ALL.len();
+/// A scene and the likes of it, at most.
+pub const SIBLINGS: usize = 8;
+/// Changes that are tried for the siblings of one scene.
+const ATTEMPTS: usize = 100;
+/// How much larger a large object is than a small one.
+const GROWTH: f32 = 1.82;
 
-/// What tells siblings apart.
+/// What tells a sibling from the first scene. Numbers say how many places further on in the list of all values the new
+/// one stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attribute {
-    MainShape,
-    MainColor,
-    /// The main object's shape, and which of the two objects has which.
-    Shapes,
-    /// The main object's color, and which of the two objects has which.
-    Colors,
+enum Change {
+    MainShape(usize),
+    MainColor(usize),
+    SecondShape(usize),
+    SecondColor(usize),
+    /// Which of the two objects has which shape, color, or both.
+    SwappedShapes,
+    SwappedColors,
+    SwappedKinds,
+    Relation(usize),
+    Background(usize),
+    /// Large or small.
+    Size,
+    /// Two or three.
+    Number,
 }
 
-impl Attribute {
-    /// That of a scene's siblings.
-    fn of(index: u64, has_second: bool) -> Self {
-        match (index.is_multiple_of(2), has_second) {
-            (true, false) => Self::MainShape,
-            (false, false) => Self::MainColor,
-            (true, true) => Self::Shapes,
-            (false, true) => Self::Colors,
-        }
-    }
-}
-
-/// A scene and the likes of it that differ in one [`Attribute`] alone: places, everything else and the wording of the
-/// captions stay. All can be seen against the background; there are at most [`SIBLINGS`].
+/// A scene and the likes of it, each of which differs from it in one fact that its first caption names: the other facts
+/// and the wording stay, and no two first captions are the same. All objects can be seen against the background; there are
+/// at most [`SIBLINGS`].
 pub fn siblings(seed: u64, index: u64) -> Vec<Scene> {
+    let mut rng = ChaCha8Rng::seed_from_u64(!seed);
+    rng.set_stream(index);
     let first = scene(seed, index);
-    let attribute = Attribute::of(index, first.second.is_some());
+    let choices = Change::of(&first);
     let mut all = vec![first];
-    for turn in 1..SIBLINGS {
-        let sibling = changed(seed, index, |scene| scene.turn(attribute, turn));
-        if sibling.is_visible() && !all.contains(&sibling) {
+    for _ in 0..ATTEMPTS {
+        if all.len() == SIBLINGS {
+            break;
+        }
+        let change = Change::draw(choices, &mut rng);
+        let sibling = changed(seed, index, |scene| change.apply(scene));
+        let known = (all.iter()).any(|other| other.captions[0] == sibling.captions[0]);
+        if sibling.is_visible() && !known {
             all.push(sibling);
         }
     }
     all
 }
 
-impl Shape {
-    /// The shape so many places further on.
-    fn turned(self, turn: usize) -> Self {
-        Self::ALL[(self as usize + turn) % Self::ALL.len()]
+impl Change {
+    const PAIR: &[Self] = &[
+        Self::MainShape(0),
+        Self::MainColor(0),
+        Self::SecondShape(0),
+        Self::SecondColor(0),
+        Self::SwappedShapes,
+        Self::SwappedColors,
+        Self::SwappedKinds,
+        Self::Relation(0),
+        Self::Background(0),
+    ];
+    const ONE: &[Self] = &[
+        Self::MainShape(0),
+        Self::MainColor(0),
+        Self::Background(0),
+        Self::Size,
+    ];
+    const SEVERAL: &[Self] = &[
+        Self::MainShape(0),
+        Self::MainColor(0),
+        Self::Background(0),
+        Self::Number,
+    ];
+
+    /// What can be changed of a scene.
+    fn of(scene: &Scene) -> &'static [Self] {
+        match (&scene.second, scene.main.len()) {
+            (Some(_), _) => Self::PAIR,
+            (None, 1) => Self::ONE,
+            (None, _) => Self::SEVERAL,
+        }
+    }
+
+    /// One of the choices, with a random number.
+    fn draw(choices: &[Self], rng: &mut ChaCha8Rng) -> Self {
+        let change = *choices.choose(rng).expect("every scene can be changed");
+        let mut turn = |values: usize| rng.random_range(1..values);
+        match change {
+            Self::MainShape(_) => Self::MainShape(turn(Shape::ALL.len())),
+            Self::MainColor(_) => Self::MainColor(turn(Color::ALL.len())),
+            Self::SecondShape(_) => Self::SecondShape(turn(Shape::ALL.len())),
+            Self::SecondColor(_) => Self::SecondColor(turn(Color::ALL.len())),
+            Self::Relation(_) => Self::Relation(turn(Relation::ALL.len())),
+            Self::Background(_) => Self::Background(turn(Background::ALL.len())),
+            other => other,
+        }
+    }
+
+    fn apply(self, scene: &mut Scene) {
+        let main = scene.main.iter_mut().map(|object| &mut object.kind);
+        let mut second = scene.second.as_mut().map(|(object, _)| &mut object.kind);
+        match self {
+            Self::MainShape(turn) => {
+                main.for_each(|kind| kind.shape = turned(&Shape::ALL, kind.shape, turn))
+            }
+            Self::MainColor(turn) => {
+                main.for_each(|kind| kind.color = turned(&Color::ALL, kind.color, turn))
+            }
+            Self::SecondShape(turn) => second
+                .iter_mut()
+                .for_each(|kind| kind.shape = turned(&Shape::ALL, kind.shape, turn)),
+            Self::SecondColor(turn) => second
+                .iter_mut()
+                .for_each(|kind| kind.color = turned(&Color::ALL, kind.color, turn)),
+            Self::SwappedShapes => main
+                .zip(second)
+                .for_each(|(main, second)| std::mem::swap(&mut main.shape, &mut second.shape)),
+            Self::SwappedColors => main
+                .zip(second)
+                .for_each(|(main, second)| std::mem::swap(&mut main.color, &mut second.color)),
+            Self::SwappedKinds => main
+                .zip(second)
+                .for_each(|(main, second)| std::mem::swap(main, second)),
+            Self::Relation(turn) => scene.turn_relation(turn),
+            Self::Background(turn) => {
+                scene.background = turned(&Background::ALL, scene.background, turn)
+            }
+            Self::Size => scene.change_size(),
+            Self::Number => scene.change_number(),
+        }
     }
 }
 
-impl Color {
-    /// The color so many places further on.
-    fn turned(self, turn: usize) -> Self {
-        Self::ALL[(self as usize + turn) % Self::ALL.len()]
-    }
+/// The value that is so many places further on in the list of all.
+fn turned<T: Copy + PartialEq>(all: &[T], value: T, turn: usize) -> T {
+    let place = all.iter().position(|&other| other == value).unwrap_or(0);
+    all[(place + turn) % all.len()]
 }
 
 impl Scene {
-    /// Gives an attribute the value that is so many places further on in the list of all. Of [`Attribute::Shapes`] and
-    /// [`Attribute::Colors`], every odd turn is the one before it with the two objects' values swapped.
-    fn turn(&mut self, attribute: Attribute, turn: usize) {
-        let swap = turn % 2 == 1;
-        let main = self.main.iter_mut().map(|object| &mut object.kind);
-        let second = self.second.iter_mut().map(|(object, _)| &mut object.kind);
-        match attribute {
-            Attribute::MainShape => main.for_each(|kind| kind.shape = kind.shape.turned(turn)),
-            Attribute::MainColor => main.for_each(|kind| kind.color = kind.color.turned(turn)),
-            Attribute::Shapes => main.zip(second).for_each(|(main, second)| {
-                main.shape = main.shape.turned(turn / 2);
-                if swap {
-                    std::mem::swap(&mut main.shape, &mut second.shape);
-                }
-            }),
-            Attribute::Colors => main.zip(second).for_each(|(main, second)| {
-                main.color = main.color.turned(turn / 2);
-                if swap {
-                    std::mem::swap(&mut main.color, &mut second.color);
-                }
-            }),
+    /// Mirrors both objects' places, or turns them over, until the relation is the one wanted.
+    fn turn_relation(&mut self, turn: usize) {
+        let Some((second, relation)) = &mut self.second else {
+            return;
+        };
+        let wanted = turned(&Relation::ALL, *relation, turn);
+        let flat = |relation| matches!(relation, Relation::LeftOf | Relation::RightOf);
+        let first = |relation| matches!(relation, Relation::LeftOf | Relation::Above);
+        for object in self.main.iter_mut().chain([second]) {
+            if flat(*relation) != flat(wanted) {
+                std::mem::swap(&mut object.x, &mut object.y);
+            }
+            if first(*relation) != first(wanted) {
+                let place = match flat(wanted) {
+                    true => &mut object.x,
+                    false => &mut object.y,
+                };
+                *place = SIDE as f32 - *place;
+            }
         }
+        *relation = wanted;
+    }
+
+    /// Makes a large object small, and the other way round; it stays within the image.
+    fn change_size(&mut self) {
+        let factor = match self.size {
+            Size::Small => GROWTH,
+            Size::Large => 1.0 / GROWTH,
+        };
+        self.size = match self.size {
+            Size::Small => Size::Large,
+            Size::Large => Size::Small,
+        };
+        for object in &mut self.main {
+            object.radius *= factor;
+            let margin = object.radius + JITTER;
+            for place in [&mut object.x, &mut object.y] {
+                *place = place.clamp(margin, SIDE as f32 - margin);
+            }
+        }
+    }
+
+    /// Takes the third object away, or puts one where there is room.
+    fn change_number(&mut self) {
+        if self.main.len() == 3 {
+            self.main.pop();
+            return;
+        }
+        let like = self.main[0];
+        let first = ((like.radius + JITTER - GRID / 2.0) / GRID).ceil() as u32;
+        let cells = first..SIDE / GRID as u32 - first;
+        let middle = |cell: u32| (cell as f32 + 0.5) * GRID;
+        let third = cells
+            .clone()
+            .flat_map(|x| cells.clone().map(move |y| (middle(x), middle(y))))
+            .map(|(x, y)| Object { x, y, ..like })
+            .find(|third| self.main.iter().all(|other| apart(other, third)));
+        self.main.extend(third);
     }
 
     /// Whether all objects stand out against the background, and the second from the main ones.
@@ -91,57 +219,90 @@ impl Scene {
     }
 }
 
+/// Every scene that differs from one in one fact, whatever its captions name, and can be seen.
+#[cfg(test)]
+pub(super) fn all_changes(seed: u64, index: u64) -> Vec<Scene> {
+    let turns = |values: usize, change: fn(usize) -> Change| (1..values).map(change);
+    let first = scene(seed, index);
+    let mut changes: Vec<Change> = turns(Shape::ALL.len(), Change::MainShape).collect();
+    changes.extend(turns(Color::ALL.len(), Change::MainColor));
+    changes.extend(turns(Background::ALL.len(), Change::Background));
+    match (&first.second, first.main.len()) {
+        (Some(_), _) => {
+            changes.extend(turns(Shape::ALL.len(), Change::SecondShape));
+            changes.extend(turns(Color::ALL.len(), Change::SecondColor));
+            changes.extend(turns(Relation::ALL.len(), Change::Relation));
+        }
+        (None, 1) => changes.push(Change::Size),
+        (None, _) => changes.push(Change::Number),
+    }
+    let scenes = changes
+        .into_iter()
+        .map(|change| changed(seed, index, |scene| change.apply(scene)));
+    scenes
+        .filter(|scene| scene.is_visible() && *scene != first)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::SAMPLE_SEED;
     use super::*;
-    use crate::datasets::scenes::SAMPLE_SEED;
+    use crate::datasets::scenes::is_true;
 
     #[test]
-    fn siblings_differ_in_one_attribute_alone() {
-        let mut counts = [0; 4];
+    fn siblings_differ_from_the_first_in_what_their_first_captions_name() {
+        let mut full = 0;
         for index in 0..300 {
             let all = siblings(SAMPLE_SEED, index);
-            let first = &all[0];
-            assert_eq!(*first, scene(SAMPLE_SEED, index));
-            assert!((3..=SIBLINGS).contains(&all.len()), "{}", all.len());
-            let attribute = Attribute::of(index, first.second.is_some());
-            counts[attribute as usize] += 1;
-            for (i, other) in all.iter().enumerate().skip(1) {
-                let values = |scene: &Scene| {
-                    let second = scene.second.map(|(object, _)| object.kind);
-                    [
-                        Some(scene.kind().shape as usize),
-                        Some(scene.kind().color as usize),
-                        second.map(|kind| kind.shape as usize),
-                        second.map(|kind| kind.color as usize),
-                    ]
-                };
-                let changed: Vec<usize> = (0..4)
-                    .filter(|&place| values(first)[place] != values(other)[place])
-                    .collect();
-                let expected: &[usize] = match attribute {
-                    Attribute::MainShape => &[0],
-                    Attribute::MainColor => &[1],
-                    Attribute::Shapes => &[0, 2],
-                    Attribute::Colors => &[1, 3],
-                };
-                assert!(!changed.is_empty());
-                assert!(changed.iter().all(|place| expected.contains(place)));
-                assert_eq!(first.background, other.background);
-                assert_eq!(
-                    (first.main[0].x, first.main.len()),
-                    (other.main[0].x, other.main.len())
-                );
-                assert!(
-                    all[..i]
-                        .iter()
-                        .all(|earlier| earlier.captions != other.captions)
-                );
-                for (a, b) in first.captions.iter().zip(&other.captions) {
-                    assert_eq!(a.split(' ').count(), b.split(' ').count(), "{a} {b}");
+            assert_eq!(all[0], scene(SAMPLE_SEED, index));
+            assert_eq!(all, siblings(SAMPLE_SEED, index));
+            full += usize::from(all.len() == SIBLINGS);
+            let words = |scene: &Scene| scene.captions[0].split(' ').count();
+            for (i, a) in all.iter().enumerate() {
+                assert!(is_true(&a.captions[0], a));
+                assert!(a.is_visible() && words(a) == words(&all[0]));
+                for b in &all[..i] {
+                    assert_ne!(a.captions[0], b.captions[0]);
                 }
             }
         }
-        assert!(counts.iter().all(|&count| count > 15), "{counts:?}");
+        assert!(full > 290, "{full}");
+    }
+
+    #[test]
+    fn changed_scenes_are_drawn_as_they_are_told() {
+        let mut seen = [0; 3];
+        for index in 0..300 {
+            let first = scene(SAMPLE_SEED, index);
+            for changed in all_changes(SAMPLE_SEED, index) {
+                let mut objects = changed.main.clone();
+                objects.extend(changed.second.map(|(object, _)| object));
+                for (i, a) in objects.iter().enumerate() {
+                    let inside = |value: f32| value >= a.radius && value + a.radius <= SIDE as f32;
+                    assert!(inside(a.x) && inside(a.y), "{a:?}");
+                    assert!(objects[..i].iter().all(|b| apart(a, b)));
+                }
+                if let Some((second, relation)) = changed.second {
+                    let main = changed.main[0];
+                    let (dx, dy) = (main.x - second.x, main.y - second.y);
+                    let distance = match relation {
+                        Relation::LeftOf => -dx,
+                        Relation::RightOf => dx,
+                        Relation::Above => -dy,
+                        Relation::Below => dy,
+                    };
+                    assert!(distance >= dx.abs().max(dy.abs()), "{changed:?}");
+                    seen[0] += usize::from(Some(relation) != first.second.map(|(_, r)| r));
+                }
+                if changed.second.is_none() && changed.main.len() == 1 {
+                    let large = changed.main[0].radius > 22.0;
+                    assert_eq!(large, changed.size == Size::Large);
+                    seen[1] += usize::from(changed.size != first.size);
+                }
+                seen[2] += usize::from(changed.main.len() != first.main.len());
+            }
+        }
+        assert!(seen.iter().all(|&count| count > 30), "{seen:?}");
     }
 }

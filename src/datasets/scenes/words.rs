@@ -1,98 +1,213 @@
-//! Scenes as sentences.
+//! Scenes as sentences, and sentences as what they say of a scene: both by the same templates.
 
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Background, Color, Kind, Relation, Scene, Shape, Size};
 
+/// First letters before which "a" is "an".
+const VOWELS: [char; 5] = ['a', 'e', 'i', 'o', 'u'];
+/// What is said of one object. A sentence that says that nothing else is there ends so, or says "alone".
+const OF_ONE: [&str; 7] = [
+    "A {size} {main} on a {ground} background.",
+    "There is a {main} in the image.",
+    "A {size} {main} stands alone on {ground}.",
+    "The image shows a {size} {main}.",
+    "One {size} {main} and nothing else.",
+    "A single {main} against a {ground} background.",
+    "This is a {main} on {ground}.",
+];
+/// What is said of several objects of a kind.
+const OF_SEVERAL: [&str; 6] = [
+    "{number} {size} {mains} on a {ground} background.",
+    "There are {number} {mains} in the image.",
+    "The image shows {number} {size} {mains}.",
+    "{number} {mains} and nothing else.",
+    "A group of {number} {mains} against a {ground} background.",
+    "These are {number} {mains} on {ground}.",
+];
+/// What is said of two objects of different kinds.
+const OF_TWO_KINDS: [&str; 6] = [
+    "A {size} {main} {place} a {its-size} {other}.",
+    "There is a {main} {place} a {other}.",
+    "A {main} and a {other} on a {ground} background.",
+    "The {size} {main} is {place} the {other}.",
+    "A {size} {main} with a {its-size} {other} {opposite}.",
+    "The image shows a {size} {main} and a {its-size} {other}.",
+];
+
 /// Five different captions of a scene. Each names the main object's color and shape, and names them first.
 pub fn captions(scene: &Scene, rng: &mut ChaCha8Rng) -> [String; 5] {
-    let mut sentences = match (&scene.second, scene.main.len()) {
-        (Some((second, relation)), _) => of_two_kinds(scene, second.kind, *relation),
-        (None, 1) => of_one(scene),
-        (None, count) => of_several(scene, count),
+    let mut templates = match (&scene.second, scene.main.len()) {
+        (Some(_), _) => OF_TWO_KINDS.to_vec(),
+        (None, 1) => OF_ONE.to_vec(),
+        (None, _) => OF_SEVERAL.to_vec(),
     };
-    sentences.shuffle(rng);
-    let mut sentences = sentences.into_iter();
-    std::array::from_fn(|_| {
-        sentences
-            .next()
-            .expect("there are more sentences than captions")
-    })
+    templates.shuffle(rng);
+    std::array::from_fn(|i| fill(templates[i], scene))
 }
 
-fn of_one(scene: &Scene) -> Vec<String> {
-    let plain = noun(scene.kind());
-    let sized = format!("{} {plain}", size_word(scene.size));
-    let ground = background_word(scene.background);
-    vec![
-        format!("{} on a {ground} background.", capital(&a(&sized))),
-        format!("There is {} in the picture.", a(&plain)),
-        format!("{} stands alone on {ground}.", capital(&a(&sized))),
-        format!("The picture shows {}.", a(&sized)),
-        format!("One {sized} and nothing else."),
-        format!("A single {plain} against a {ground} background."),
-        format!("This is {} on {ground}.", a(&plain)),
-    ]
+/// The sentence that a template makes of a scene.
+fn fill(template: &str, scene: &Scene) -> String {
+    let second = scene.second.map(|(object, _)| object.kind);
+    let relation = scene.second.map(|(_, relation)| relation);
+    let mut words: Vec<String> = Vec::new();
+    for part in template.trim_end_matches('.').split(' ') {
+        let text = match part {
+            "{size}" => size_word(scene.size).to_string(),
+            "{its-size}" => size_word(Size::Small).to_string(),
+            "{main}" => noun(scene.kind()),
+            "{mains}" => plural(&noun(scene.kind())),
+            "{other}" => second.map(noun).unwrap_or_default(),
+            "{ground}" => background_word(scene.background).to_string(),
+            "{number}" => number_word(scene.main.len()).to_string(),
+            "{place}" => relation.map_or("", place_words).to_string(),
+            "{opposite}" => relation.map_or("", opposite_words).to_string(),
+            word => word.to_string(),
+        };
+        match words.last_mut() {
+            Some(article) if article.eq_ignore_ascii_case("a") && text.starts_with(VOWELS) => {
+                article.push('n');
+            }
+            _ => {}
+        }
+        words.push(text);
+    }
+    capital(&words.join(" ")) + "."
 }
 
-fn of_several(scene: &Scene, count: usize) -> Vec<String> {
-    let number = if count == 2 { "two" } else { "three" };
-    let plain = format!("{number} {}", plural(&noun(scene.kind())));
-    let sized = format!("{number} small {}", plural(&noun(scene.kind())));
-    let ground = background_word(scene.background);
-    vec![
-        format!("{} on a {ground} background.", capital(&sized)),
-        format!("There are {plain} in the picture."),
-        format!("The picture shows {sized}."),
-        format!("{} and nothing else.", capital(&plain)),
-        format!("A group of {plain} against a {ground} background."),
-        format!("These are {plain} on {ground}."),
-    ]
+/// What a caption says of a scene, told by the template that it is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Shape and color of what is named first, and how many there are of it.
+    pub main: Kind,
+    pub number: usize,
+    pub size: Option<Size>,
+    /// What is named beside it, and its size.
+    pub other: Option<(Kind, Option<Size>)>,
+    /// Where the first is, seen from the other.
+    pub relation: Option<Relation>,
+    pub background: Option<Background>,
+    /// Whether nothing else is said to be there.
+    pub alone: bool,
 }
 
-fn of_two_kinds(scene: &Scene, second: Kind, relation: Relation) -> Vec<String> {
-    let main = noun(scene.kind());
-    let large = format!("large {main}");
-    let other = noun(second);
-    let small = format!("small {other}");
-    let ground = background_word(scene.background);
-    let (place, opposite) = match relation {
-        Relation::LeftOf => ("to the left of", "on its right"),
-        Relation::RightOf => ("to the right of", "on its left"),
-        Relation::Above => ("above", "below it"),
-        Relation::Below => ("below", "above it"),
-    };
-    vec![
-        format!("{} {place} {}.", capital(&a(&large)), a(&small)),
-        format!("There is {} {place} {}.", a(&main), a(&other)),
-        format!(
-            "{} and {} on a {ground} background.",
-            capital(&a(&main)),
-            a(&other)
-        ),
-        format!("The {large} is {place} the {other}."),
-        format!("{} with {} {opposite}.", capital(&a(&large)), a(&small)),
-        format!("The picture shows {} and {}.", a(&large), a(&small)),
-    ]
+/// What a caption says; `None` when it is no sentence that a scene is put into.
+pub fn parse(caption: &str) -> Option<Facts> {
+    let caption = caption.trim().strip_suffix('.')?.to_lowercase();
+    let words: Vec<&str> = caption
+        .split_whitespace()
+        .map(|word| if word == "an" { "a" } else { word })
+        .collect();
+    let mut templates = OF_ONE.iter().chain(&OF_SEVERAL).chain(&OF_TWO_KINDS);
+    templates.find_map(|template| Reader { words: &words }.facts(template))
+}
+
+/// The words of a caption that are not read yet.
+struct Reader<'a> {
+    words: &'a [&'a str],
+}
+
+impl Reader<'_> {
+    /// What the words say if they follow a template to their end.
+    fn facts(mut self, template: &str) -> Option<Facts> {
+        let mut main = None;
+        let mut number = 1;
+        let (mut size, mut other, mut its_size) = (None, None, None);
+        let (mut relation, mut background) = (None, None);
+        for part in template.trim_end_matches('.').split(' ') {
+            match part {
+                "{size}" => size = Some(self.one_of(&Size::ALL, size_word)?),
+                "{its-size}" => its_size = Some(self.one_of(&Size::ALL, size_word)?),
+                "{main}" => main = Some(self.kind(false)?),
+                "{mains}" => main = Some(self.kind(true)?),
+                "{other}" => other = Some(self.kind(false)?),
+                "{ground}" => background = Some(self.one_of(&Background::ALL, background_word)?),
+                "{number}" => number = self.one_of(&[2, 3], number_word)?,
+                "{place}" => relation = Some(self.one_of(&Relation::ALL, place_words)?),
+                "{opposite}" => relation = Some(self.one_of(&Relation::ALL, opposite_words)?),
+                word => self.take(&word.to_lowercase())?,
+            }
+        }
+        self.words.is_empty().then_some(Facts {
+            main: main?,
+            number,
+            size,
+            other: other.map(|kind| (kind, its_size)),
+            relation,
+            background,
+            alone: template.contains("alone") || template.contains("nothing else"),
+        })
+    }
+
+    /// Reads exactly these words.
+    fn take(&mut self, phrase: &str) -> Option<()> {
+        for word in phrase.split(' ') {
+            let (first, rest) = self.words.split_first()?;
+            if *first != word {
+                return None;
+            }
+            self.words = rest;
+        }
+        Some(())
+    }
+
+    /// Reads the words of one of these values.
+    fn one_of<T: Copy>(&mut self, values: &[T], words: fn(T) -> &'static str) -> Option<T> {
+        let all = self.words;
+        values.iter().copied().find(|&value| {
+            self.words = all;
+            self.take(words(value)).is_some()
+        })
+    }
+
+    /// Reads a color and a shape.
+    fn kind(&mut self, several: bool) -> Option<Kind> {
+        let color = self.one_of(&Color::ALL, color_word)?;
+        let (first, rest) = self.words.split_first()?;
+        let shape = Shape::ALL.into_iter().find(|&shape| match several {
+            true => plural(shape_word(shape)) == *first,
+            false => shape_word(shape) == *first,
+        })?;
+        self.words = rest;
+        Some(Kind { shape, color })
+    }
 }
 
 fn noun(kind: Kind) -> String {
     format!("{} {}", color_word(kind.color), shape_word(kind.shape))
 }
 
-fn a(phrase: &str) -> String {
-    let article = if phrase.starts_with(['a', 'e', 'i', 'o', 'u']) {
-        "an"
-    } else {
-        "a"
-    };
-    format!("{article} {phrase}")
-}
-
 fn capital(phrase: &str) -> String {
     let (first, rest) = phrase.split_at(1);
     first.to_uppercase() + rest
+}
+
+fn number_word(number: usize) -> &'static str {
+    match number {
+        2 => "two",
+        _ => "three",
+    }
+}
+
+/// Where the main object is, seen from the second.
+fn place_words(relation: Relation) -> &'static str {
+    match relation {
+        Relation::LeftOf => "to the left of",
+        Relation::RightOf => "to the right of",
+        Relation::Above => "above",
+        Relation::Below => "below",
+    }
+}
+
+/// Where the second object is, seen from the main one.
+fn opposite_words(relation: Relation) -> &'static str {
+    match relation {
+        Relation::LeftOf => "on its right",
+        Relation::RightOf => "on its left",
+        Relation::Above => "below it",
+        Relation::Below => "above it",
+    }
 }
 
 fn shape_word(shape: Shape) -> &'static str {
@@ -207,6 +322,78 @@ mod tests {
                 );
                 assert!(!captions[..i].contains(caption), "{caption} twice");
             }
+        }
+    }
+
+    #[test]
+    fn a_caption_is_read_back_as_what_it_says() {
+        let red_cross = Kind {
+            shape: Shape::Cross,
+            color: Color::Red,
+        };
+        let orange_ring = Kind {
+            shape: Shape::Ring,
+            color: Color::Orange,
+        };
+        let plain = Facts {
+            main: red_cross,
+            number: 1,
+            size: None,
+            other: None,
+            relation: None,
+            background: None,
+            alone: false,
+        };
+        let facts = |caption| parse(caption).unwrap();
+        assert_eq!(facts("There is a red cross in the image."), plain);
+        let two = Facts { number: 2, ..plain };
+        let alone = Facts { alone: true, ..two };
+        assert_eq!(facts("Two red crosses and nothing else."), alone);
+        let on_teal = Facts {
+            size: Some(Size::Small),
+            background: Some(Background::Teal),
+            ..two
+        };
+        assert_eq!(
+            facts("Two small red crosses on a teal background."),
+            on_teal
+        );
+        let pair = Facts {
+            main: orange_ring,
+            size: Some(Size::Large),
+            other: Some((red_cross, Some(Size::Small))),
+            relation: Some(Relation::RightOf),
+            ..plain
+        };
+        assert_eq!(
+            facts("A large orange ring with a small red cross on its left."),
+            pair
+        );
+        let unsized_pair = Facts {
+            size: None,
+            other: Some((red_cross, None)),
+            ..pair
+        };
+        assert_eq!(
+            facts("There is an orange ring to the right of a red cross."),
+            unsized_pair
+        );
+    }
+
+    #[test]
+    fn other_sentences_say_nothing() {
+        for caption in [
+            "",
+            ".",
+            "There is a red cross in the image",
+            "There is a red cross in the image. There is a red cross in the image.",
+            "There is a red cross in the picture.",
+            "There is a red crosses in the image.",
+            "There are two red cross in the image.",
+            "There are four red crosses in the image.",
+            "A photo of a cat.",
+        ] {
+            assert_eq!(parse(caption), None, "{caption}");
         }
     }
 
