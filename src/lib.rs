@@ -28,6 +28,7 @@
 #![recursion_limit = "256"]
 
 pub mod captioner;
+pub mod catalog;
 pub mod convert;
 pub mod data;
 pub mod decode;
@@ -46,6 +47,7 @@ pub mod path_text;
 pub mod pretrain;
 pub mod probe;
 pub mod results;
+pub mod sample_model;
 pub mod serve;
 pub mod suggest;
 pub mod tokenizer;

@@ -21,9 +21,6 @@ use rayon::prelude::*;
 use super::out;
 pub use super::signals::{STOPPED, interruptible};
 
-/// The model that comes with the source.
-pub const SAMPLE_MODEL: &str = "model/sample";
-
 /// Where to compute.
 #[derive(Args)]
 pub struct DeviceArg {

@@ -15,6 +15,7 @@ use super::dataset::{self, Dataset};
 use super::fit::{FitConfig, Fitted, checkpoint_folder, fit};
 use super::learner::{CaptionLearner, Decoding, StepConfig};
 use super::part::{PartItems, TokenizedCaptions};
+use super::status::RunStatus;
 use super::test_captions;
 pub use super::test_captions::Captioned;
 use super::{checkpoints, curves, run};
@@ -136,6 +137,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     files::write_json(&context.folder.join("config.json"), config)?;
     let encoder = ModelFolder::open(config.encoder_folder())?;
     run::check_inputs(context.folder, &encoder, &ModelFolder::open(&config.model)?)?;
+    RunStatus::Begun.write(context.folder)?;
     let prepared = Prepared::new(config, context)?;
     let splits = &prepared.dataset.splits;
     (context.report)(&prepared.dataset.summary(&prepared.tokenized));
@@ -182,6 +184,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         parts.map(|(said, &index)| (said.caption.as_str(), dataset.images[index].main)),
     );
     test_captions::write(context.folder, &dataset, &test, accuracy)?;
+    RunStatus::of(fitted.interrupted, fitted.diverged).write(context.folder)?;
     Ok(Trained {
         model: path,
         best: fitted.best,

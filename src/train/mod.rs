@@ -23,5 +23,6 @@ pub mod run;
 pub mod schedule;
 mod screen;
 pub mod space;
+pub mod status;
 mod test_captions;
 pub mod tune;

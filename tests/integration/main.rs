@@ -2,6 +2,7 @@
 
 #![recursion_limit = "256"]
 
+mod anywhere;
 mod checkpoints;
 mod cli;
 mod clip_score;
