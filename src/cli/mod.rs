@@ -122,6 +122,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
 }
 
 #[cfg(test)]
+mod documented_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;

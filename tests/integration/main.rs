@@ -11,6 +11,7 @@ mod convert;
 mod data;
 mod data_folders;
 mod data_rows;
+mod documented;
 mod engine;
 mod evaluate;
 mod evaluate_join;
