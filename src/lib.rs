@@ -40,6 +40,8 @@
 #![recursion_limit = "256"]
 
 pub mod captioner;
+#[cfg(feature = "hub")]
+pub mod catalog;
 pub mod convert;
 pub mod data;
 pub mod datasets;
@@ -66,6 +68,7 @@ pub mod path_text;
 pub mod pretrain;
 pub mod probe;
 pub mod results;
+pub mod sample_model;
 pub mod search;
 #[cfg(feature = "serve")]
 pub mod serve;
@@ -78,6 +81,8 @@ pub mod trainer;
 pub mod vector;
 
 pub use captioner::{Caption, CaptionOptions, Captioner, CaptionerBuilder, ImageEncoder};
+#[cfg(feature = "hub")]
+pub use catalog::Catalog;
 pub use decode::Strategy;
 pub use device::{DeviceChoice, Devices, Precision};
 pub use evaluate::score::Evaluation;
@@ -89,3 +94,8 @@ pub use train::config::{TrainConfig, TrainData};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The book's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/src/library.md")]
+struct LibraryGuide;

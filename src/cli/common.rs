@@ -22,9 +22,6 @@ use super::out;
 pub use super::signals::{STOPPED, interruptible};
 use super::values::values;
 
-/// The model that comes with the source.
-pub const SAMPLE_MODEL: &str = "model/sample";
-
 /// Where to compute.
 #[derive(Args)]
 pub struct DeviceArg {

@@ -12,9 +12,11 @@ use clipcap::inputs::{self, Expansion, FileKinds, Input, InputError, OtherFiles}
 use clipcap::path_text;
 use serde_json::json;
 
-use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, open_crops};
+use super::common::{DeviceArg, TruncatedArg, open_crops};
 use super::model::PrecisionArg;
 use super::out;
+use super::{complete, find};
+use clipcap::sample_model::NAME as SAMPLE;
 
 /// Images embedded together.
 const BATCH: usize = 32;
@@ -35,8 +37,8 @@ pub struct EmbedArgs {
     allow_urls: bool,
     #[command(flatten)]
     truncated: TruncatedArg,
-    /// Model folder
-    #[arg(long, value_name = "DIR", default_value = SAMPLE_MODEL)]
+    /// Model: a folder, or a name that `clipcap models` lists
+    #[arg(long, value_name = "DIR|NAME", default_value = SAMPLE, add = complete::models())]
     model: PathBuf,
     /// How embeddings are written
     #[arg(long, value_enum, default_value = "jsonl")]
@@ -59,7 +61,7 @@ pub fn run(args: EmbedArgs) -> Result<ExitCode> {
     args.truncated.apply();
     let device = args.device.resolve()?;
     let encoder = ImageEncoder::load_as(
-        &ModelFolder::open(&args.model)?,
+        &ModelFolder::open(&find::folder(&args.model)?)?,
         &device,
         args.precision.into(),
     )?;

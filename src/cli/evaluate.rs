@@ -25,6 +25,7 @@ use serde::Serialize;
 use super::common::{DeviceArg, TruncatedArg, usage};
 use super::model::PrecisionArg;
 use super::out;
+use super::{complete, find};
 
 /// Images listed by --compare.
 const MOVED: usize = 10;
@@ -55,8 +56,8 @@ pub struct EvaluateArgs {
     /// Two files of captions of the same images, to be compared
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "model", requires = "references")]
     compare: Option<Vec<PathBuf>>,
-    /// Model folder, to caption a part of a data set with first
-    #[arg(long, value_name = "DIR")]
+    /// Model, to caption a part of a data set with first: a folder, a run, or a name that `clipcap models` lists
+    #[arg(long, value_name = "DIR|NAME", add = complete::models())]
     model: Option<PathBuf>,
     /// Data set to caption and score, in any format that `train --data` reads [default: the generated sample]
     #[arg(long, value_name = "PATH", requires_all = ["model", "images"])]
@@ -94,8 +95,8 @@ pub struct EvaluateArgs {
     /// CIDEr's document frequencies from this file: references, or a JSON table
     #[arg(long, value_name = "FILE")]
     cider_df: Option<PathBuf>,
-    /// Model folder whose CLIP gives CLIPScore and RefCLIPScore
-    #[arg(long, value_name = "DIR")]
+    /// Model whose CLIP gives CLIPScore and RefCLIPScore: a folder, or a name that `clipcap models` lists
+    #[arg(long, value_name = "DIR|NAME", add = complete::models())]
     clip_score: Option<PathBuf>,
     /// Bootstrap resamples for the intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -173,7 +174,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     args.truncated.apply();
     let mut loaded = match (&args.candidates, &args.references, &args.model) {
         (Some(candidates), Some(references), _) => from_file(&args, candidates, references)?,
-        (_, _, Some(model)) => from_model(&args, model)?,
+        (_, _, Some(model)) => from_model(&args, &find::folder(model)?)?,
         _ => usage(
             ErrorKind::MissingRequiredArgument,
             "give --candidates and --references, or --model, or --compare and --references",
@@ -181,6 +182,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     };
     let more = match &args.clip_score {
         Some(model) => {
+            let model = &find::folder(model)?;
             let Some(image_folder) = &loaded.image_folder else {
                 usage(
                     ErrorKind::MissingRequiredArgument,

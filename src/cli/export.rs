@@ -8,6 +8,7 @@ use clap::Args;
 use clipcap::convert::export;
 
 use super::out;
+use super::{complete, find};
 
 /// Write a model folder's weights as PyTorch's code knows them
 ///
@@ -21,8 +22,8 @@ Examples:
   clipcap export artifacts/train-1/best --output exported/
   clipcap convert --clip exported/clip --gpt2 exported/gpt2 --captioner exported/captioner.safetensors --output model/again")]
 pub struct ExportArgs {
-    /// Model folder
-    #[arg(value_name = "DIR")]
+    /// Model: a folder, or a name that `clipcap models` lists
+    #[arg(value_name = "DIR|NAME", add = complete::models())]
     model: PathBuf,
     /// File to write, ending in .safetensors, or folder to make
     #[arg(long, value_name = "FILE|DIR")]
@@ -30,7 +31,7 @@ pub struct ExportArgs {
 }
 
 pub fn run(args: ExportArgs) -> Result<ExitCode> {
-    for file in export(&args.model, &args.output)? {
+    for file in export(&find::folder(&args.model)?, &args.output)? {
         out::line(format_args!("wrote {}", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::model_folder;
+use clipcap::catalog::{MODELS, home};
 use clipcap::convert::{self, ConvertConfig};
 use clipcap::datasets;
 use clipcap::files;
@@ -17,9 +18,6 @@ use serde_json::Value;
 
 use super::common::usage;
 use super::out;
-
-/// Where models go that are not told where.
-const MODELS: &str = "model";
 
 /// Download named models from the Hugging Face Hub and convert them, or data sets with classes
 #[derive(Args)]
@@ -31,6 +29,9 @@ pub struct FetchArgs {
     /// One model folder for everything named [default: model/NAME for each]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Put models into the user's folder, where they are found from any folder, instead of model/
+    #[arg(long, conflicts_with = "output")]
+    user: bool,
     /// ClipCap or CapDec checkpoint to use, a file or owner/name/file on the Hub
     #[arg(long, value_name = "FILE")]
     captioner: Option<String>,
@@ -89,18 +90,34 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
     let mut config = HubConfig::from_env();
     config.offline |= args.offline;
     let hub = Hub::new(&config)?;
-    for (named, output) in models(named, args.output) {
-        files::check_free(&output)?;
-        let screen = Screen::default();
-        let fetched = hub::fetch(&hub, &named, args.captioner.as_deref(), &screen)?;
-        convert(fetched, &output)?;
+    let parent = match args.user {
+        true => home()
+            .context("there is no folder for the user's models: set CLIPCAP_HOME to one")?
+            .join(MODELS),
+        false => MODELS.into(),
+    };
+    for (named, output) in models(named, args.output, &parent) {
+        make(&hub, &named, args.captioner.as_deref(), &output)?;
         out::line(output.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Fetches what one name stands for, as a model folder.
+pub fn fetch_model(name: &str, output: &Path) -> Result<()> {
+    let hub = Hub::new(&HubConfig::from_env())?;
+    make(&hub, &[hub::parse(name)?], None, output)
+}
+
+/// Downloads and converts.
+fn make(hub: &Hub, named: &[Named], captioner: Option<&str>, output: &Path) -> Result<()> {
+    files::check_free(output)?;
+    let fetched = hub::fetch(hub, named, captioner, &Screen::default())?;
+    convert(fetched, output)
+}
+
 /// What goes into which folder.
-fn models(named: Vec<Named>, output: Option<PathBuf>) -> Vec<(Vec<Named>, PathBuf)> {
+fn models(named: Vec<Named>, output: Option<PathBuf>, parent: &Path) -> Vec<(Vec<Named>, PathBuf)> {
     if let Some(output) = output {
         return vec![(named, output)];
     }
@@ -109,7 +126,7 @@ fn models(named: Vec<Named>, output: Option<PathBuf>) -> Vec<(Vec<Named>, PathBu
             Named::Set(set) => set.name,
             Named::Repo(id) => id.rsplit('/').next().unwrap_or(id),
         };
-        Path::new(MODELS).join(name)
+        parent.join(name)
     };
     named
         .into_iter()

@@ -9,8 +9,10 @@ use clipcap::data::gap::Gap;
 use clipcap::datasets;
 use clipcap::train::dataset::embed_pairs;
 
-use super::common::{DeviceArg, SAMPLE_MODEL, TruncatedArg, report};
+use super::common::{DeviceArg, TruncatedArg, report};
 use super::out;
+use super::{complete, find};
+use clipcap::sample_model::NAME as SAMPLE;
 
 /// Measure the gap between CLIP's embeddings of images and of their captions
 ///
@@ -20,8 +22,8 @@ use super::out;
     clipcap gap\n  \
     clipcap gap --model model/mine --data captions.json --images photos/")]
 pub struct GapArgs {
-    /// Model folder that CLIP comes from
-    #[arg(long, value_name = "DIR", default_value = SAMPLE_MODEL)]
+    /// Model that CLIP comes from: a folder, or a name that `clipcap models` lists
+    #[arg(long, value_name = "DIR|NAME", default_value = SAMPLE, add = complete::models())]
     model: PathBuf,
     /// Captioned images, in any format that `train --data` reads [default: the generated sample]
     #[arg(long, value_name = "PATH")]
@@ -50,13 +52,9 @@ pub fn run(args: GapArgs) -> Result<ExitCode> {
     args.truncated.apply();
     let device = args.device.resolve()?;
     let data = args.data.as_deref().map(|data| (data, &args.images[..]));
-    let (images, captions) = embed_pairs(
-        &args.model,
-        data,
-        Path::new(datasets::FOLDER),
-        &device,
-        &report(),
-    )?;
+    let model = find::folder(&args.model)?;
+    let dataset = Path::new(datasets::FOLDER);
+    let (images, captions) = embed_pairs(&model, data, dataset, &device, &report())?;
     let gap = Gap::measure(&images, &captions).context("there is no image with a caption")?;
     match args.format {
         Format::Json => out::line(serde_json::to_string(&gap)?)?,

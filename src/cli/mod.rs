@@ -2,16 +2,21 @@
 
 mod ablate;
 mod common;
+mod complete;
 mod convert;
 mod decoding;
 mod devices;
+mod doctor;
 mod embed;
 mod evaluate;
 mod export;
 mod fetch;
+mod find;
 mod gap;
 mod infer;
+mod man;
 mod model;
+mod models;
 mod out;
 mod pretrain;
 mod probe;
@@ -21,6 +26,7 @@ mod signals;
 mod train;
 mod tune;
 mod values;
+mod version;
 
 use std::process::ExitCode;
 
@@ -31,7 +37,7 @@ use clipcap::guard::guarded;
 
 /// Captions images with CLIP, a mapper and GPT-2.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, long_version = version::long(), about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,11 +58,16 @@ enum Command {
     Convert(convert::ConvertArgs),
     Export(export::ExportArgs),
     Fetch(fetch::FetchArgs),
+    Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
+    Doctor(doctor::DoctorArgs),
+    Completions(complete::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
 pub fn run() -> ExitCode {
+    complete::answer();
     device::default_to_cpu();
     out::start();
     let result = match Cli::try_parse() {
@@ -103,9 +114,16 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),
         Command::Fetch(args) => fetch::run(args),
+        Command::Models(args) => models::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => complete::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
+
+#[cfg(test)]
+mod documented_tests;
 
 #[cfg(test)]
 mod tests {

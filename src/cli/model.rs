@@ -1,23 +1,26 @@
 //! Which model captions, and in which precision, as flags.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 use clipcap::captioner::{Captioner, Search};
 use clipcap::device::Precision;
-use clipcap::trainer::run;
 
-use super::common::{DeviceArg, SAMPLE_MODEL};
+use super::common::DeviceArg;
+use super::complete;
 use super::decoding::DecodeArgs;
-use super::out;
+use super::find::{self, FetchArg};
 use super::values::values;
 
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Model folder [default: the last run's, else the shipped sample model]
-    #[arg(long, value_name = "DIR")]
+    /// Model: a folder, a run, or a name that `clipcap models` lists [default: the last run that finished, else the sample
+    /// model]
+    #[arg(long, value_name = "DIR|NAME", add = complete::models())]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArg,
     /// Images captioned together
     #[arg(long, value_name = "N", default_value = "16")]
     pub batch_size: std::num::NonZeroUsize,
@@ -58,14 +61,9 @@ impl ModelArgs {
     }
 
     fn choose(&self) -> Result<PathBuf> {
-        if let Some(model) = &self.model {
-            return Ok(model.clone());
+        match &self.model {
+            Some(model) => find::captioner(model, self.fetch),
+            None => find::default_captioner(),
         }
-        let (model, which) = match run::latest_model(Path::new(run::ARTIFACTS)) {
-            Some(model) => (model, "the last run"),
-            None => (PathBuf::from(SAMPLE_MODEL), "the shipped sample model"),
-        };
-        out::note(format_args!("model: {} ({which})", model.display()));
-        Ok(model)
     }
 }

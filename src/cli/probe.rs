@@ -14,15 +14,17 @@ use clipcap::probe::table::{self, TableContext};
 use clipcap::probe::{
     EncoderChoice, Outcome, ProbeConfig, Protocol, embed, evaluate, evaluate_folds,
 };
+use clipcap::sample_model::NAME as SAMPLE;
 use clipcap::trainer::run;
 use serde_json::json;
 
 use super::common::{
-    DeviceArg, SAMPLE_MODEL, STOPPED, TruncatedArg, UiArg, interruptible, report, run_name, usage,
+    DeviceArg, STOPPED, TruncatedArg, UiArg, interruptible, report, run_name, usage,
 };
 use super::out;
 use super::pretrain::encoder::SettingArgs;
 use super::values::values;
+use super::{complete, find};
 
 /// Classes in the printed table; with more the report has them.
 const SHOWN: usize = 20;
@@ -39,8 +41,8 @@ const SHOWN: usize = 20;
     clipcap probe --ablate temperature --values 0.1,0.5,1 --epochs 4\n      \
     SimCLR at several temperatures")]
 pub struct ProbeArgs {
-    /// Encoder: a model folder, `pixels`, or `pca` for 128 principal components of the training images
-    #[arg(long, value_name = "DIR|NAME", default_value = SAMPLE_MODEL, conflicts_with_all = ["table", "ablate"])]
+    /// Encoder: a model folder or a name that `clipcap models` lists, `pixels`, or `pca` for 128 principal components of the training images
+    #[arg(long, value_name = "DIR|NAME", default_value = SAMPLE, add = complete::models(), conflicts_with_all = ["table", "ablate"])]
     encoder: String,
     /// Images with classes: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a
     /// folder a class
@@ -148,7 +150,10 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     let device = args.device.resolve()?;
     let sizes = args.changed(EncoderRunConfig::simclr(args.data.clone()));
     let set = sizes.load_set(Path::new(datasets::FOLDER), &|line| report()(line))?;
-    let choice = EncoderChoice::from(&*args.encoder);
+    let choice = match EncoderChoice::from(&*args.encoder) {
+        EncoderChoice::Folder(model) => EncoderChoice::Folder(find::folder(&model)?),
+        choice => choice,
+    };
     let encoder = choice.load(sizes.image_size, &set, &device)?;
     let embedded = embed(&encoder, &set, &report())?;
     let mut config = ProbeConfig::default();
@@ -254,7 +259,7 @@ fn many(args: &ProbeArgs) -> Result<ExitCode> {
     let context = TableContext {
         folder: &folder,
         dataset: Path::new(datasets::FOLDER),
-        clip: Some(Path::new(SAMPLE_MODEL)).filter(|path| path.is_dir()),
+        clip: Some(&find::sample()?),
         device: &device,
         ui: args.ui.into(),
         report: report(),

@@ -14,6 +14,9 @@ pub struct Set {
     pub checkpoint: Checkpoint,
     /// Whether a GPT-2 is known to be in the checkpoint, so that of the repository only sizes and vocabulary are needed.
     pub brings_gpt2: bool,
+    /// About as many megabytes to download: of CLIP, of GPT-2 where it is needed, and of the checkpoint, as their numbers of
+    /// parameters say. The Hub was not asked.
+    pub megabytes: u32,
     /// What its authors say; the Hub's own word for each repository is shown beside it.
     pub license: &'static str,
 }
@@ -45,6 +48,7 @@ pub const SETS: [Set; 4] = [
             file: "coco_weights.pt",
         },
         brings_gpt2: true,
+        megabytes: 1_230,
         license: "MIT (ClipCap, CLIP, GPT-2)",
     },
     Set {
@@ -57,6 +61,7 @@ pub const SETS: [Set; 4] = [
             file: "conceptual_weights.pt",
         },
         brings_gpt2: true,
+        megabytes: 1_230,
         license: "MIT (ClipCap, CLIP, GPT-2)",
     },
     Set {
@@ -69,6 +74,7 @@ pub const SETS: [Set; 4] = [
             page: "https://drive.google.com/file/d/1GYPToCqFREwi285wPLhuVExlz7DDUDfJ/view",
         },
         brings_gpt2: true,
+        megabytes: 1_490,
         license: "MIT (ClipCap, CLIP, GPT-2)",
     },
     Set {
@@ -81,6 +87,7 @@ pub const SETS: [Set; 4] = [
             file: "model.pt",
         },
         brings_gpt2: false,
+        megabytes: 1_990,
         license: "none stated by CapDec's authors; MIT (CLIP, GPT-2)",
     },
 ];

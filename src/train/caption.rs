@@ -14,6 +14,7 @@ use super::config::TrainConfig;
 use super::dataset::{self, Dataset};
 use super::learner::{CaptionLearner, Decoding, StepConfig};
 use super::part::{PartItems, TokenizedCaptions};
+use super::status::RunStatus;
 pub use super::test_captions::{Captioned, TestScores};
 use super::{resume, test_captions};
 use crate::captioner::CaptionDecoder;
@@ -137,6 +138,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     files::write_json(&context.folder.join("config.json"), config)?;
     let encoder = ModelFolder::open(config.encoder_folder())?;
     resume::check_inputs(context.folder, &encoder, &ModelFolder::open(&config.model)?)?;
+    RunStatus::Begun.write(context.folder)?;
     let prepared = Prepared::new(config, context)?;
     let splits = &prepared.dataset.splits;
     (context.report)(&prepared.dataset.summary(&prepared.tokenized));
@@ -180,6 +182,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     )?;
     let test = test_captions::caption(&decoder, &dataset)?;
     let scores = test_captions::write(context.folder, &dataset, &test)?;
+    RunStatus::of(fitted.interrupted, fitted.diverged).write(context.folder)?;
     Ok(Trained {
         folder: context.folder.to_path_buf(),
         config: config.clone(),

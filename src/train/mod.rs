@@ -10,6 +10,7 @@ mod frozen;
 pub mod learner;
 pub mod part;
 pub mod resume;
+pub mod status;
 mod test_captions;
 
 pub use builder::Trainer;

@@ -3,6 +3,7 @@
 //! ```text
 //! config.json               everything that was set
 //! inputs.json               which networks it began with
+//! status.json               whether it finished, was interrupted or diverged
 //! metrics.jsonl             one line a step and one an epoch
 //! checkpoint/               weights, optimizer and schedule of the two latest epochs, and of the best one
 //! curves.svg                loss and learning rate as an image
@@ -14,7 +15,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -165,24 +166,6 @@ fn make(path: &Path) -> Result<bool> {
     }
 }
 
-/// The model of the run that finished last.
-pub fn latest_model(artifacts: &Path) -> Option<PathBuf> {
-    let finished = |path: PathBuf| -> Option<(SystemTime, PathBuf)> {
-        let model = path.join("best");
-        // Written last, so its presence says that the model is whole.
-        let config = fs::metadata(model.join("config.json")).ok()?;
-        model
-            .join("mapper.bpk")
-            .is_file()
-            .then_some((config.modified().ok()?, model))
-    };
-    fs::read_dir(artifacts)
-        .ok()?
-        .filter_map(|entry| finished(entry.ok()?.path()))
-        .max()
-        .map(|(_, model)| model)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,21 +238,5 @@ mod tests {
         assert!(shared.iter().all(|path| path.ends_with("t")), "{shared:?}");
         let error = begin(&artifacts.join("t/tune.json"), &8).unwrap_err();
         assert!(error.to_string().contains("other settings"), "{error}");
-    }
-
-    #[test]
-    fn the_latest_model_is_of_a_run_that_finished() {
-        let artifacts = tempfile::tempdir().unwrap();
-        assert_eq!(latest_model(artifacts.path()), None);
-        for name in ["a", "b"] {
-            let best = artifacts.path().join(name).join("best");
-            fs::create_dir_all(&best).unwrap();
-            fs::write(best.join("mapper.bpk"), "").unwrap();
-        }
-        fs::write(artifacts.path().join("a/best/config.json"), "").unwrap();
-        assert_eq!(
-            latest_model(artifacts.path()),
-            Some(artifacts.path().join("a/best"))
-        );
     }
 }

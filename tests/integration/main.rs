@@ -2,6 +2,7 @@
 
 #![recursion_limit = "256"]
 
+mod anywhere;
 mod checkpoints;
 mod cli;
 mod clip_score;
@@ -10,6 +11,7 @@ mod convert;
 mod data;
 mod data_folders;
 mod data_rows;
+mod documented;
 mod engine;
 mod evaluate;
 mod evaluate_join;

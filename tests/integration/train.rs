@@ -35,7 +35,7 @@ fn training_writes_a_run_that_infer_takes_up() {
     let output = place.run(&["infer", "--device", "cpu", &image()]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(
-        stderr(&output).contains("model: artifacts/mine/best (the last run)"),
+        stderr(&output).contains("model: artifacts/mine/best (the last run that finished)"),
         "{}",
         stderr(&output)
     );
@@ -136,6 +136,8 @@ fn ctrl_c_leaves_a_model_that_loads() {
         "{}",
         stdout(&output)
     );
+    let status = fs::read_to_string(place.path("artifacts/long/status.json")).unwrap();
+    assert!(status.contains("\"interrupted\""), "{status}");
     let infer = place.run(&[
         "infer",
         "--model",

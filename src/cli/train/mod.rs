@@ -2,7 +2,7 @@
 
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -14,26 +14,27 @@ use clipcap::files;
 use clipcap::train::Trainer;
 use clipcap::train::caption::{TestScores, Trained};
 use clipcap::train::config::{Preset, TrainConfig, TrainData};
+use clipcap::trainer::run;
 
 use settings::SettingArgs;
 
-use super::common::{RunArgs, SAMPLE_MODEL, STOPPED, TruncatedArg, interruptible, report};
-use super::out;
+use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report};
 use super::values::values;
+use super::{complete, find, out};
 
 /// Captions shown at the end.
 const SHOWN: usize = 6;
 
-/// Train the mapper, or mapper and GPT-2; with no argument on the shipped sample
+/// Train the mapper, or mapper and GPT-2; with no argument on the sample
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    clipcap train\n      the shipped sample: 7,000 generated scenes, about three minutes on two cores\n  \
+    clipcap train\n      the sample: 7,000 generated scenes, about three minutes on two cores\n  \
     clipcap train --model model/mine --data annotations/captions_train2017.json --images train2017\n      \
     the paper's settings on COCO: mapper and GPT-2, Adam at 5e-5, 20 epochs, images split 80/10/10\n  \
     clipcap train --resume artifacts/train-1\n      resumes a run that was stopped")]
 pub struct TrainArgs {
-    /// Resume a run from its last checkpoint, with its own settings
-    #[arg(long, value_name = "RUN")]
+    /// Resume a run, named by itself or by its folder, from its last checkpoint, with its own settings
+    #[arg(long, value_name = "RUN", add = complete::runs())]
     resume: Option<PathBuf>,
     #[command(flatten)]
     base: BaseArgs,
@@ -60,11 +61,11 @@ pub struct BaseArgs {
     /// A config.json, such as a run's or the one that `tune` writes, to begin with; the flags below change it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Model folder that CLIP and GPT-2 come from [default: model/sample]
-    #[arg(long, value_name = "DIR")]
+    /// Model that CLIP and GPT-2 come from: a folder, or a name that `clipcap models` lists [default: sample]
+    #[arg(long, value_name = "DIR|NAME", add = complete::models())]
     model: Option<PathBuf>,
-    /// Model folder whose encoder embeds the images instead, as `pretrain simclr` and others make it
-    #[arg(long, value_name = "DIR")]
+    /// Model whose encoder embeds the images instead, as `pretrain simclr` and others make it
+    #[arg(long, value_name = "DIR|NAME", add = complete::models())]
     encoder: Option<PathBuf>,
     /// Captioned images: COCO annotations, a Karpathy split, a CSV, TSV or JSON Lines table, Flickr tokens, a folder of
     /// images with a .txt beside each, or WebDataset shards [default: the generated sample]
@@ -117,22 +118,25 @@ impl BaseArgs {
             captions: data.clone(),
             images: self.images.clone(),
         });
-        let model = || self.model.clone().unwrap_or_else(|| SAMPLE_MODEL.into());
+        let named = self.model.as_deref().map(find::folder).transpose()?;
+        let model = || named.clone().map_or_else(find::sample, Ok);
         let mut config = match (&self.config, self.preset, data) {
             (Some(file), _, data) => {
                 let mut config: TrainConfig = files::read_json(file)?;
                 config.data = data.unwrap_or(config.data);
-                config.model = self.model.clone().unwrap_or(config.model);
+                config.model = named.unwrap_or(config.model);
                 config
             }
             (None, Some(preset), data) => {
-                TrainConfig::preset(preset.into(), data.unwrap_or(TrainData::Sample), model())
+                TrainConfig::preset(preset.into(), data.unwrap_or(TrainData::Sample), model()?)
             }
-            (None, None, Some(data)) => TrainConfig::paper(data, model()),
-            (None, None, None) => TrainConfig::sample(model()),
+            (None, None, Some(data)) => TrainConfig::paper(data, model()?),
+            (None, None, None) => TrainConfig::sample(model()?),
         };
         config.split = self.split.unwrap_or(config.split);
-        config.encoder = self.encoder.clone().or(config.encoder);
+        if let Some(encoder) = &self.encoder {
+            config.encoder = Some(find::folder(encoder)?);
+        }
         self.settings.apply(&mut config);
         config.validate()?;
         Ok(config)
@@ -142,8 +146,8 @@ impl BaseArgs {
 impl TrainArgs {
     /// A new run, or the one that is resumed.
     fn trainer(&self) -> Result<Trainer> {
-        if let Some(folder) = &self.resume {
-            return Ok(Trainer::resume(folder));
+        if let Some(named) = &self.resume {
+            return Ok(Trainer::resume(run_folder(named)));
         }
         let trainer = Trainer::new(self.base.config()?);
         out::note(format_args!("settings: {}", self.base.origin()));
@@ -151,6 +155,15 @@ impl TrainArgs {
             Some(name) => trainer.run_name(name),
             None => trainer,
         })
+    }
+}
+
+/// A run's folder, by its path or its name.
+fn run_folder(named: &Path) -> PathBuf {
+    let in_artifacts = Path::new(run::ARTIFACTS).join(named);
+    match !named.is_dir() && in_artifacts.is_dir() {
+        true => in_artifacts,
+        false => named.to_path_buf(),
     }
 }
 

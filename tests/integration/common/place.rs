@@ -33,6 +33,7 @@ impl Place {
         command
             .args(args)
             .current_dir(self.folder.path())
+            .env("CLIPCAP_HOME", self.folder.path().join("home"))
             .stdin(Stdio::null());
         command
     }

@@ -1,0 +1,114 @@
+//! Models named on the command line: a path, a name, or one to be fetched first.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use clipcap::catalog::{Catalog, Missing, PassedOver};
+use clipcap::hub::Named;
+use clipcap::train::status::RunStatus;
+
+use super::{fetch, out};
+
+/// Fetches a model that is not here yet.
+#[derive(Args, Clone, Copy, Default)]
+pub struct FetchArg {
+    /// Download a model that --model names and that is not here yet, into the user's folder, without asking
+    #[arg(long)]
+    fetch: bool,
+}
+
+/// The folder of a named model, of any kind.
+///
+/// # Errors
+/// When there is none; the message says what to do.
+pub fn folder(name: &Path) -> Result<PathBuf> {
+    Ok(Catalog::default().find(name)?)
+}
+
+/// The folder of a named model that captions. One that is on the Hub is fetched if `--fetch` says so, or whoever sits at
+/// the terminal.
+///
+/// # Errors
+/// When there is none; the message says what to do.
+pub fn captioner(name: &Path, fetch: FetchArg) -> Result<PathBuf> {
+    let catalog = Catalog::default();
+    match catalog.find(name) {
+        Err(Missing::CanFetch(name, Named::Set(_))) => fetched(&catalog, &name, fetch),
+        Err(Missing::CanFetch(name, Named::Repo(id))) => bail!(
+            "{name} is not here, and `fetch` gets CLIPs and GPT-2s by id, which do not caption alone: train a captioner with `clipcap fetch openai/clip-vit-base-patch32 gpt2 --output model/base` and `clipcap train --model model/base`, or convert {id} with `clipcap convert`"
+        ),
+        found => Ok(found?),
+    }
+}
+
+fn fetched(catalog: &Catalog, name: &str, fetch: FetchArg) -> Result<PathBuf> {
+    let home = (catalog.home.clone())
+        .context("there is no folder for the user's models: set CLIPCAP_HOME to one")?;
+    let output = home.join(name);
+    if !fetch.fetch && !asked(name, &output)? {
+        bail!(
+            "{name} is not here yet: get it with `clipcap fetch {name}`, or add --fetch to this command"
+        );
+    }
+    fetch::fetch_model(name, &output)?;
+    Ok(output)
+}
+
+/// Whether somebody at the terminal wants it.
+fn asked(name: &str, output: &Path) -> Result<bool> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(false);
+    }
+    let size = (Catalog::default().list().into_iter())
+        .find(|listed| listed.name == name && listed.path.is_none())
+        .map_or(String::new(), |listed| {
+            format!(
+                " ({}, {})",
+                super::models::size(listed.bytes),
+                listed.license
+            )
+        });
+    let mut stderr = io::stderr().lock();
+    let _ = write!(
+        stderr,
+        "{name} is not here yet. Download it from the Hugging Face Hub{size} to {}? [y/N] ",
+        output.display()
+    );
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// The model when none is named: of the last run that finished, else the sample. Says which.
+///
+/// # Errors
+/// When the sample model cannot be unpacked.
+pub fn default_captioner() -> Result<PathBuf> {
+    let catalog = Catalog::default();
+    let latest = catalog.latest_run();
+    let (model, which) = match latest.model {
+        Some(model) => (model, "the last run that finished"),
+        None => (catalog.sample()?, "the sample model"),
+    };
+    out::note(format_args!("model: {} ({which})", model.display()));
+    if let Some(PassedOver { run, status }) = latest.passed_over.first() {
+        out::note(format_args!(
+            "{} {}: --model {} takes it all the same",
+            run.display(),
+            RunStatus::describe(*status),
+            run.display()
+        ));
+    }
+    Ok(model)
+}
+
+/// The sample model's folder.
+///
+/// # Errors
+/// When it cannot be unpacked.
+pub fn sample() -> Result<PathBuf> {
+    Catalog::default().sample()
+}
