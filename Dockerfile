@@ -8,7 +8,7 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /source
 COPY . .
 ARG CLIPCAP_COMMIT=unknown
-RUN cargo build --locked --release --no-default-features --bin clipcap
+RUN cargo build --locked --release --no-default-features --features cli --bin clipcap
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
