@@ -44,6 +44,10 @@ const NOT_RUN: &[(&str, &str)] = &[
         "clipcap serve",
         "goes on until it is stopped; the tests of `serve` start it",
     ),
+    (
+        "clipcap demo",
+        "trains; its steps are commands that are tested",
+    ),
     ("curl", "asks the service above"),
     ("venv/bin/python", "takes PyTorch"),
     ("benches/gpu.sh", "takes a card"),
