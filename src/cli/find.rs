@@ -91,7 +91,10 @@ pub fn default_captioner() -> Result<PathBuf> {
     let latest = catalog.latest_run();
     let (model, which) = match latest.model {
         Some(model) => (model, "the last run that finished"),
-        None => (catalog.sample()?, "the sample model"),
+        None => (
+            catalog.sample()?,
+            "the sample model, which knows images of shapes alone: `clipcap models` lists others",
+        ),
     };
     out::note(format_args!("model: {} ({which})", model.display()));
     if let Some(PassedOver { run, status }) = latest.passed_over.first() {

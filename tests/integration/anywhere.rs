@@ -58,7 +58,7 @@ fn an_image_is_captioned_in_an_empty_folder_with_an_empty_home() {
             "{caption}"
         );
         assert!(
-            stderr(&output).contains("(the sample model)"),
+            stderr(&output).contains("(the sample model, which knows images of shapes alone"),
             "{}",
             stderr(&output)
         );
