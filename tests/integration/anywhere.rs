@@ -1,5 +1,7 @@
 //! The program by itself: in an empty folder, with an empty home, models found by name, and what shells ask of it.
 
+#![cfg(unix)] // homes are elsewhere on Windows
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
