@@ -37,7 +37,14 @@ use clipcap::guard::guarded;
 
 /// Captions images with CLIP, a mapper and GPT-2.
 #[derive(Parser)]
-#[command(name = "clipcap", version, long_version = version::long(), about, max_term_width = 100)]
+#[command(
+    name = "clipcap",
+    version,
+    long_version = version::long(),
+    about,
+    max_term_width = 100,
+    after_help = "New here? `clipcap demo` shows what it does, `clipcap doctor` whether all is well, `clipcap models` what to caption with."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -132,7 +132,7 @@ impl BaseArgs {
             (Some(file), _, data) => {
                 let mut config: TrainConfig = files::read_json(file)?;
                 config.data = data.unwrap_or(config.data);
-                config.model = named.unwrap_or(config.model);
+                config.model = named.map_or_else(|| find::again(&config.model), Ok)?;
                 config
             }
             (None, Some(preset), data) => {
@@ -157,7 +157,8 @@ impl TrainArgs {
         match &self.resume {
             Some(named) => {
                 let folder = run_folder(named);
-                let config = run::config(&folder)?;
+                let mut config = run::config(&folder)?;
+                config.model = find::again(&config.model)?;
                 Ok((folder, config))
             }
             None => {
