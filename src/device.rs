@@ -259,10 +259,19 @@ pub fn compiled() -> Vec<&'static str> {
 /// Has what burn puts on its default device, such as checkpoints that are read, on the CPU: its own choice is the first
 /// backend that is compiled in, and it panics where the machine has no such driver. To be called before any other thread
 /// runs; `BURN_DEVICE` in the environment stays.
+///
+/// On Linux `XDG_RUNTIME_DIR` gets a value where it has none, as in containers: while GPUs are looked for, the Wayland library
+/// otherwise prints its absence as an error, several times.
 pub fn default_to_cpu() {
-    if std::env::var_os("BURN_DEVICE").is_none() {
-        // SAFETY: no other thread reads the environment, as there is none.
-        unsafe { std::env::set_var("BURN_DEVICE", "flex") };
+    let mut defaults = vec![("BURN_DEVICE", "flex")];
+    if cfg!(target_os = "linux") {
+        defaults.push(("XDG_RUNTIME_DIR", "/nonexistent"));
+    }
+    for (name, value) in defaults {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: no other thread reads the environment, as there is none.
+            unsafe { std::env::set_var(name, value) };
+        }
     }
 }
 

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory};
 use clap_complete::engine::{
-    ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
 };
 use clap_complete::env::{CompleteEnv, Shells};
 use clipcap::catalog::{Catalog, Room};
+use clipcap::data::archives;
+use clipcap::hub::SETS;
 
 use super::{Cli, out};
 
@@ -93,6 +95,17 @@ pub fn models() -> ArgValueCompleter {
             .collect();
         candidates.extend(PathCompleter::dir().complete(written));
         candidates
+    })
+}
+
+/// Completes what `fetch` knows by name.
+pub fn fetchable() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let sets = SETS.iter().map(|set| (set.name, set.about));
+        let data = archives::known().map(|data| (data.name, data.about));
+        sets.chain(data)
+            .map(|(name, about)| CompletionCandidate::new(name).help(Some(about.into())))
+            .collect()
     })
 }
 

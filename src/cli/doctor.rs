@@ -259,7 +259,7 @@ fn check_captioning(findings: &mut Findings) {
         Ok(seconds) => findings.fine(
             "captions",
             format_args!(
-                "the sample model was loaded and captioned an image on the CPU in {seconds:.1} s"
+                "the sample model was loaded and captioned an image on the CPU in {seconds:.2} s"
             ),
         ),
         Err(error) => findings.wrong("captions", format_args!("{error:#}")),

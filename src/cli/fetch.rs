@@ -17,14 +17,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::common::usage;
-use super::out;
+use super::{complete, out};
 
 /// Download named models from the Hugging Face Hub and convert them, or data sets with classes
 #[derive(Args)]
 #[command(after_help = after_help())]
 pub struct FetchArgs {
     /// Sets, short names or ids of the Hub (owner/name), or cifar10 and stl10, which go to dataset/
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = complete::fetchable())]
     names: Vec<String>,
     /// One model folder for everything named [default: model/NAME for each]
     #[arg(long, value_name = "DIR")]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use clipcap::catalog::{Catalog, Missing, PassedOver};
 use clipcap::hub::Named;
+use clipcap::sample_model::NAME;
 use clipcap::train::status::RunStatus;
 
 use super::{fetch, out};
@@ -91,7 +92,10 @@ pub fn default_captioner() -> Result<PathBuf> {
     let latest = catalog.latest_run();
     let (model, which) = match latest.model {
         Some(model) => (model, "the last run that finished"),
-        None => (catalog.sample()?, "the sample model"),
+        None => (
+            catalog.sample()?,
+            "the sample model, which knows images of shapes alone: `clipcap models` lists others",
+        ),
     };
     out::note(format_args!("model: {} ({which})", model.display()));
     if let Some(PassedOver { run, status }) = latest.passed_over.first() {
@@ -103,6 +107,22 @@ pub fn default_captioner() -> Result<PathBuf> {
         ));
     }
     Ok(model)
+}
+
+/// The folder of a model that settings name: as it is, or where it was unpacked or is called so here, when they were
+/// written elsewhere. One that is not here stays as it is, for whoever opens it to say so.
+///
+/// # Errors
+/// When the sample model cannot be unpacked.
+pub fn again(model: &Path) -> Result<PathBuf> {
+    if model.is_dir() {
+        return Ok(model.to_path_buf());
+    }
+    let name = model.file_name().unwrap_or_default().to_string_lossy();
+    if name == NAME || name.starts_with(&format!("{NAME}-")) {
+        return sample();
+    }
+    Ok(folder(model).unwrap_or_else(|_| model.to_path_buf()))
 }
 
 /// The sample model's folder.

@@ -5,6 +5,7 @@ mod common;
 mod complete;
 mod convert;
 mod decoding;
+mod demo;
 mod devices;
 mod doctor;
 mod embed;
@@ -37,7 +38,14 @@ use clipcap::guard::guarded;
 
 /// Captions images with CLIP, a mapper and GPT-2.
 #[derive(Parser)]
-#[command(version, long_version = version::long(), about, max_term_width = 100)]
+#[command(
+    name = "clipcap",
+    version,
+    long_version = version::long(),
+    about,
+    max_term_width = 100,
+    after_help = "New here? `clipcap demo` shows what it does, `clipcap doctor` whether all is well, `clipcap models` what to caption with."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,6 +66,7 @@ enum Command {
     Convert(convert::ConvertArgs),
     Export(export::ExportArgs),
     Fetch(fetch::FetchArgs),
+    Demo(demo::DemoArgs),
     Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
     Doctor(doctor::DoctorArgs),
@@ -114,6 +123,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),
         Command::Fetch(args) => fetch::run(args),
+        Command::Demo(args) => demo::run(args),
         Command::Models(args) => models::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -15,7 +15,7 @@ use super::out;
 #[command(after_help = "\
 Examples:
   clipcap models
-  clipcap models --format json
+  clipcap models --format jsonl
 
 A model is named by its folder, by the name that is listed here, or by its run; CLIPCAP_HOME is where the user's are.")]
 pub struct ModelsArgs {

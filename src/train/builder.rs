@@ -34,6 +34,8 @@ use crate::trainer::run;
 pub struct Trainer {
     /// Settings of a new run, or the folder of one that goes on.
     begin: Begin,
+    /// Instead of the settings' model folder.
+    model: Option<PathBuf>,
     artifacts: PathBuf,
     name: Option<String>,
     dataset: PathBuf,
@@ -63,6 +65,7 @@ impl Trainer {
     fn of(begin: Begin) -> Self {
         Self {
             begin,
+            model: None,
             artifacts: run::ARTIFACTS.into(),
             name: None,
             dataset: datasets::FOLDER.into(),
@@ -70,6 +73,16 @@ impl Trainer {
             ui: Ui::Quiet,
             report: Arc::new(|_| ()),
             interrupter: Interrupter::new(),
+        }
+    }
+
+    /// The model folder that CLIP and GPT-2 come from, where it is another than the settings say: a run that is resumed may
+    /// find it elsewhere.
+    #[must_use]
+    pub fn model(self, model: impl Into<PathBuf>) -> Self {
+        Self {
+            model: Some(model.into()),
+            ..self
         }
     }
 
@@ -141,7 +154,7 @@ impl Trainer {
             None => Devices::resolve(&[DeviceChoice::Auto])?,
         };
         let resume = matches!(self.begin, Begin::Resume(_));
-        let (folder, config) = match self.begin {
+        let (folder, mut config) = match self.begin {
             Begin::Resume(folder) => {
                 let config = resume::config(&folder)?;
                 (folder, config)
@@ -152,6 +165,7 @@ impl Trainer {
                 (folder, *config)
             }
         };
+        config.model = self.model.unwrap_or(config.model);
         let context = TrainContext {
             folder: &folder,
             dataset: Path::new(&self.dataset),

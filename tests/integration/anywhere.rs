@@ -1,5 +1,7 @@
 //! The program by itself: in an empty folder, with an empty home, models found by name, and what shells ask of it.
 
+#![cfg(unix)] // homes are elsewhere on Windows
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -58,7 +60,7 @@ fn an_image_is_captioned_in_an_empty_folder_with_an_empty_home() {
             "{caption}"
         );
         assert!(
-            stderr(&output).contains("(the sample model)"),
+            stderr(&output).contains("(the sample model, which knows images of shapes alone"),
             "{}",
             stderr(&output)
         );
@@ -126,21 +128,20 @@ fn fetch_gets_a_model_into_the_users_folder_and_it_is_found_from_anywhere() {
     server.add(repository, &[("coco_weights.pt", &checkpoint)]);
     server.add_folder("openai/clip-vit-base-patch32", &fixture("convert/clip_hf"));
     server.add_folder("openai-community/gpt2", &fixture("convert/gpt2"));
-    let infer = |more: &[&str], folder: &Path| {
-        let args = ["infer", "--model", "clipcap-coco", "--device", "cpu"];
-        let mut command = place.command(&[&args[..], more, &[&image()]].concat());
-        command
-            .env("HF_ENDPOINT", &server.endpoint)
-            .current_dir(folder);
+    let with_hub = |command: &mut Command| {
         for proxy in ["http_proxy", "https_proxy", "all_proxy"] {
             command.env_remove(proxy).env_remove(proxy.to_uppercase());
         }
-        let hub = place.path("hub");
         command
-            .env("HF_HOME", hub)
-            .env_remove("HF_HUB_OFFLINE")
-            .output()
-            .unwrap()
+            .env("HF_ENDPOINT", &server.endpoint)
+            .env("HF_HOME", place.path("hub"));
+        command.env_remove("HF_HUB_OFFLINE").env_remove("HF_TOKEN");
+    };
+    let infer = |more: &[&str], folder: &Path| {
+        let args = ["infer", "--model", "clipcap-coco", "--device", "cpu"];
+        let mut command = place.command(&[&args[..], more, &[&image()]].concat());
+        with_hub(&mut command);
+        command.current_dir(folder).output().unwrap()
     };
     succeeds(&infer(&["--fetch"], &place.path(".")));
     assert!(place.path("home/model/clipcap-coco/mapper.bpk").is_file());
@@ -154,6 +155,18 @@ fn fetch_gets_a_model_into_the_users_folder_and_it_is_found_from_anywhere() {
         .unwrap();
     assert_eq!(fetched["name"], "clipcap-coco");
     assert!(fetched.get("problem").is_none(), "{fetched}");
+
+    let mut fetch = place.command(&["fetch", "openai/clip-vit-base-patch32", "--user"]);
+    with_hub(&mut fetch);
+    succeeds(&fetch.output().unwrap());
+    assert!(!place.path("model/clip-vit-base-patch32").exists());
+    let embed = |model: &str| place.run(&["embed", "--model", model, "--device", "cpu", &image()]);
+    succeeds(&embed("openai/clip-vit-base-patch32"));
+    succeeds(&embed("clip-vit-base-patch32"));
+    fails_with(
+        &embed("laion/clip-vit-base-patch32"),
+        &["laion/clip-vit-base-patch32 is not here yet"],
+    );
 }
 
 #[test]
@@ -182,6 +195,29 @@ fn a_run_that_did_not_finish_captions_only_when_it_is_named() {
     assert!(notes.contains("endless diverged: --model"), "{notes}");
     infer(&["--model", "good"]);
     infer(&["--model", "artifacts/good"]);
+
+    // Settings from elsewhere name a sample model that is in another folder there.
+    let config = place.path("artifacts/good/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let elsewhere = text.replace("\"model/tiny\"", "\"/elsewhere/model/sample-0123\"");
+    assert_ne!(text, elsewhere);
+    fs::write(place.path("elsewhere.json"), elsewhere).unwrap();
+    let more = [
+        "train",
+        "--config",
+        "elsewhere.json",
+        "--epochs",
+        "1",
+        "--prefix-length",
+        "40",
+    ];
+    let more = [
+        &more[..],
+        &["--device", "cpu", "--ui", "quiet", "--run", "again"],
+    ]
+    .concat();
+    succeeds(&place.run(&more));
+    infer(&["--model", "again"]);
 }
 
 #[test]

@@ -44,6 +44,10 @@ const NOT_RUN: &[(&str, &str)] = &[
         "clipcap serve",
         "goes on until it is stopped; the tests of `serve` start it",
     ),
+    (
+        "clipcap demo",
+        "trains; its steps are commands that are tested",
+    ),
     ("curl", "asks the service above"),
     ("venv/bin/python", "takes PyTorch"),
     ("benches/gpu.sh", "takes a card"),
@@ -303,4 +307,57 @@ fn shown_outputs_are_compared_but_for_what_dots_stand_for() {
     assert!(is_like("a\nb", "a\n..."));
     assert!(!is_like("a\nb", "a"));
     assert!(!is_like("a\nx", "a\nb"));
+}
+
+#[test]
+fn links_lead_to_files_and_headings_and_every_page_is_in_the_summary() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut linking = pages();
+    for name in ["ARCHITECTURE.md", "CONTRIBUTING.md", "fuzz/README.md"] {
+        linking.push(root.join(name));
+    }
+    let mut count = 0;
+    for page in &linking {
+        let text = fs::read_to_string(page).unwrap();
+        let targets = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.starts_with("http")) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            assert!(file.exists(), "{}: no {target}", name(page));
+            let headings = || fs::read_to_string(&file).unwrap_or_default();
+            assert!(
+                heading.is_empty() || headings().lines().any(|line| slug(line) == heading),
+                "{}: no heading {target}",
+                name(page)
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 40, "{count}");
+    let summary = fs::read_to_string(root.join("docs/src/SUMMARY.md")).unwrap();
+    for page in pages().iter().filter(|page| page.parent() != Some(root)) {
+        let file = page.file_name().unwrap().to_string_lossy();
+        assert!(
+            file == "SUMMARY.md" || summary.contains(&format!("({file})")),
+            "{file}"
+        );
+    }
+}
+
+/// What a heading is linked to as; empty for other lines.
+fn slug(line: &str) -> String {
+    let title = line
+        .strip_prefix('#')
+        .map(|rest| rest.trim_start_matches('#').trim());
+    let plain = title.unwrap_or_default().to_lowercase();
+    let kept = plain
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }

@@ -260,7 +260,7 @@ fn a_table_and_an_ablation_go_on_where_they_were() {
     let args = format!("probe --table --data data --run mine {SMALL}");
     let table = succeeds(&place, &args);
     let rows: Vec<&str> = table.lines().skip(2).collect();
-    assert_eq!(rows.len(), 4, "{table}");
+    assert_eq!(rows.len(), 5, "{table}");
     assert!(
         rows[0].starts_with("| SimCLR | 1 epochs, batch 8, 16 px")
             && rows[0].contains("80.2 / 76.4"),

@@ -16,7 +16,7 @@ use clipcap::trainer::run;
 use encoder::EncoderArgs;
 
 use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report};
-use super::out;
+use super::{complete, find, out};
 
 /// Train CLIP, GPT-2 or another image encoder from scratch
 #[derive(Args)]
@@ -53,8 +53,8 @@ struct TargetArgs {
     /// Model folder that gets the trained part
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Begin with the weights and vocabulary of this model folder
-    #[arg(long, value_name = "DIR")]
+    /// Begin with the weights and vocabulary of this model: a folder, or a name that `clipcap models` lists
+    #[arg(long, value_name = "DIR|NAME", add = complete::models())]
     from: Option<PathBuf>,
     /// Learn from this many generated images
     #[arg(long, value_name = "N", conflicts_with = "data")]
@@ -91,7 +91,6 @@ impl TargetArgs {
                 images: self.images.clone(),
             };
         }
-        config.from = self.from.clone();
         if let Some(count) = self.scenes {
             config.data = PretrainData::Scenes { count };
         }
@@ -113,7 +112,8 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         Target::Pca(args) => return encoder::run(&args, EncoderRunConfig::pca),
     };
     args.truncated.apply();
-    let config = args.apply(config);
+    let mut config = args.apply(config);
+    config.from = args.from.as_deref().map(find::folder).transpose()?;
     let device = args.run.device.resolve()?;
     let folder = run::create(Path::new(run::ARTIFACTS), kind, args.run.name.as_deref())?;
     let context = PretrainContext {

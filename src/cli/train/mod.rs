@@ -14,6 +14,7 @@ use clipcap::files;
 use clipcap::train::Trainer;
 use clipcap::train::caption::{TestScores, Trained};
 use clipcap::train::config::{Preset, TrainConfig, TrainData};
+use clipcap::train::resume;
 use clipcap::trainer::run;
 
 use settings::SettingArgs;
@@ -124,7 +125,7 @@ impl BaseArgs {
             (Some(file), _, data) => {
                 let mut config: TrainConfig = files::read_json(file)?;
                 config.data = data.unwrap_or(config.data);
-                config.model = named.unwrap_or(config.model);
+                config.model = named.map_or_else(|| find::again(&config.model), Ok)?;
                 config
             }
             (None, Some(preset), data) => {
@@ -147,7 +148,9 @@ impl TrainArgs {
     /// A new run, or the one that is resumed.
     fn trainer(&self) -> Result<Trainer> {
         if let Some(named) = &self.resume {
-            return Ok(Trainer::resume(run_folder(named)));
+            let folder = run_folder(named);
+            let model = find::again(&resume::config(&folder)?.model)?;
+            return Ok(Trainer::resume(folder).model(model));
         }
         let trainer = Trainer::new(self.base.config()?);
         out::note(format_args!("settings: {}", self.base.origin()));
