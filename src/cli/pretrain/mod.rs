@@ -123,6 +123,7 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         ui: args.run.ui.into(),
         report: report(),
         interrupter: interruptible()?,
+        resume: false,
     };
     let done = match kind {
         "pretrain-clip" => pretrain_clip(&config, &context)?,
