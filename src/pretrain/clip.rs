@@ -285,3 +285,67 @@ impl InferenceStep for ClipLearner {
         StepOutput::of(self.loss(batch))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_begin_as_waves_that_neighbors_share() {
+        let device = Device::flex();
+        let clip = init(&sample_config(500), &device);
+        let positions = clip.vision_model.unwrap().embeddings.position_embedding;
+        let rows = positions.weight.val().into_data();
+        let rows: Vec<f32> = rows.iter().collect();
+        let rows: Vec<&[f32]> = rows.chunks_exact(96).collect();
+        assert_eq!(rows.len(), 65);
+        let distance = |a: usize, b: usize| -> f32 {
+            (rows[a].iter().zip(rows[b]))
+                .map(|(a, b)| (a - b).powi(2))
+                .sum()
+        };
+        // Row 1 is the upper left corner; 2 stands beside it, 9 below it, 64 at the other end.
+        assert!((distance(1, 2) - distance(1, 9)).abs() < 1e-3);
+        assert!(distance(1, 2) < distance(1, 3) && distance(1, 3) < distance(1, 64));
+        assert!(rows[1].iter().all(|value| value.abs() <= 1.0));
+        assert!(
+            rows[0].iter().all(|value| value.abs() < 0.2),
+            "the class token's is random"
+        );
+    }
+
+    #[test]
+    fn predicted_captions_add_to_the_loss_and_train_the_image_tower() {
+        let device = Device::flex();
+        let config = sample_config(500);
+        let preprocessing = Preprocessing::openai(64);
+        let crops = || -> PairItem {
+            let crop = |index| CaptionedCrop {
+                crop: preprocessing.crop(&scenes::draw(&scenes::scene(1, index))),
+                captions: vec![vec![498, 3 + index as u32, 7, 499]],
+            };
+            (0..4).map(crop).collect()
+        };
+        let batcher = PairBatcher {
+            preprocessing: preprocessing.clone(),
+        };
+        let batch = || {
+            let rng = &mut rand::SeedableRng::seed_from_u64(1);
+            batcher.batch(vec![crops()], rng, &device)
+        };
+        let mut learner = ClipLearner {
+            clip: init(&config, &device),
+            captioner: None,
+            caption_weight: 1.0,
+            max_factor: 8.0,
+        };
+        let plain: f32 = learner.loss(batch()).into_scalar();
+        learner.captioner = Some(captioner_config(config.projection_dim, 500).init(&device));
+        let once: f32 = learner.loss(batch()).into_scalar();
+        learner.caption_weight = 2.0;
+        let twice: f32 = learner.loss(batch()).into_scalar();
+        // A fresh captioner takes every token for as likely.
+        assert!((once - plain - 500_f32.ln()).abs() < 1.0, "{plain} {once}");
+        assert!((twice - plain - 2.0 * (once - plain)).abs() < 1e-3);
+    }
+}
