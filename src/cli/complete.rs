@@ -11,8 +11,8 @@ use clap_complete::engine::{
 };
 use clap_complete::env::{CompleteEnv, Shells};
 use clipcap::catalog::{Catalog, Room};
-use clipcap::data::archives;
 use clipcap::hub::SETS;
+use clipcap::hub::archives;
 
 use super::{Cli, out};
 

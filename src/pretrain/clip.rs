@@ -12,11 +12,17 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::contrastive::contrastive_loss;
+use super::gpt2;
+use crate::data::batcher::TokenBatch;
 use crate::data::image_source::ImageSource;
 use crate::data::loader::SeededBatcher;
 use crate::datasets::scenes;
+use crate::models::caption_model::{CaptionModel, CaptionModelConfig};
 use crate::models::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
-use crate::nn::Activation;
+use crate::models::gpt2::Gpt2Config;
+use crate::models::gpt2::cross_entropy;
+use crate::models::mapper::{MapperConfig, MapperKind};
+use crate::nn::{Activation, normalize};
 use crate::tokenizer::Tokenizer;
 use crate::trainer::fit::StepOutput;
 
@@ -44,9 +50,46 @@ pub fn sample_config(vocab_size: usize) -> ClipConfig {
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
         }),
-        projection_dim: 64,
+        projection_dim: 128,
     }
 }
+
+/// A fresh CLIP. The positions of its patches begin as waves over both directions of the image, as large as the patches
+/// themselves, so that neighbors are known from the start (Beyer et al. 2022, <https://arxiv.org/abs/2205.01580>): from
+/// small random vectors it takes thousands of batches until the tower sees more than a bag of patches.
+pub fn init(config: &ClipConfig, device: &Device) -> Clip {
+    let mut clip = config.init(device);
+    if let Some(tower) = &mut clip.vision_model {
+        let weight = &mut tower.embeddings.position_embedding.weight;
+        *weight = weight.clone().map(with_waves);
+    }
+    clip
+}
+
+/// Position vectors of which those after the first, the class token's, are waves over the grid. `[1 + G*G, C]`
+fn with_waves(positions: Tensor<2>) -> Tensor<2> {
+    let [count, c] = positions.dims();
+    let grid = (count - 1).isqrt();
+    let waves = c / 4;
+    let mut values = vec![0.0_f32; (count - 1) * c];
+    for (place, row) in values.chunks_exact_mut(c).enumerate() {
+        let (y, x) = ((place / grid) as f32, (place % grid) as f32);
+        for wave in 0..waves {
+            let frequency = LONGEST_WAVE.powf(-(wave as f32) / waves as f32);
+            for (part, at) in [x, y].into_iter().enumerate() {
+                let (sin, cos) = (at * frequency).sin_cos();
+                row[2 * part * waves + wave] = sin;
+                row[(2 * part + 1) * waves + wave] = cos;
+            }
+        }
+    }
+    let device = positions.device();
+    let waves = Tensor::from_data(TensorData::new(values, [count - 1, c]), &device);
+    Tensor::cat(vec![positions.narrow(0, 0, 1), waves], 0)
+}
+
+/// How much longer the longest wave over the patches' positions is than the shortest, which is six patches long.
+const LONGEST_WAVE: f32 = 16.0;
 
 /// Images with captions.
 #[derive(Clone, Debug)]
@@ -98,7 +141,7 @@ impl Dataset<PairItem> for PairDataset {
         match &self.pairs {
             Pairs::Scenes { seed, first, .. } => scenes::siblings(*seed, first + index as u64)
                 .iter()
-                .map(|scene| self.crop(&scenes::draw(scene), &scene.captions))
+                .map(|scene| self.crop(&scenes::draw(scene), &scene.captions[..1]))
                 .collect(),
             Pairs::Files(files) => {
                 let (image, captions) = &files[index];
@@ -125,6 +168,8 @@ pub struct PairBatch {
     tokens: Tensor<2, Int>,
     /// `[B]`
     eos_positions: Tensor<1, Int>,
+    /// The captions without their start, as a captioner writes them.
+    captions: TokenBatch,
 }
 
 /// Makes [`PairBatch`]es, with a random caption of each image.
@@ -153,12 +198,14 @@ impl SeededBatcher for PairBatcher {
             .iter()
             .map(|caption| caption.len() as i32 - 1)
             .collect();
+        let written: Vec<&[u32]> = captions.iter().map(|caption| &caption[1..]).collect();
         PairBatch {
             pixel_values: Tensor::from_data(
                 TensorData::new(pixel_values, [count, 3, n, n]),
                 device,
             ),
-            tokens: crate::data::batcher::TokenBatch::new(&captions, device).tokens,
+            tokens: TokenBatch::new(&captions, device).tokens,
+            captions: TokenBatch::new(&written, device),
             eos_positions: Tensor::from_ints(ends.as_slice(), device),
         }
     }
@@ -168,18 +215,56 @@ impl SeededBatcher for PairBatcher {
 #[derive(Module, Debug)]
 pub struct ClipLearner {
     pub clip: Clip,
+    /// What captions are predicted with, beside the contrastive loss; it is not kept.
+    pub captioner: Option<CaptionModel>,
+    /// The weight of the loss of these captions.
+    pub caption_weight: f64,
     /// See [`contrastive_loss`].
     pub max_factor: f64,
 }
 
 impl ClipLearner {
+    /// The contrastive loss and, with a captioner, the one of captions predicted from the image's normalized embedding
+    /// alone, so that it has to hold what captions say (after CoCa, <https://arxiv.org/abs/2205.01917>).
     fn loss(&self, batch: PairBatch) -> Tensor<1> {
-        contrastive_loss(
-            self.clip.encode_image(batch.pixel_values),
+        let image = self.clip.encode_image(batch.pixel_values); // [B, E]
+        let contrastive = contrastive_loss(
+            image.clone(),
             self.clip.encode_text(batch.tokens, batch.eos_positions),
             self.clip.log_temperature(),
             self.max_factor,
-        )
+        );
+        let Some(captioner) = &self.captioner else {
+            return contrastive;
+        };
+        let TokenBatch {
+            tokens,
+            positions,
+            targets,
+        } = batch.captions;
+        let [_, e] = image.dims();
+        let image = normalize(image) * (e as f64).sqrt();
+        let hidden = captioner.forward(image, tokens); // [B, T, C]
+        contrastive
+            + cross_entropy(&captioner.gpt2, hidden, positions, targets) * self.caption_weight
+    }
+}
+
+/// Sizes of the captioner that is trained beside a CLIP of this embedding.
+pub fn captioner_config(clip_dim: usize, vocab_size: usize) -> CaptionModelConfig {
+    let gpt2 = Gpt2Config {
+        n_positions: 64,
+        n_layer: 2,
+        ..gpt2::sample_config(vocab_size)
+    };
+    CaptionModelConfig {
+        mapper: MapperConfig {
+            kind: MapperKind::Linear,
+            clip_dim,
+            n_embd: gpt2.n_embd,
+            prefix_length: 8,
+        },
+        gpt2,
     }
 }
 
@@ -200,5 +285,69 @@ impl InferenceStep for ClipLearner {
         StepOutput {
             loss: self.loss(batch),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_begin_as_waves_that_neighbors_share() {
+        let device = Device::flex();
+        let clip = init(&sample_config(500), &device);
+        let positions = clip.vision_model.unwrap().embeddings.position_embedding;
+        let rows = positions.weight.val().into_data();
+        let rows: Vec<f32> = rows.iter().collect();
+        let rows: Vec<&[f32]> = rows.chunks_exact(96).collect();
+        assert_eq!(rows.len(), 65);
+        let distance = |a: usize, b: usize| -> f32 {
+            (rows[a].iter().zip(rows[b]))
+                .map(|(a, b)| (a - b).powi(2))
+                .sum()
+        };
+        // Row 1 is the upper left corner; 2 stands beside it, 9 below it, 64 at the other end.
+        assert!((distance(1, 2) - distance(1, 9)).abs() < 1e-3);
+        assert!(distance(1, 2) < distance(1, 3) && distance(1, 3) < distance(1, 64));
+        assert!(rows[1].iter().all(|value| value.abs() <= 1.0));
+        assert!(
+            rows[0].iter().all(|value| value.abs() < 0.2),
+            "the class token's is random"
+        );
+    }
+
+    #[test]
+    fn predicted_captions_add_to_the_loss_and_train_the_image_tower() {
+        let device = Device::flex();
+        let config = sample_config(500);
+        let preprocessing = Preprocessing::openai(64);
+        let crops = || -> PairItem {
+            let crop = |index| CaptionedCrop {
+                crop: preprocessing.crop(&scenes::draw(&scenes::scene(1, index))),
+                captions: vec![vec![498, 3 + index as u32, 7, 499]],
+            };
+            (0..4).map(crop).collect()
+        };
+        let batcher = PairBatcher {
+            preprocessing: preprocessing.clone(),
+        };
+        let batch = || {
+            let rng = &mut rand::SeedableRng::seed_from_u64(1);
+            batcher.batch(vec![crops()], rng, &device)
+        };
+        let mut learner = ClipLearner {
+            clip: init(&config, &device),
+            captioner: None,
+            caption_weight: 1.0,
+            max_factor: 8.0,
+        };
+        let plain: f32 = learner.loss(batch()).into_scalar();
+        learner.captioner = Some(captioner_config(config.projection_dim, 500).init(&device));
+        let once: f32 = learner.loss(batch()).into_scalar();
+        learner.caption_weight = 2.0;
+        let twice: f32 = learner.loss(batch()).into_scalar();
+        // A fresh captioner takes every token for as likely.
+        assert!((once - plain - 500_f32.ln()).abs() < 1.0, "{plain} {once}");
+        assert!((twice - plain - 2.0 * (once - plain)).abs() < 1e-3);
     }
 }

@@ -7,7 +7,6 @@ use anyhow::Result;
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::Dataset;
 use burn::optim::ModuleOptimizer;
-use burn::tensor::Device;
 use burn::train::ExecutionStrategy;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +33,9 @@ pub struct PretrainConfig {
     /// their embeddings; GPT-2 has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_factor: Option<f64>,
+    /// Weight of the loss of captions predicted from CLIP's image embeddings, beside the contrastive loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption_weight: Option<f64>,
     pub weight_decay: f64,
     pub schedule: ScheduleConfig,
     pub seed: u64,
@@ -43,12 +45,13 @@ impl PretrainConfig {
     /// How the sample model's CLIP was made.
     pub fn clip() -> Self {
         Self {
-            data: PretrainData::Scenes { count: 96_000 },
+            data: PretrainData::Scenes { count: 192_000 },
             from: None,
             epochs: 4,
             batch_size: 64,
             vocab_size: 640,
             max_factor: Some(8.0),
+            caption_weight: Some(2.0),
             weight_decay: 0.05,
             schedule: ScheduleConfig {
                 learning_rate: 1e-3,
@@ -68,6 +71,7 @@ impl PretrainConfig {
             batch_size: 32,
             vocab_size: 512,
             max_factor: None,
+            caption_weight: None,
             weight_decay: 0.01,
             schedule: ScheduleConfig {
                 learning_rate: 2e-3,
@@ -97,10 +101,16 @@ impl PretrainConfig {
         batcher: B,
         batch_size: usize,
         order: Order,
-        device: &Device,
+        context: &PretrainContext,
     ) -> Arc<dyn DataLoader<B::Batch>> {
         Arc::new(EpochLoader::new(
-            dataset, batcher, batch_size, order, self.seed, 1, device,
+            dataset,
+            batcher,
+            batch_size,
+            order,
+            self.seed,
+            context.resumed_epoch().unwrap_or(0) + 1,
+            context.device,
         ))
     }
 
@@ -118,7 +128,7 @@ impl PretrainConfig {
             strategy: ExecutionStrategy::single(context.device.clone()),
             best_by: BestBy::Loss,
             early_stopping: None,
-            resume: None,
+            resume: context.resumed_epoch(),
             schedule: &self.schedule,
             ui: context.ui,
             report: context.report.clone(),

@@ -8,4 +8,5 @@ mod data;
 pub mod encoder;
 pub mod gpt2;
 pub mod run;
+pub mod sample;
 pub mod view_loss;

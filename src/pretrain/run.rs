@@ -23,8 +23,8 @@ use crate::files;
 use crate::models::clip::Preprocessing;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::trainer::dashboard::{LogFn, Ui};
-use crate::trainer::fit::fit;
-use crate::trainer::run;
+use crate::trainer::fit::{checkpoint_folder, fit};
+use crate::trainer::{checkpoints, run};
 
 /// Where a run happens and how it is seen.
 pub struct PretrainContext<'a> {
@@ -36,6 +36,18 @@ pub struct PretrainContext<'a> {
     pub ui: Ui,
     pub report: LogFn,
     pub interrupter: Interrupter,
+    /// Whether to go on with what the folder holds.
+    pub resume: bool,
+}
+
+impl PretrainContext<'_> {
+    /// The epoch whose checkpoint the run goes on from.
+    pub(super) fn resumed_epoch(&self) -> Option<usize> {
+        match self.resume {
+            true => checkpoints::latest(&checkpoint_folder(self.folder)),
+            false => None,
+        }
+    }
 }
 
 /// The end of a run.
@@ -89,7 +101,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         let batcher = PairBatcher {
             preprocessing: preprocessing.clone(),
         };
-        config.loader(dataset, batcher, items, order, context.device)
+        config.loader(dataset, batcher, items, order, context)
     };
     let (train, valid) = (loader(train, Order::Shuffled), loader(valid, Order::Given));
     check_size(train.num_items(), valid.num_items(), items)?;
@@ -98,11 +110,16 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
     let learner = ClipLearner {
         clip: match &from {
             Some(folder) => folder.load_clip(context.device)?,
-            None => sizes.init(context.device),
+            None => clip::init(&sizes, context.device),
         },
+        captioner: config.caption_weight.map(|_| {
+            clip::captioner_config(sizes.projection_dim, tokenizer.vocab_size())
+                .init(context.device)
+        }),
+        caption_weight: config.caption_weight.unwrap_or(0.0),
         max_factor: config.max_factor.unwrap_or(CLIP_MAX_FACTOR),
     };
-    let parameters = learner.num_params();
+    let parameters = learner.clip.num_params();
     let steps = train.num_items().div_ceil(items);
     let fitted = fit(
         config.fit_config(context, steps),
@@ -161,7 +178,7 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
     let loader = |documents: Vec<Document>, order| {
         let batcher = DocumentBatcher::new(tokenizer.end_of_text(), sizes.n_positions);
         let documents = InMemDataset::new(documents);
-        config.loader(documents, batcher, config.batch_size, order, context.device)
+        config.loader(documents, batcher, config.batch_size, order, context)
     };
     let (train, valid) = (
         loader(documents(captions)?, Order::Shuffled),

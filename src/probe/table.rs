@@ -201,9 +201,9 @@ fn trained_row(
             ui: context.ui,
             report: context.report.clone(),
             interrupter: context.interrupter.clone(),
+            resume: true,
         },
         dataset: context.dataset,
-        resume: true,
     };
     let started = Instant::now();
     if pretrain_encoder(config, &run)?.interrupted {

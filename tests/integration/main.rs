@@ -27,6 +27,7 @@ mod mangled;
 mod messages;
 mod parity;
 mod preprocess;
+mod pretrain_sample;
 mod probe;
 mod probe_parity;
 mod report;

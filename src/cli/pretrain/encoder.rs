@@ -216,13 +216,13 @@ pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Res
         ui: args.ui.into(),
         report: report(),
         interrupter: interruptible()?,
+        resume: args.resume.is_some(),
     };
     let done = pretrain_encoder(
         &config,
         &EncoderRun {
             context,
             dataset: Path::new(datasets::FOLDER),
-            resume: args.resume.is_some(),
         },
     )?;
     super::finish(&done, &args.output, &folder)

@@ -1,6 +1,7 @@
 //! `clipcap pretrain`
 
 pub mod encoder;
+pub mod sample;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use clipcap::pretrain::run::{
 use clipcap::trainer::run;
 
 use encoder::EncoderArgs;
+use sample::SampleArgs;
 
 use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report};
 use super::{complete, find, out};
@@ -21,6 +23,8 @@ use super::{complete, find, out};
 /// Train CLIP, GPT-2 or another image encoder from scratch
 #[derive(Args)]
 #[command(after_help = "Example, the way model/sample was made:\n  \
+    clipcap pretrain sample --output model/mine\n\
+Part by part, with other data or settings:\n  \
     clipcap pretrain clip --output model/mine\n  \
     clipcap pretrain gpt2 --output model/mine\n  \
     clipcap train --model model/mine\n\
@@ -34,6 +38,8 @@ pub struct PretrainArgs {
 
 #[derive(Subcommand)]
 enum Target {
+    /// The sample model: CLIP, GPT-2 and the mapper, one after the other
+    Sample(SampleArgs),
     /// CLIP, by contrasting images with sentences
     Clip(TargetArgs),
     /// GPT-2, by predicting the next token of captions
@@ -65,7 +71,7 @@ struct TargetArgs {
     /// Folder that the images named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
-    /// Times that the data is gone through [default: 4 for CLIP, 1 for GPT-2]
+    /// Times that the data is gone through [default: 3 for CLIP, 1 for GPT-2]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Images or captions in a batch [default: 64 for CLIP, 32 for GPT-2]
@@ -106,6 +112,7 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
     let (args, config, kind) = match *args.target {
         Target::Clip(args) => (args, PretrainConfig::clip(), "pretrain-clip"),
         Target::Gpt2(args) => (args, PretrainConfig::gpt2(), "pretrain-gpt2"),
+        Target::Sample(args) => return sample::run(&args),
         Target::Simclr(args) => return encoder::run(&args, EncoderRunConfig::simclr),
         Target::Autoencoder(args) => return encoder::run(&args, EncoderRunConfig::autoencoder),
         Target::Resnet18(args) => return encoder::run(&args, EncoderRunConfig::resnet18),
@@ -123,6 +130,7 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         ui: args.run.ui.into(),
         report: report(),
         interrupter: interruptible()?,
+        resume: false,
     };
     let done = match kind {
         "pretrain-clip" => pretrain_clip(&config, &context)?,

@@ -61,18 +61,26 @@ pub fn siblings(seed: u64, index: u64) -> Vec<Scene> {
 }
 
 impl Change {
+    // Shapes stand here most often: they are learned last, colors first.
     const PAIR: &[Self] = &[
         Self::MainShape(0),
-        Self::MainColor(0),
+        Self::MainShape(0),
+        Self::MainShape(0),
         Self::SecondShape(0),
+        Self::SecondShape(0),
+        Self::SecondShape(0),
+        Self::MainColor(0),
         Self::SecondColor(0),
         Self::SwappedShapes,
         Self::SwappedColors,
         Self::SwappedKinds,
         Self::Relation(0),
+        Self::Relation(0),
         Self::Background(0),
     ];
     const ONE: &[Self] = &[
+        Self::MainShape(0),
+        Self::MainShape(0),
         Self::MainShape(0),
         Self::MainColor(0),
         Self::Background(0),
@@ -80,8 +88,11 @@ impl Change {
     ];
     const SEVERAL: &[Self] = &[
         Self::MainShape(0),
+        Self::MainShape(0),
+        Self::MainShape(0),
         Self::MainColor(0),
         Self::Background(0),
+        Self::Number,
         Self::Number,
     ];
 

@@ -23,8 +23,8 @@ use crate::models::pca::{Pca, PcaConfig};
 use crate::pretrain::augment::Augmentation;
 use crate::pretrain::run::{PretrainContext, Pretrained};
 use crate::trainer::checkpoints::BestBy;
-use crate::trainer::fit::{FitConfig, Fitted, StepOutput, checkpoint_folder, fit};
-use crate::trainer::{checkpoints, run};
+use crate::trainer::fit::{FitConfig, Fitted, StepOutput, fit};
+use crate::trainer::run;
 
 /// One in this many images is for validation.
 const VALIDATION: usize = 20;
@@ -34,8 +34,6 @@ pub struct EncoderRun<'a> {
     pub context: PretrainContext<'a>,
     /// The folder that fetched data sets are in.
     pub dataset: &'a Path,
-    /// Whether to resume what the run's folder holds.
-    pub resume: bool,
 }
 
 /// What a finished run leaves in the model folder.
@@ -214,11 +212,8 @@ where
         train.0.len(),
         valid.0.len()
     );
-    let resume = match run.resume {
-        true => checkpoints::latest(&checkpoint_folder(context.folder)),
-        false => None,
-    };
-    if run.resume {
+    let resume = run.context.resumed_epoch();
+    if run.context.resume {
         let done = resume.unwrap_or(0);
         (context.report)(&format!("going on after epoch {done} of {}", config.epochs));
     }
