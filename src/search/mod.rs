@@ -2,4 +2,5 @@
 
 pub mod ablate;
 pub mod space;
+pub mod spread;
 pub mod tune;
