@@ -237,6 +237,7 @@ fn outcome(training: &Training, context: &TrainContext) -> Result<Outcome> {
             ui: Ui::Quiet,
             report: std::sync::Arc::new(|_| {}),
             interrupter: context.interrupter.clone(),
+            tensorboard: false,
             resume: folder.join("config.json").is_file(),
             ..*context
         },

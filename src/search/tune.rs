@@ -202,6 +202,7 @@ fn trial(
         ui: Ui::Quiet,
         report: std::sync::Arc::new(|_| {}),
         interrupter: context.interrupter.clone(),
+        tensorboard: false,
         ..*context
     };
     let prepared = Prepared::new(&config_here, &context_here)?;

@@ -49,6 +49,9 @@ pub struct TrainArgs {
         conflicts_with = "device"
     )]
     devices: Vec<DeviceChoice>,
+    /// Write event files for TensorBoard into the run's folder too; `tensorboard --logdir artifacts` shows all runs
+    #[arg(long)]
+    tensorboard: bool,
 }
 
 /// Where a run's settings come from.
@@ -164,6 +167,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let trained = trainer
         .devices(devices)
         .ui(args.run.ui.into())
+        .tensorboard(args.tensorboard)
         .report(report())
         .interrupter(interruptible()?)
         .train()?;
