@@ -15,6 +15,7 @@ mod model;
 mod out;
 mod pretrain;
 mod probe;
+mod runs;
 mod search;
 mod serve;
 mod signals;
@@ -46,6 +47,7 @@ enum Command {
     Gap(gap::GapArgs),
     Tune(Box<tune::TuneArgs>),
     Ablate(Box<ablate::AblateArgs>),
+    Runs(runs::RunsArgs),
     Evaluate(evaluate::EvaluateArgs),
     Pretrain(pretrain::PretrainArgs),
     Probe(Box<probe::ProbeArgs>),
@@ -97,6 +99,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Gap(args) => gap::run(args),
         Command::Tune(args) => tune::run(*args),
         Command::Ablate(args) => ablate::run(*args),
+        Command::Runs(args) => runs::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Probe(args) => probe::run(*args),

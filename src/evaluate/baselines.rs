@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn what_is_drawn_is_a_training_caption_and_comes_again_with_the_seed() {
         let train = images(&[&["a", "b"], &["c"]]);
-        let part = images(&[&["x"; 1]; 40]);
+        let part = images(&[&["x"][..]; 40]);
         let (train, part): (Vec<_>, Vec<_>) = (train.iter().collect(), part.iter().collect());
         let draw = |seed| -> Vec<String> {
             let said = random(&train, &part, seed).unwrap();

@@ -133,7 +133,7 @@ fn read_pairs<'a>(
 }
 
 /// The file or folder of a data set, and where its images are; the sample is made if need be.
-fn locate(data: &TrainData, dataset: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
+pub(crate) fn locate(data: &TrainData, dataset: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     match data {
         TrainData::Sample => {
             let sample = dataset.join("sample");

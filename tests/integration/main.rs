@@ -2,6 +2,7 @@
 
 #![recursion_limit = "256"]
 
+mod baselines;
 mod checkpoints;
 mod cli;
 mod clip_score;
@@ -28,7 +29,9 @@ mod preprocess;
 mod probe;
 mod probe_parity;
 mod report;
+mod runs;
 mod serve;
+mod split_lists;
 mod streams;
 mod together;
 mod train;
