@@ -7,6 +7,7 @@ mod bmp;
 pub mod format;
 mod icon;
 mod jpeg;
+pub mod thumbnail;
 mod tiff;
 mod webp;
 

@@ -1,5 +1,6 @@
 //! What several commands share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -7,6 +8,7 @@ use burn::tensor::Device;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use clipcap::device::{DeviceChoice, Devices};
+use clipcap::files;
 use clipcap::guard::guarded;
 use clipcap::images::{self, OpenError};
 use clipcap::inputs::Input;
@@ -17,6 +19,7 @@ use cpu_kernels::memory::keep_freed_memory;
 use cpu_kernels::simd::Isa;
 use image::RgbImage;
 use rayon::prelude::*;
+use time::OffsetDateTime;
 
 use super::out;
 pub use super::signals::{STOPPED, interruptible};
@@ -101,6 +104,49 @@ pub fn run_name(name: &str) -> std::result::Result<String, String> {
 /// Ends the program as clap does for a wrong argument: message and usage on standard error, exit code 2.
 pub fn usage(kind: ErrorKind, message: &str) -> ! {
     super::Cli::command().error(kind, message).exit()
+}
+
+/// Keeps a table in a file.
+#[derive(Args)]
+pub struct MarkdownArg {
+    /// Write the table to a file too, as Markdown under a comment with this command and the date
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+impl MarkdownArg {
+    /// Whether there is to be a file.
+    pub fn is_given(&self) -> bool {
+        self.markdown.is_some()
+    }
+
+    /// Writes the table where it is asked for.
+    pub fn write(&self, table: impl FnOnce() -> String) -> Result<()> {
+        let Some(path) = &self.markdown else {
+            return Ok(());
+        };
+        let date = OffsetDateTime::now_utc().date();
+        let text = format!("<!-- {}, on {date} -->\n\n{}", command_line(), table());
+        files::write_atomic(path, |writer| writer.write_all(text.as_bytes()))?;
+        out::note(format_args!("table: {}", path.display()));
+        Ok(())
+    }
+}
+
+/// How the program was called, with quotes where a shell needs them.
+fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:+%@".contains(c);
+    let quoted = |word: String| match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        // Nothing may end the comment that it stands in.
+        false => format!("'{}'", word.replace('\'', "'\\''").replace("-->", "-- >")),
+    };
+    let words = std::env::args_os().skip(1);
+    let words = words.map(|word| quoted(out::one_line(&word.to_string_lossy())));
+    std::iter::once("clipcap".to_string())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Takes truncated images too.

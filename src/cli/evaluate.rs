@@ -1,12 +1,14 @@
 //! `clipcap evaluate`
 
+mod baselines;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use caption_metrics::bootstrap::Bootstrap;
-use clap::Args;
 use clap::error::ErrorKind;
+use clap::{ArgGroup, Args};
 use clipcap::data::coco::ImageId;
 use clipcap::data::split::Split;
 use clipcap::datasets;
@@ -22,21 +24,25 @@ use clipcap::evaluate::table::{self, Style};
 use clipcap::files;
 use serde::Serialize;
 
-use super::common::{DeviceArg, TruncatedArg, usage};
+use super::common::{DeviceArg, MarkdownArg, TruncatedArg, usage};
 use super::model::PrecisionArg;
 use super::out;
 use super::{complete, find};
 
 /// Images listed by --compare.
 const MOVED: usize = 10;
+/// What a part of a data set is captioned by: flags that say which part go with these.
+const PART: &str = "captioners";
 
 /// Score captions against reference captions: a results file, or a model on a part of a data set
 #[derive(Args)]
+#[command(group = ArgGroup::new(PART).args(["model", "baselines"]).multiple(true))]
 #[command(after_help = "Examples:\n  \
     clipcap evaluate --candidates results.json --references captions_val2017.json\n  \
     clipcap evaluate --candidates captions.jsonl --references captions_val2017.json   (what `infer` wrote)\n  \
     clipcap evaluate --model artifacts/train-1/best --split test --report report.html\n  \
-    clipcap evaluate --compare old.json new.json --references captions_val2017.json\n\n\
+    clipcap evaluate --compare old.json new.json --references captions_val2017.json\n  \
+    clipcap evaluate --baselines --data captions.json --images photos/ --model artifacts/train-1/best\n\n\
     Captions and references are joined by image id, or where the captions name files, as those of `infer` do, by the last\n\
     part of the file's name and the references' file_name. More than a tenth of entries that cannot be used, or of images\n\
     without a caption, is an error.\n\n\
@@ -59,25 +65,31 @@ pub struct EvaluateArgs {
     /// Model, to caption a part of a data set with first: a folder, a run, or a name that `clipcap models` lists
     #[arg(long, value_name = "DIR|NAME", add = complete::models())]
     model: Option<PathBuf>,
+    /// Score what any model must beat on the part: the most frequent training caption, a training caption drawn at random
+    /// for each image, and that of the training image nearest by the principal components of its pixels; beside --model
+    /// where it is given
+    #[arg(long, conflicts_with_all = ["candidates", "compare", "report", "clip_score"])]
+    baselines: bool,
     /// Data set to caption and score, in any format that `train --data` reads [default: the generated sample]
-    #[arg(long, value_name = "PATH", requires_all = ["model", "images"])]
+    #[arg(long, value_name = "PATH", requires_all = [PART, "images"])]
     data: Option<PathBuf>,
     /// Folder of the images: to caption them, to show them in the report, for CLIPScore
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Part to caption: train, val, test or all
-    #[arg(long, value_name = "PART", default_value = "test", requires = "model")]
+    #[arg(long, value_name = "PART", default_value = "test", requires = PART)]
     split: Part,
-    /// How the images were divided in training: shares in percent, `file`, or `auto`
+    /// How the images were divided in training, as `train --split` says it: shares in percent, `file`, three lists, or
+    /// `auto`
     #[arg(
         long,
-        value_name = "A/B/C|file",
+        value_name = "A/B/C|file|TRAIN,VAL,TEST",
         default_value = "auto",
-        requires = "model"
+        requires = PART
     )]
     shares: Split,
-    /// Seed that the model was trained with
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "model")]
+    /// Seed that the model was trained with, or its --split-seed
+    #[arg(long, value_name = "N", default_value_t = 1, requires = PART)]
     split_seed: u64,
     /// Beams to caption with [default: greedy]
     #[arg(long, value_name = "N", requires = "model")]
@@ -86,8 +98,9 @@ pub struct EvaluateArgs {
     /// has it]
     #[arg(long, value_enum, requires = "model", conflicts_with_all = ["candidates", "compare"])]
     precision: Option<PrecisionArg>,
-    /// Folder for predictions-<part>.json and metrics-<part>.json [default: the model's run, else here]
-    #[arg(long, value_name = "DIR", requires = "model")]
+    /// Folder for predictions-<part>.json and metrics-<part>.json [default: the model's run, else here]; with
+    /// --baselines for their predictions-<part>-<baseline>.json too
+    #[arg(long, value_name = "DIR", requires = PART)]
     output: Option<PathBuf>,
     /// Folder with METEOR 1.5's jar and paraphrase table
     #[arg(long, value_name = "DIR")]
@@ -104,7 +117,7 @@ pub struct EvaluateArgs {
     /// Confidence level of the intervals, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 95.0)]
     confidence: f64,
-    /// Seed of the resamples
+    /// Seed of the resamples, and of the captions that --baselines draws
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Score that --compare orders images by
@@ -116,6 +129,8 @@ pub struct EvaluateArgs {
     /// Write an HTML report, in one file
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    markdown: MarkdownArg,
     #[command(flatten)]
     truncated: TruncatedArg,
     #[command(flatten)]
@@ -172,12 +187,15 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
         return run_compare(&args, &options, &files[0], &files[1]);
     }
     args.truncated.apply();
+    if args.baselines {
+        return baselines::run(&args, &options);
+    }
     let mut loaded = match (&args.candidates, &args.references, &args.model) {
         (Some(candidates), Some(references), _) => from_file(&args, candidates, references)?,
         (_, _, Some(model)) => from_model(&args, &find::folder(model)?)?,
         _ => usage(
             ErrorKind::MissingRequiredArgument,
-            "give --candidates and --references, or --model, or --compare and --references",
+            "give --candidates and --references, or --model, or --baselines, or --compare and --references",
         ),
     };
     let more = match &args.clip_score {
@@ -275,16 +293,19 @@ fn run_folder(model: &Path) -> PathBuf {
     }
 }
 
+/// The data set to caption a part of, and the folder of its images; the sample is made if need be.
+fn data_and_images(args: &EvaluateArgs) -> Result<(PathBuf, PathBuf)> {
+    if let (Some(data), Some(images)) = (&args.data, &args.images) {
+        return Ok((data.clone(), images.clone()));
+    }
+    let sample = Path::new(datasets::FOLDER).join("sample");
+    let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
+    Ok((annotations, sample.join("images")))
+}
+
 fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
     let dataset = Path::new(datasets::FOLDER);
-    let (annotations, image_folder) = match (&args.data, &args.images) {
-        (Some(data), Some(images)) => (data.clone(), images.clone()),
-        _ => {
-            let sample = dataset.join("sample");
-            let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
-            (annotations, sample.join("images"))
-        }
-    };
+    let (annotations, image_folder) = data_and_images(args)?;
     let output = args.output.clone().unwrap_or_else(|| run_folder(model));
     files::create_dir(&output)?;
     let split = CaptionSplit {
@@ -292,7 +313,7 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         data: &annotations,
         image_folders: std::slice::from_ref(&image_folder),
         part: args.split,
-        split: args.shares,
+        split: args.shares.clone(),
         seed: args.split_seed,
         strategy: match args.beam_size {
             Some(beam_size) => Strategy::Beam { beam_size },
@@ -320,10 +341,12 @@ fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
 }
 
 fn print(args: &EvaluateArgs, evaluation: &Evaluation) -> Result<()> {
+    let markdown = || table::scores(evaluation, Style::Markdown);
+    args.markdown.write(markdown)?;
     match args.format {
         Format::Json => print_json(evaluation)?,
         Format::Text => out::text(&table::scores(evaluation, Style::Text))?,
-        Format::Markdown => out::text(&table::scores(evaluation, Style::Markdown))?,
+        Format::Markdown => out::text(&markdown())?,
     }
     Ok(())
 }
@@ -365,10 +388,12 @@ fn run_compare(
         &args.by,
         MOVED,
     )?;
+    let markdown = || table::comparison(&found, Style::Markdown);
+    args.markdown.write(markdown)?;
     match args.format {
         Format::Json => print_json(&found)?,
         Format::Text => out::text(&table::comparison(&found, Style::Text))?,
-        Format::Markdown => out::text(&table::comparison(&found, Style::Markdown))?,
+        Format::Markdown => out::text(&markdown())?,
     }
     Ok(ExitCode::SUCCESS)
 }

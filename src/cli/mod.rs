@@ -21,6 +21,7 @@ mod models;
 mod out;
 mod pretrain;
 mod probe;
+mod runs;
 mod search;
 mod serve;
 mod signals;
@@ -60,6 +61,7 @@ enum Command {
     Gap(gap::GapArgs),
     Tune(Box<tune::TuneArgs>),
     Ablate(Box<ablate::AblateArgs>),
+    Runs(runs::RunsArgs),
     Evaluate(evaluate::EvaluateArgs),
     Pretrain(pretrain::PretrainArgs),
     Probe(Box<probe::ProbeArgs>),
@@ -117,6 +119,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Gap(args) => gap::run(args),
         Command::Tune(args) => tune::run(*args),
         Command::Ablate(args) => ablate::run(*args),
+        Command::Runs(args) => runs::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Probe(args) => probe::run(*args),

@@ -19,7 +19,7 @@ use clipcap::trainer::run;
 use serde_json::json;
 
 use super::common::{
-    DeviceArg, STOPPED, TruncatedArg, UiArg, interruptible, report, run_name, usage,
+    DeviceArg, MarkdownArg, STOPPED, TruncatedArg, UiArg, interruptible, report, run_name, usage,
 };
 use super::out;
 use super::pretrain::encoder::SettingArgs;
@@ -66,6 +66,8 @@ pub struct ProbeArgs {
     /// How the outcome is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    #[command(flatten)]
+    markdown: MarkdownArg,
     /// Train every encoder, probe it both ways, and print a table with published numbers beside
     #[arg(long, conflicts_with = "ablate")]
     table: bool,
@@ -140,6 +142,12 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     }
     if args.table || args.ablate.is_some() {
         return many(&args);
+    }
+    if args.markdown.is_given() {
+        usage(
+            ErrorKind::MissingRequiredArgument,
+            "--markdown keeps a table: it goes with --table or --ablate",
+        );
     }
     if let Some(name) = args.settings.of_training() {
         usage(
@@ -270,10 +278,13 @@ fn many(args: &ProbeArgs) -> Result<ExitCode> {
             let base = args.changed(EncoderRunConfig::simclr(args.data.clone()));
             let ablate = Ablation::from(ablate);
             let points = ablation::run(ablate, &base, &args.values, &context)?;
+            args.markdown
+                .write(|| ablation::markdown(ablate, &points))?;
             out::text(&ablation::markdown(ablate, &points))?;
         }
         None => {
             let rows = table::run(&args.data, |config| args.changed(config), &context)?;
+            args.markdown.write(|| table::markdown(&rows, &args.data))?;
             out::text(&table::markdown(&rows, &args.data))?;
         }
     }

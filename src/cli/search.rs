@@ -53,6 +53,7 @@ impl SearchArgs {
             report: report(),
             interrupter: interruptible()?,
             resume: false,
+            tensorboard: false,
         })
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use clipcap::search::space::Dimension;
 use clipcap::search::tune::{TuneConfig, table, tune};
 
+use super::common::MarkdownArg;
 use super::out;
 use super::search::SearchArgs;
 
@@ -29,6 +30,8 @@ pub struct TuneArgs {
     random: Option<usize>,
     #[command(flatten)]
     search: SearchArgs,
+    #[command(flatten)]
+    markdown: MarkdownArg,
 }
 
 pub fn run(args: TuneArgs) -> Result<ExitCode> {
@@ -42,6 +45,7 @@ pub fn run(args: TuneArgs) -> Result<ExitCode> {
     let size = format!("{count} settings x {} folds", config.folds);
     let tuned =
         (args.search).within("tune", "tune.json", &size, |context| tune(&config, context))?;
+    args.markdown.write(|| table(&tuned.scores))?;
     out::text(&table(&tuned.scores))?;
     match &tuned.chosen {
         Some(chosen) => out::line(format_args!(

@@ -14,13 +14,22 @@ use super::noise::Noise;
 use crate::nn::rows_to_tensor;
 use crate::vector::normalize;
 
+/// An image that validation captions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its place in the data set.
+    pub image: usize,
+    /// What the caption is compared with.
+    pub captions: Vec<String>,
+}
+
 /// What is learned together: one pair or, of several, a random one each time.
 #[derive(Clone, Debug)]
 pub struct CaptionItem {
     /// At least one.
     pub pairs: Vec<Pair>,
     /// What a caption of it is compared with, where validation captions it.
-    pub references: Option<Arc<[String]>>,
+    pub references: Option<Arc<Described>>,
 }
 
 /// An embedding and the caption that belongs to it.
@@ -39,7 +48,7 @@ pub struct CaptionBatch {
     pub clip_embedding: Tensor<2>,
     pub tokens: TokenBatch,
     /// Rows that are to be captioned, and what the captions are compared with.
-    pub references: Vec<(usize, Arc<[String]>)>,
+    pub references: Vec<(usize, Arc<Described>)>,
     /// Share of the tokens of the batch that the devices see together; 1 on one device. The mean loss of that batch is
     /// the sum of its shares' mean losses, each times its weight.
     pub weight: f64,

@@ -12,5 +12,6 @@ pub mod noise;
 pub mod shard_file;
 pub mod source;
 pub mod split;
+pub mod split_lists;
 pub mod text;
 pub mod unreadable;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::coco::ImageId;
 use super::source::CaptionedImage;
+use super::split_lists::SplitLists;
 
 /// Shares of the images, in percent: `80/10/10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +29,7 @@ pub enum Part {
 }
 
 /// How a data set is divided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Split {
     /// As the data set says; where it says nothing, 80/10/10.
@@ -38,6 +39,8 @@ pub enum Split {
     InFile,
     /// By these shares, whatever the data set says.
     Shares(SplitShares),
+    /// As files say that list the images of each part; see [`SplitLists`].
+    Lists(SplitLists),
 }
 
 /// Indices into the list of images that was split; no index is in two parts.
@@ -150,6 +153,7 @@ impl FromStr for Split {
         match text {
             "auto" => Ok(Self::Auto),
             "file" => Ok(Self::InFile),
+            lists if lists.contains(',') => lists.parse().map(Self::Lists),
             shares => shares.parse().map(Self::Shares),
         }
     }
@@ -161,6 +165,7 @@ impl fmt::Display for Split {
             Self::Auto => f.write_str("auto"),
             Self::InFile => f.write_str("file"),
             Self::Shares(shares) => shares.fmt(f),
+            Self::Lists(lists) => lists.fmt(f),
         }
     }
 }
@@ -180,7 +185,7 @@ impl From<Split> for String {
 }
 
 impl Split {
-    /// Deals the images out.
+    /// Deals the images out; those of lists must have been [marked](SplitLists::mark).
     ///
     /// # Errors
     /// When the data set is to say which image is in which part, and for some it does not.
@@ -189,7 +194,7 @@ impl Split {
         match self {
             Self::Shares(shares) => Ok(shares.split(&ids(images), seed)),
             Self::Auto if !in_file => Ok(SplitShares::default().split(&ids(images), seed)),
-            Self::Auto | Self::InFile => in_parts(images),
+            Self::Auto | Self::InFile | Self::Lists(_) => in_parts(images),
         }
     }
 }
@@ -201,6 +206,7 @@ impl Split {
             Self::Shares(shares) => *shares,
             Self::Auto if images.iter().all(|image| image.part.is_none()) => SplitShares::default(),
             Self::Auto | Self::InFile => return "as the data says".to_string(),
+            Self::Lists(_) => return "as the lists say".to_string(),
         };
         format!("{shares} by seed {seed}")
     }

@@ -9,6 +9,7 @@
 //! Two parts need a model: [`model`] captions what is then scored, and [`clip_score`] lets CLIP judge. SPICE is not here:
 //! it needs Stanford's dependency parser with some 400 MB of models.
 
+pub mod baselines;
 mod chart;
 pub mod clip_score;
 pub mod compare;

@@ -13,8 +13,9 @@ use crate::data::coco::{CaptionResult, write_results};
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings;
 use crate::data::image_source::ImageSource;
-use crate::data::source::{self, CaptionedImage};
+use crate::data::source::CaptionedImage;
 use crate::data::split::Split;
+use crate::data::split_lists;
 use crate::data::unreadable;
 use crate::decode::Strategy;
 use crate::device::Precision;
@@ -166,7 +167,8 @@ pub fn caption(
 }
 
 fn choose(split: &CaptionSplit, report: &dyn Fn(&str)) -> Result<Vec<CaptionedImage>> {
-    let images = source::load_and_report(split.data, split.image_folders, report)?.images;
+    let (data, folders) = (split.data, split.image_folders);
+    let images = split_lists::load(data, folders, &split.split, report)?.images;
     let parts = (split.split.split(&images, split.seed)).map_err(|error| anyhow!(error))?;
     let mut chosen = match split.part {
         Part::Train => parts.train,

@@ -1,20 +1,16 @@
 //! An HTML page of an evaluation that needs nothing but itself.
 
-use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use image::DynamicImage;
-use image::codecs::jpeg::JpegEncoder;
 use serde_json::json;
 
 use super::chart;
+use super::read::EvaluatedImage;
 use super::score::Evaluation;
 use crate::files;
 use crate::html::{self, escape};
-use crate::images;
+use crate::images::{self, thumbnail};
 use caption_metrics::bootstrap::choose;
 use caption_metrics::diversity::Lengths;
 
@@ -22,9 +18,14 @@ use caption_metrics::diversity::Lengths;
 const SHOWN: usize = 9;
 /// The longer side of an embedded image.
 const IMAGE_SIDE: u32 = 360;
-const JPEG_QUALITY: u8 = 78;
 /// The score that images are ordered by.
 const ORDERED_BY: &str = "CIDEr";
+
+/// How pages of scores look.
+pub(crate) const STYLE: &str = include_str!("report.css");
+
+/// Makes the address of an image's small picture; none where it cannot be opened.
+pub(crate) type Thumbnail<'a> = &'a dyn Fn(&EvaluatedImage) -> Result<Option<String>>;
 
 /// What the page says about where it is from.
 pub struct ReportHead<'a> {
@@ -46,24 +47,35 @@ fn page(evaluation: &Evaluation, head: &ReportHead) -> Result<String> {
     let per_image: Vec<Vec<f64>> = (0..evaluation.images.len())
         .map(|image| evaluation.per_image(image))
         .collect();
-    let names = evaluation.names();
-    let order = names
-        .iter()
-        .position(|&name| name == ORDERED_BY)
-        .unwrap_or(0);
+    let order = order(evaluation);
+    let thumbnail = |image: &EvaluatedImage| match (head.image_folder, &image.file_name) {
+        (Some(folder), Some(name)) => data_uri(&folder.join(name)),
+        _ => Ok(None),
+    };
     let fill = [
         ("title", escape(head.title)),
         ("subtitle", escape(head.subtitle)),
-        ("scores", scores(evaluation, &per_image)),
+        ("style", STYLE.to_string()),
+        ("scores", scores(evaluation)),
         ("statistics", statistics(evaluation)),
-        ("sections", sections(evaluation, &per_image, order, head)?),
+        ("sections", sections(evaluation, head.seed, &thumbnail)?),
         ("data", data(evaluation, &per_image, order)?),
     ];
     html::fill(include_str!("report.html"), &fill)
 }
 
+/// The place of the score that images are ordered by.
+fn order(evaluation: &Evaluation) -> usize {
+    let names = evaluation.names();
+    let place = names.iter().position(|&name| name == ORDERED_BY);
+    place.unwrap_or(0)
+}
+
 /// A card for every score: value, interval, histogram of the images' values.
-fn scores(evaluation: &Evaluation, per_image: &[Vec<f64>]) -> String {
+pub(crate) fn scores(evaluation: &Evaluation) -> String {
+    let per_image: Vec<Vec<f64>> = (0..evaluation.images.len())
+        .map(|image| evaluation.per_image(image))
+        .collect();
     let mut cards = String::new();
     for (i, (name, value)) in evaluation
         .names()
@@ -94,7 +106,8 @@ fn scores(evaluation: &Evaluation, per_image: &[Vec<f64>]) -> String {
     cards
 }
 
-fn statistics(evaluation: &Evaluation) -> String {
+/// Counts and lengths of the captions, as a list of definitions.
+pub(crate) fn statistics(evaluation: &Evaluation) -> String {
     let diversity = &evaluation.diversity;
     let lengths = |l: &Lengths| {
         format!(
@@ -123,12 +136,11 @@ fn statistics(evaluation: &Evaluation) -> String {
 }
 
 /// The best, the worst and some random images.
-fn sections(
-    evaluation: &Evaluation,
-    per_image: &[Vec<f64>],
-    order: usize,
-    head: &ReportHead,
-) -> Result<String> {
+pub(crate) fn sections(evaluation: &Evaluation, seed: u64, thumbnail: Thumbnail) -> Result<String> {
+    let order = order(evaluation);
+    let per_image: Vec<Vec<f64>> = (0..evaluation.images.len())
+        .map(|image| evaluation.per_image(image))
+        .collect();
     let mut ranked: Vec<usize> = (0..per_image.len()).collect();
     ranked.sort_by(|&a, &b| {
         per_image[b][order]
@@ -137,7 +149,7 @@ fn sections(
     });
     let worst: Vec<usize> = ranked.iter().rev().take(SHOWN).copied().collect();
     ranked.truncate(SHOWN);
-    let random = choose(per_image.len(), SHOWN, head.seed);
+    let random = choose(per_image.len(), SHOWN, seed);
     let mut html = String::new();
     for (id, title, images) in [
         ("best", "Best", ranked),
@@ -148,12 +160,7 @@ fn sections(
             "<h2>{title}</h2>\n<section class=\"cards\" id=\"{id}\">\n"
         ));
         for image in images {
-            html.push_str(&card(
-                evaluation,
-                image,
-                &per_image[image],
-                head.image_folder,
-            )?);
+            html.push_str(&card(evaluation, image, &per_image[image], thumbnail)?);
         }
         html.push_str("</section>\n");
     }
@@ -164,14 +171,10 @@ fn card(
     evaluation: &Evaluation,
     image: usize,
     scores: &[f64],
-    image_folder: Option<&Path>,
+    thumbnail: Thumbnail,
 ) -> Result<String> {
     let shown = &evaluation.images[image];
-    let image = match (image_folder, &shown.file_name) {
-        (Some(folder), Some(name)) => data_uri(&folder.join(name))?,
-        _ => None,
-    };
-    let image = image.map_or_else(String::new, |uri| {
+    let image = thumbnail(shown)?.map_or_else(String::new, |uri| {
         format!(
             "<img src=\"{uri}\" alt=\"Image {}\" loading=\"lazy\">",
             escape(&shown.id)
@@ -197,16 +200,9 @@ fn data_uri(path: &Path) -> Result<Option<String>> {
     let Ok(image) = images::open(path) else {
         return Ok(None);
     };
-    let small = DynamicImage::from(image).thumbnail(IMAGE_SIDE, IMAGE_SIDE);
-    let mut jpeg = Cursor::new(Vec::new());
-    small
-        .to_rgb8()
-        .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY))
+    let uri = thumbnail::data_uri(image, IMAGE_SIDE)
         .with_context(|| format!("cannot make a small image of {}", path.display()))?;
-    Ok(Some(format!(
-        "data:image/jpeg;base64,{}",
-        STANDARD.encode(jpeg.into_inner())
-    )))
+    Ok(Some(uri))
 }
 
 /// What the page's script reads.

@@ -106,8 +106,8 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The first row is the header.
-fn render(rows: &[Vec<String>], style: Style) -> String {
+/// A table of cells; the first row is the header.
+pub(crate) fn render(rows: &[Vec<String>], style: Style) -> String {
     let cell = |text: &str| match style {
         Style::Text => text.to_string(),
         Style::Markdown => text.replace('|', "\\|"),

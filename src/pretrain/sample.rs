@@ -181,10 +181,11 @@ fn train_mapper(
             report: place.report.clone(),
             interrupter: place.interrupter.clone(),
             resume: place.resume,
+            tensorboard: false,
         },
     )?;
     if let Some(epoch) = trained.diverged {
-        bail!("the loss was not a number any more in epoch {epoch}: lower the learning rate");
+        bail!("the loss became NaN in epoch {epoch}: lower the learning rate");
     }
     if trained.interrupted {
         return Ok(None);

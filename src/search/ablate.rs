@@ -4,13 +4,13 @@
 //! artifacts/<run>/
 //!   ablation.json             everything that was set
 //!   01-as-it-is/ ...          a run each; result.json is written when it is done
+//!   01-as-it-is/seed-1/ ...   or, with several seeds, a run each
 //!   table.md                  what they came to
 //! ```
 //!
 //! A finished training is never run again, and one that was cut off goes on from its last checkpoint.
 
-use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::space::{Setting, full_name};
+use super::spread::Spread;
 use crate::datasets::scenes::SceneScores;
 use crate::files;
 use crate::train::caption::{TrainContext, train};
@@ -32,6 +33,18 @@ pub struct Ablation {
     /// What all have in common.
     pub base: TrainConfig,
     pub variants: Vec<Variant>,
+    /// Times that each is trained, with the base's seed and those that follow it.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub seeds: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_one(seeds: &usize) -> bool {
+    *seeds == 1
 }
 
 /// A setting with a name.
@@ -43,7 +56,7 @@ pub struct Variant {
     pub set: Map<String, Value>,
 }
 
-/// What a variant came to.
+/// What one training of a variant came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub name: String,
@@ -51,10 +64,61 @@ pub struct Outcome {
     pub validation_loss: f64,
     /// CIDEr-D of the test part's captions.
     pub cider: Option<f64>,
+    /// BLEU-4 of the same.
+    #[serde(default)]
+    pub bleu_4: Option<f64>,
     /// How the test part's captions hold against the scenes, where they are of generated ones.
     pub scenes: Option<SceneScores>,
     pub seconds: f64,
 }
+
+/// What a variant came to with each seed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Compared {
+    pub name: String,
+    pub outcomes: Vec<Outcome>,
+}
+
+/// A number of the table.
+struct Column {
+    title: &'static str,
+    value: fn(&Outcome) -> Option<f64>,
+    show: fn(f64) -> String,
+}
+
+/// The table's numbers; those that nothing has are left out.
+const COLUMNS: [Column; 6] = [
+    Column {
+        title: "validation loss",
+        value: |outcome| Some(outcome.validation_loss),
+        show: |loss| format!("{loss:.3}"),
+    },
+    Column {
+        title: "BLEU-4",
+        value: |outcome| outcome.bleu_4,
+        show: |score| format!("{score:.3}"),
+    },
+    Column {
+        title: "CIDEr",
+        value: |outcome| outcome.cider,
+        show: |score| format!("{score:.3}"),
+    },
+    Column {
+        title: "true captions",
+        value: |outcome| Some(outcome.scenes?.true_captions),
+        show: |share| format!("{:.1}%", 100.0 * share),
+    },
+    Column {
+        title: "right main objects",
+        value: |outcome| Some(outcome.scenes?.right_main_objects),
+        show: |share| format!("{:.1}%", 100.0 * share),
+    },
+    Column {
+        title: "seconds",
+        value: |outcome| Some(outcome.seconds),
+        show: |seconds| format!("{seconds:.0}"),
+    },
+];
 
 impl Variant {
     fn config(&self, base: &TrainConfig) -> Result<TrainConfig> {
@@ -78,55 +142,94 @@ impl Variant {
     }
 }
 
-impl fmt::Display for Outcome {
-    /// A row of [`table`].
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |share: f64| format!("{:.1}%", 100.0 * share);
-        let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".into());
-        write!(
-            f,
-            "| {} | {:.3} | {} | {} | {} | {:.0} |",
-            self.name,
-            self.validation_loss,
-            or_none(self.cider.map(|value| format!("{value:.3}"))),
-            or_none((self.scenes).map(|scenes| percent(scenes.true_captions))),
-            or_none((self.scenes).map(|scenes| percent(scenes.right_main_objects))),
-            self.seconds
-        )
-    }
+/// One training to be done.
+struct Training {
+    /// The variant's name and, of several, the seed.
+    name: String,
+    config: TrainConfig,
+    folder: PathBuf,
 }
 
-/// Trains every variant.
+/// The trainings of a variant, one a seed. Images stay in their parts: what differs between them is chance in training.
+fn trainings(
+    ablation: &Ablation,
+    number: usize,
+    variant: &Variant,
+    run: &Path,
+) -> Result<Vec<Training>> {
+    let config = variant.config(&ablation.base)?;
+    let folder = run.join(variant.folder(number));
+    let seeded = |place: usize| {
+        let seed = config.seed + place as u64;
+        let split_seed = match place {
+            0 => config.split_seed,
+            _ => Some(config.split_seed()),
+        };
+        Training {
+            name: format!("{}, seed {seed}", variant.name),
+            folder: folder.join(format!("seed-{seed}")),
+            config: TrainConfig {
+                seed,
+                split_seed,
+                ..config.clone()
+            },
+        }
+    };
+    Ok(match ablation.seeds {
+        1 => vec![Training {
+            name: variant.name.clone(),
+            config,
+            folder,
+        }],
+        seeds => (0..seeds).map(seeded).collect(),
+    })
+}
+
+/// Trains every variant with every seed.
 ///
 /// # Errors
 /// When a variant makes no configuration, the folder belongs to another comparison, or a training fails. What is finished
 /// stays.
-pub fn ablate(ablation: &Ablation, context: &TrainContext) -> Result<Vec<Outcome>> {
-    let configs: Vec<TrainConfig> = (ablation.variants.iter())
-        .map(|variant| variant.config(&ablation.base))
+pub fn ablate(ablation: &Ablation, context: &TrainContext) -> Result<Vec<Compared>> {
+    let variants = ablation.variants.iter().enumerate();
+    let trainings: Vec<Vec<Training>> = variants
+        .map(|(place, variant)| trainings(ablation, place + 1, variant, context.folder))
         .collect::<Result<_>>()?;
     run::begin(&context.folder.join("ablation.json"), ablation)?;
-    let mut outcomes = Vec::new();
-    for (place, (variant, config)) in ablation.variants.iter().zip(&configs).enumerate() {
-        let folder = context.folder.join(variant.folder(place + 1));
-        let outcome = outcome(&variant.name, config, context, &folder)?;
-        (context.report)(&format!("{}/{}  {outcome}", place + 1, configs.len()));
-        outcomes.push(outcome);
+    let total = trainings.iter().map(Vec::len).sum::<usize>();
+    let mut done = 0;
+    let mut compared = Vec::new();
+    for (variant, trainings) in ablation.variants.iter().zip(&trainings) {
+        let mut outcomes = Vec::new();
+        for training in trainings {
+            let outcome = outcome(training, context)?;
+            done += 1;
+            (context.report)(&format!(
+                "{done}/{total}  {}: {}",
+                training.name,
+                told(&outcome)
+            ));
+            outcomes.push(outcome);
+        }
+        compared.push(Compared {
+            name: variant.name.clone(),
+            outcomes,
+        });
     }
-    let text = table(&outcomes);
+    let text = table(&compared);
     files::write_atomic(&context.folder.join("table.md"), |writer| {
         writer.write_all(text.as_bytes())
     })?;
-    Ok(outcomes)
+    Ok(compared)
 }
 
 /// One training, or what it left when it was run before.
-fn outcome(
-    name: &str,
-    config: &TrainConfig,
-    context: &TrainContext,
-    folder: &Path,
-) -> Result<Outcome> {
+fn outcome(training: &Training, context: &TrainContext) -> Result<Outcome> {
+    let Training {
+        name,
+        config,
+        folder,
+    } = training;
     let path = folder.join("result.json");
     if path.is_file() {
         return files::read_json(&path);
@@ -140,6 +243,7 @@ fn outcome(
             ui: Ui::Quiet,
             report: std::sync::Arc::new(|_| {}),
             interrupter: context.interrupter.clone(),
+            tensorboard: false,
             resume: folder.join("config.json").is_file(),
             ..*context
         },
@@ -150,26 +254,64 @@ fn outcome(
     }
     let (_, validation_loss) =
         (trained.best).with_context(|| format!("`{name}`: no epoch was finished"))?;
+    let score = |name| {
+        trained
+            .scores
+            .as_ref()
+            .and_then(|scores| scores.metric(name))
+    };
     let outcome = Outcome {
-        name: name.to_string(),
+        name: name.clone(),
         validation_loss,
-        cider: (trained.scores.as_ref()).and_then(|scores| scores.metric("CIDEr")),
-        scenes: trained.scores.and_then(|scores| scores.scenes),
+        cider: score("CIDEr"),
+        bleu_4: score("Bleu_4"),
+        scenes: (trained.scores.as_ref()).and_then(|scores| scores.scenes),
         seconds: started.elapsed().as_secs_f64(),
     };
     files::write_json(&path, &outcome)?;
     Ok(outcome)
 }
 
-/// The outcomes as a Markdown table.
-pub fn table(outcomes: &[Outcome]) -> String {
-    let rows: String = outcomes
-        .iter()
-        .map(|outcome| format!("{outcome}\n"))
+/// An outcome in a line.
+fn told(outcome: &Outcome) -> String {
+    let shown = |column: &Column| {
+        let value = (column.value)(outcome)?;
+        Some(format!("{} {}", column.title, (column.show)(value)))
+    };
+    let shown: Vec<String> = COLUMNS.iter().filter_map(shown).collect();
+    shown.join(", ")
+}
+
+/// The outcomes as a Markdown table; of several seeds mean and standard deviation.
+pub fn table(compared: &[Compared]) -> String {
+    let all = || compared.iter().flat_map(|variant| &variant.outcomes);
+    let columns: Vec<&Column> = (COLUMNS.iter())
+        .filter(|column| all().any(|outcome| (column.value)(outcome).is_some()))
         .collect();
-    format!(
-        "| setting | validation loss | CIDEr | true captions | right main objects | seconds |\n| --- | ---: | ---: | ---: | ---: | ---: |\n{rows}"
-    )
+    let titles: String = columns
+        .iter()
+        .map(|column| format!(" {} |", column.title))
+        .collect();
+    let mut text = format!(
+        "| setting |{titles}\n| --- |{}\n",
+        " ---: |".repeat(columns.len())
+    );
+    for variant in compared {
+        let cell = |column: &&Column| {
+            let values: Option<Vec<f64>> = variant.outcomes.iter().map(column.value).collect();
+            let spread = values.and_then(|values| Spread::of(&values));
+            let shown = spread.map_or("-".into(), |spread| spread.show(column.show));
+            format!(" {shown} |")
+        };
+        let cells: String = columns.iter().map(cell).collect();
+        text.push_str(&format!("| {} |{cells}\n", variant.name));
+    }
+    if let Some(seeds) = compared.iter().map(|variant| variant.outcomes.len()).max()
+        && seeds > 1
+    {
+        text.push_str(&format!("\nMean ± standard deviation of {seeds} seeds.\n"));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -208,22 +350,69 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_table_has_a_row_an_outcome() {
-        let outcome = Outcome {
+    fn outcome(loss: f64) -> Outcome {
+        Outcome {
             name: "no noise".into(),
-            validation_loss: 1.23456,
+            validation_loss: loss,
             cider: None,
+            bleu_4: None,
             scenes: Some(SceneScores {
                 true_captions: 0.25,
                 right_main_objects: 0.5,
             }),
             seconds: 9.6,
+        }
+    }
+
+    #[test]
+    fn a_table_has_a_row_a_variant_and_the_columns_that_have_a_value() {
+        let compared = |losses: &[f64]| Compared {
+            name: "no noise".into(),
+            outcomes: losses.iter().map(|loss| outcome(*loss)).collect(),
         };
-        let text = table(&[outcome]);
         assert_eq!(
-            text.lines().last(),
-            Some("| no noise | 1.235 | - | 25.0% | 50.0% | 10 |")
+            table(&[compared(&[1.23456])]),
+            "| setting | validation loss | true captions | right main objects | seconds |\n\
+             | --- | ---: | ---: | ---: | ---: |\n\
+             | no noise | 1.235 | 25.0% | 50.0% | 10 |\n"
         );
+        let text = table(&[compared(&[1.0, 2.0, 3.0])]);
+        assert!(
+            text.contains("| no noise | 2.000 ± 1.000 | 25.0% ± 0.0% | 50.0% ± 0.0% | 10 ± 0 |"),
+            "{text}"
+        );
+        assert!(text.ends_with("\nMean ± standard deviation of 3 seeds.\n"));
+    }
+
+    #[test]
+    fn seeds_follow_each_other_and_leave_the_images_in_their_parts() {
+        let variant = |set: Value| -> Variant {
+            serde_json::from_value(json!({"name": "x", "set": set})).unwrap()
+        };
+        let mut ablation = Ablation {
+            base: TrainConfig::sample("m".into()),
+            variants: vec![variant(json!({})), variant(json!({"seed": 7}))],
+            seeds: 3,
+        };
+        let run = Path::new("run");
+        let all = |ablation: &Ablation, number: usize| {
+            trainings(ablation, number, &ablation.variants[number - 1], run).unwrap()
+        };
+        let seeds = |trainings: &[Training]| -> Vec<(u64, u64)> {
+            let both = |training: &Training| (training.config.seed, training.config.split_seed());
+            trainings.iter().map(both).collect()
+        };
+        let first = all(&ablation, 1);
+        assert_eq!(seeds(&first), [(1, 1), (2, 1), (3, 1)]);
+        assert_eq!(first[1].folder, run.join("01-x/seed-2"));
+        assert_eq!(seeds(&all(&ablation, 2)), [(7, 7), (8, 7), (9, 7)]);
+        ablation.seeds = 1;
+        let text = serde_json::to_value(&ablation).unwrap();
+        assert!(
+            text.get("seeds").is_none(),
+            "as it was before there were seeds"
+        );
+        assert_eq!(serde_json::from_value::<Ablation>(text).unwrap(), ablation);
+        assert_eq!(all(&ablation, 1)[0].folder, run.join("01-x"));
     }
 }

@@ -21,6 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::space::{self, Dimension, Setting};
+use super::spread::Spread;
 use crate::data::split::Splits;
 use crate::files;
 use crate::train::caption::{Prepared, TrainContext, fit_parts};
@@ -201,6 +202,7 @@ fn trial(
         ui: Ui::Quiet,
         report: std::sync::Arc::new(|_| {}),
         interrupter: context.interrupter.clone(),
+        tensorboard: false,
         ..*context
     };
     let prepared = Prepared::new(&config_here, &context_here)?;
@@ -238,14 +240,12 @@ fn fold_parts(splits: &Splits, folds: usize, fold: usize) -> (Vec<usize>, Vec<us
 }
 
 fn score(setting: Setting, losses: Vec<f64>) -> Score {
-    let count = losses.len() as f64;
-    let mean = losses.iter().sum::<f64>() / count;
-    let squares: f64 = losses.iter().map(|loss| (loss - mean).powi(2)).sum();
+    let spread = Spread::of(&losses);
     Score {
         setting,
         losses,
-        mean,
-        spread: (squares / (count - 1.0)).sqrt(),
+        mean: spread.map_or(f64::NAN, |spread| spread.mean),
+        spread: spread.and_then(|spread| spread.deviation).unwrap_or(0.0),
     }
 }
 

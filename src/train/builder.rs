@@ -43,6 +43,7 @@ pub struct Trainer {
     ui: Ui,
     report: LogFn,
     interrupter: Interrupter,
+    tensorboard: bool,
 }
 
 enum Begin {
@@ -73,6 +74,7 @@ impl Trainer {
             ui: Ui::Quiet,
             report: Arc::new(|_| ()),
             interrupter: Interrupter::new(),
+            tensorboard: false,
         }
     }
 
@@ -143,6 +145,15 @@ impl Trainer {
         }
     }
 
+    /// Whether event files for TensorBoard are written into the run's folder too.
+    #[must_use]
+    pub fn tensorboard(self, tensorboard: bool) -> Self {
+        Self {
+            tensorboard,
+            ..self
+        }
+    }
+
     /// Trains, and captions the test part.
     ///
     /// # Errors
@@ -174,6 +185,7 @@ impl Trainer {
             report: self.report,
             interrupter: self.interrupter,
             resume,
+            tensorboard: self.tensorboard,
         };
         train(&config, &context)
     }

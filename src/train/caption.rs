@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::data::dataloader::DataLoader;
@@ -14,7 +15,11 @@ use super::config::TrainConfig;
 use super::dataset::{self, Dataset};
 use super::learner::{CaptionLearner, Decoding, StepConfig};
 use super::part::{PartItems, TokenizedCaptions};
+#[cfg(feature = "report")]
+use super::report;
+use super::samples::SampleLog;
 use super::status::RunStatus;
+use super::summary::RunSummary;
 pub use super::test_captions::{Captioned, TestScores};
 use super::{resume, test_captions};
 use crate::captioner::CaptionDecoder;
@@ -30,6 +35,7 @@ use crate::models::mapper::MapperConfig;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::trainer::dashboard::{LogFn, Ui};
 use crate::trainer::fit::{FitConfig, Fitted, checkpoint_folder, fit_with_metrics};
+use crate::trainer::tensorboard::TensorBoardLogger;
 use crate::trainer::{checkpoints, run};
 
 /// Longest caption in tokens that validation decodes: barely trained models never end by themselves.
@@ -47,6 +53,8 @@ pub struct TrainContext<'a> {
     pub interrupter: Interrupter,
     /// Whether to resume what the folder holds.
     pub resume: bool,
+    /// Whether to write event files for TensorBoard too.
+    pub tensorboard: bool,
 }
 
 /// The end of a run.
@@ -134,6 +142,7 @@ impl Prepared {
 /// the last whole epoch stays in the run's `checkpoint` folder.
 pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     check_devices(config, context.devices)?;
+    let begun = Instant::now();
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let encoder = ModelFolder::open(config.encoder_folder())?;
@@ -182,7 +191,11 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     )?;
     let test = test_captions::caption(&decoder, &dataset)?;
     let scores = test_captions::write(context.folder, &dataset, &test)?;
-    RunStatus::of(fitted.interrupted, fitted.diverged).write(context.folder)?;
+    let summary = RunSummary::write(context.folder, fitted.best, begun.elapsed())?;
+    let status = RunStatus::of(fitted.interrupted, fitted.diverged);
+    #[cfg(feature = "report")]
+    report::write(context.folder, config, &dataset, &test, status, &summary)?;
+    status.write(context.folder)?;
     Ok(Trained {
         folder: context.folder.to_path_buf(),
         config: config.clone(),
@@ -226,6 +239,9 @@ pub fn fit_parts(
         PartItems::new(part, &prepared.tokenized, from, config.captions)
     };
     let captioned = config.validation_captions;
+    let first = &valid[..captioned.min(valid.len())];
+    let done = resume.unwrap_or(0);
+    let samples = SampleLog::new(context.folder, &dataset.images, first, done)?;
     let train = items(train);
     let valid = items(valid).with_references(&dataset.images, captioned);
     let batches = train.len().div_ceil(config.batch_size);
@@ -242,7 +258,7 @@ pub fn fit_parts(
             config.batch_size,
             order,
             config.seed,
-            resume.unwrap_or(0) + 1,
+            done + 1,
             device,
         );
         Arc::new(loader.shared_by(context.devices.count()))
@@ -259,6 +275,10 @@ pub fn fit_parts(
         clip_norm: config.optimizer.clip_norm,
         label_smoothing: config.label_smoothing,
         precision: config.precision,
+    };
+    let events = match context.tensorboard {
+        true => Some(TensorBoardLogger::new(context.folder, batches, done)?),
+        false => None,
     };
     fit_with_metrics(
         FitConfig {
@@ -280,9 +300,15 @@ pub fn fit_parts(
         config.optimizer.init(),
         loader(train, batcher(Some(config.noise.clone())), Order::Shuffled),
         loader(valid, batcher(None), Order::Given),
-        |training| match captioned {
-            0 => training,
-            _ => training.metric_valid_numeric(CiderMetric::default()),
+        |training| {
+            let training = match captioned {
+                0 => training,
+                _ => training.metric_valid_numeric(CiderMetric::new(samples)),
+            };
+            match events {
+                Some(events) => training.with_metric_logger(events),
+                None => training,
+            }
         },
     )
 }

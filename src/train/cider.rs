@@ -1,6 +1,6 @@
-//! CIDEr of validation captions, while a captioner is trained.
+//! CIDEr of validation captions, while a captioner is trained; some of the captions are kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{ExecutionError, Tensor, TensorReadError};
 use burn::train::metric::{
@@ -10,14 +10,23 @@ use burn::train::metric::{
 
 use caption_metrics::{Corpus, Sample, cider};
 
+use super::samples::SampleLog;
 use crate::trainer::metrics::{attributes, entry};
+
+/// The caption of a validation image, beside its references.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Its place in the data set.
+    pub image: usize,
+    pub sample: Sample,
+}
 
 /// What validation gives to the metrics.
 pub struct ValidationOutput {
     /// `[1]`
     pub loss: Tensor<1>,
     /// Captions beside their references, of the images that are captioned for validation.
-    pub captions: Vec<Sample>,
+    pub captions: Vec<Said>,
 }
 
 impl ItemLazy for ValidationOutput {
@@ -39,13 +48,29 @@ impl Adaptor<CaptionsInput> for ValidationOutput {
 }
 
 /// Captions of a validation batch.
-pub struct CaptionsInput(pub Vec<Sample>);
+pub struct CaptionsInput(pub Vec<Said>);
 
 /// CIDEr-D of all captions of the epoch so far, 1.0 being what the literature prints as 100.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct CiderMetric {
     samples: Vec<Sample>,
     value: f64,
+    log: Arc<Mutex<SampleLog>>,
+}
+
+impl CiderMetric {
+    /// Captions that `log` wants go there.
+    pub fn new(log: SampleLog) -> Self {
+        Self {
+            samples: Vec::new(),
+            value: 0.0,
+            log: Arc::new(Mutex::new(log)),
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, SampleLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Metric for CiderMetric {
@@ -57,7 +82,9 @@ impl Metric for CiderMetric {
         _: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
         if !captions.0.is_empty() {
-            self.samples.extend_from_slice(&captions.0);
+            self.log().add(&captions.0);
+            let samples = captions.0.iter().map(|said| said.sample.clone());
+            self.samples.extend(samples);
             let corpus = Corpus::new(&self.samples);
             self.value = cider::score(&corpus, &cider::Frequencies::of(&corpus)).overall()[0];
         }
@@ -68,8 +95,11 @@ impl Metric for CiderMetric {
         Ok(entry(Some(self.final_value())))
     }
 
+    /// burn calls it once an epoch, after the last batch.
     fn clear(&mut self) {
-        *self = Self::default();
+        self.log().end_epoch();
+        self.samples.clear();
+        self.value = 0.0;
     }
 
     fn name(&self) -> MetricName {

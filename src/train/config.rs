@@ -62,6 +62,9 @@ pub struct TrainConfig {
     /// Epochs without getting better after which the run ends.
     pub early_stopping: Option<usize>,
     pub seed: u64,
+    /// What images are dealt into parts by, where it is not `seed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_seed: Option<u64>,
 }
 
 /// What is learned from.
@@ -125,6 +128,11 @@ impl TrainConfig {
     /// The model folder whose encoder embeds the images.
     pub fn encoder_folder(&self) -> &Path {
         self.encoder.as_deref().unwrap_or(&self.model)
+    }
+
+    /// The seed that images are dealt into parts by.
+    pub fn split_seed(&self) -> u64 {
+        self.split_seed.unwrap_or(self.seed)
     }
 
     /// # Errors
@@ -247,6 +255,7 @@ impl TrainConfig {
             best_by: BestBy::Loss,
             early_stopping: None,
             seed: 1,
+            split_seed: None,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::data::embedding_file::Embedding;
 use crate::data::gap::{self, Gap};
 use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Splits;
+use crate::data::split_lists;
 use crate::datasets::scenes::{self, SceneSet};
 use crate::trainer::dashboard::LogFn;
 
@@ -74,7 +75,7 @@ impl Dataset {
 pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) -> Result<Dataset> {
     let report = &context.report;
     let (data, folders) = locate(&config.data, context.dataset)?;
-    let found = source::load_and_report(&data, &folders, &|line| report(line))?;
+    let found = split_lists::load(&data, &folders, &config.split, &|line| report(line))?;
     let embedder = Embedder::new(folder, context.dataset, context.devices.main(), report)?;
     let mut dataset = match config.learn_from {
         LearnFrom::Images => learn_from_images(config, &embedder, found.images, &data)?,
@@ -134,7 +135,7 @@ fn read_pairs<'a>(
 }
 
 /// The file or folder of a data set, and where its images are; the sample is made if need be.
-fn locate(data: &TrainData, dataset: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
+pub(crate) fn locate(data: &TrainData, dataset: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     match data {
         TrainData::Sample => {
             let sample = dataset.join("sample");
@@ -162,7 +163,7 @@ fn learn_from_images(
         .unzip();
     Ok(Dataset {
         splits: split(config, &images)?,
-        dealt: config.split.describe(&images, config.seed),
+        dealt: config.split.describe(&images, config.split_seed()),
         images,
         scenes: SceneSet::find(data),
         embeddings: Arc::new(embeddings),
@@ -191,7 +192,7 @@ fn learn_from_captions(
         embeddings[index] = row;
     }
     let mut dataset = Dataset {
-        dealt: config.split.describe(&images, config.seed),
+        dealt: config.split.describe(&images, config.split_seed()),
         images,
         scenes: SceneSet::find(data),
         embeddings: Arc::new(embeddings),
@@ -232,5 +233,5 @@ impl Dataset {
 }
 
 fn split(config: &TrainConfig, images: &[CaptionedImage]) -> Result<Splits> {
-    (config.split.split(images, config.seed)).map_err(|error| anyhow!(error))
+    (config.split.split(images, config.split_seed())).map_err(|error| anyhow!(error))
 }

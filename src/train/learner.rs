@@ -8,10 +8,10 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{FloatDType, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
-use super::cider::ValidationOutput;
+use super::cider::{Said, ValidationOutput};
 use super::frozen::Frozen;
 use crate::captioner::Gpt2Step;
-use crate::data::batcher::{CaptionBatch, TokenBatch};
+use crate::data::batcher::{CaptionBatch, Described, TokenBatch};
 use crate::decode::{DecodeConfig, Hypothesis, decode};
 use crate::device::Precision;
 use crate::models::caption_model::{CaptionModel, Trainable, caption_states};
@@ -163,7 +163,7 @@ impl TrainStep for CaptionLearner {
 impl CaptionLearner {
     /// Captions of the batch's rows that have references, beside them. A device that fails gives none: its failure shows
     /// in the loss.
-    fn captions(&self, gpt2: &Gpt2, batch: &CaptionBatch) -> Vec<Sample> {
+    fn captions(&self, gpt2: &Gpt2, batch: &CaptionBatch) -> Vec<Said> {
         let (Some(decoding), false) = (&self.decoding, batch.references.is_empty()) else {
             return Vec::new();
         };
@@ -177,17 +177,20 @@ impl CaptionLearner {
         let prefix = self.prefix_mapper.forward(embedding); // [R, P, C]
         let mut step = Gpt2Step::new(gpt2, decoding.n_layer, prefix, &decoding.config);
         let found = decode(&mut step, &decoding.config).unwrap_or_default();
-        let sample = |(found, (_, references)): (Vec<Hypothesis>, &(usize, Arc<[String]>))| {
+        let said = |(found, (_, described)): (Vec<Hypothesis>, &(usize, Arc<Described>))| {
             let best = found.into_iter().next()?;
-            Some(Sample {
-                candidate: decoding.tokenizer.decode(&best.tokens).ok()?,
-                references: references.to_vec(),
+            Some(Said {
+                image: described.image,
+                sample: Sample {
+                    candidate: decoding.tokenizer.decode(&best.tokens).ok()?,
+                    references: described.captions.clone(),
+                },
             })
         };
         found
             .into_iter()
             .zip(&batch.references)
-            .filter_map(sample)
+            .filter_map(said)
             .collect()
     }
 }

@@ -9,8 +9,13 @@ mod embedder;
 mod frozen;
 pub mod learner;
 pub mod part;
+#[cfg(feature = "report")]
+mod report;
 pub mod resume;
+pub mod samples;
+pub mod settings;
 pub mod status;
+pub mod summary;
 mod test_captions;
 
 pub use builder::Trainer;

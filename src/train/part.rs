@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use burn::data::dataset::{Dataset, DatasetError};
 
 use super::config::{CaptionChoice, Ending};
-use crate::data::batcher::{CaptionItem, Pair};
+use crate::data::batcher::{CaptionItem, Described, Pair};
 use crate::data::embedding_file::Embedding;
 use crate::data::source::CaptionedImage;
 use crate::tokenizer::Tokenizer;
@@ -108,7 +108,7 @@ pub struct PartItems {
     /// An image and, where each of its captions is an item, which.
     items: Vec<(usize, Option<usize>)>,
     /// Of the items that validation captions, what the captions are compared with.
-    references: HashMap<usize, Arc<[String]>>,
+    references: HashMap<usize, Arc<Described>>,
     tokens: Arc<TokenizedCaptions>,
     from: LearnedFrom,
 }
@@ -145,8 +145,9 @@ impl PartItems {
                 break;
             }
             if before.replace(image) != Some(image) {
-                let references = images[image].captions.clone();
-                self.references.insert(place, references.into());
+                let captions = images[image].captions.clone();
+                let described = Described { image, captions };
+                self.references.insert(place, described.into());
             }
         }
         self

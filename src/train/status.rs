@@ -17,7 +17,7 @@ pub enum RunStatus {
     Begun,
     /// It was stopped, and can be resumed.
     Interrupted,
-    /// The loss was not a number any more.
+    /// The loss became NaN.
     Diverged,
     /// All epochs are done, or early stopping ended them.
     Finished,

@@ -1,4 +1,4 @@
-//! Loss and learning rate of a run as an image.
+//! Loss, CIDEr and learning rate of a run as an image.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use crate::files;
 
-const SIZE: (u32, u32) = (900, 640);
+const WIDTH: u32 = 900;
+/// Height of the losses' panel, and of each other one.
+const HEIGHTS: (u32, u32) = (427, 213);
 /// Points in a curve at most: an image has no more columns.
 const POINTS: usize = 900;
 const TRAIN: RGBColor = RGBColor(57, 106, 177);
@@ -25,6 +27,8 @@ type Curve = Vec<(f64, f64)>;
 struct Curves {
     train_loss: Curve,
     valid_loss: Curve,
+    /// Of validation captions, where there are any.
+    cider: Curve,
     learning_rate: Curve,
 }
 
@@ -33,12 +37,21 @@ struct Curves {
 /// # Errors
 /// When the log cannot be read or the image cannot be written.
 pub fn draw(run: &Path) -> Result<()> {
-    let curves = read(&run.join("metrics.jsonl"))?;
-    let mut svg = String::new();
-    render(&curves, &mut svg).map_err(|error| anyhow!("drawing the curves: {error}"))?;
+    let svg = svg(run)?;
     files::write_atomic(&run.join("curves.svg"), |writer| {
         writer.write_all(svg.as_bytes())
     })
+}
+
+/// `metrics.jsonl` of a run's folder as an SVG image.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn svg(run: &Path) -> Result<String> {
+    let curves = read(&run.join("metrics.jsonl"))?;
+    let mut svg = String::new();
+    render(&curves, &mut svg).map_err(|error| anyhow!("drawing the curves: {error}"))?;
+    Ok(svg)
 }
 
 fn read(path: &Path) -> Result<Curves> {
@@ -56,9 +69,9 @@ fn read(path: &Path) -> Result<Curves> {
         match (entry["split"].as_str(), entry["step"].as_u64()) {
             (Some("train"), Some(step)) => steps.push((epoch, step, entry)),
             (Some("valid"), None) => {
-                if let Some(loss) = entry["mean"]["Loss"].as_f64() {
-                    curves.valid_loss.push((epoch as f64, loss));
-                }
+                let point = |name| Some((epoch as f64, entry["mean"][name].as_f64()?));
+                curves.valid_loss.extend(point("Loss"));
+                curves.cider.extend(point("CIDEr"));
             }
             _ => {}
         }
@@ -92,23 +105,26 @@ fn thin(curve: &Curve) -> Curve {
 }
 
 fn render(curves: &Curves, svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
-    let (upper, lower) = root.split_vertically(SIZE.1 * 2 / 3);
-    panel(
-        &upper,
-        "loss",
-        &[
-            ("train", &curves.train_loss, TRAIN),
-            ("validation", &curves.valid_loss, VALID),
-        ],
-    )?;
-    panel(
-        &lower,
-        "learning rate",
-        &[("learning rate", &curves.learning_rate, TRAIN)],
-    )?;
-    root.present()?;
+    let losses = [
+        ("train", &curves.train_loss, TRAIN),
+        ("validation", &curves.valid_loss, VALID),
+    ];
+    let cider = [("CIDEr", &curves.cider, VALID)];
+    let learning_rate = [("learning rate", &curves.learning_rate, TRAIN)];
+    let mut panels = vec![("loss", &losses[..], HEIGHTS.0)];
+    if !curves.cider.is_empty() {
+        panels.push(("CIDEr of validation captions", &cider, HEIGHTS.1));
+    }
+    panels.push(("learning rate", &learning_rate, HEIGHTS.1));
+    let height = panels.iter().map(|(_, _, height)| height).sum();
+    let mut rest = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
+    rest.fill(&WHITE)?;
+    for (caption, curves, height) in panels {
+        let (upper, lower) = rest.split_vertically(height);
+        panel(&upper, caption, curves)?;
+        rest = lower;
+    }
+    rest.present()?;
     Ok(())
 }
 
@@ -173,17 +189,20 @@ mod tests {
         let lines = [
             r#"{"epoch":1,"split":"train","step":1,"Loss":4.0,"Learning Rate":0.1}"#,
             r#"{"epoch":1,"split":"train","step":2,"Loss":2.0,"Learning Rate":0.2}"#,
-            r#"{"epoch":1,"split":"valid","mean":{"Loss":3.0}}"#,
+            r#"{"epoch":1,"split":"valid","mean":{"CIDEr":0.5,"Loss":3.0}}"#,
             r#"{"epoch":2,"spl"#,
         ];
         std::fs::write(&path, lines.join("\n")).unwrap();
         let curves = read(&path).unwrap();
         assert_eq!(curves.train_loss, [(0.5, 4.0), (1.0, 2.0)]);
         assert_eq!(curves.valid_loss, [(1.0, 3.0)]);
+        assert_eq!(curves.cider, [(1.0, 0.5)]);
         draw(folder.path()).unwrap();
         let svg = std::fs::read_to_string(folder.path().join("curves.svg")).unwrap();
         assert!(
-            svg.starts_with("<svg") && svg.contains("validation") && svg.contains("learning rate")
+            svg.starts_with("<svg")
+                && svg.contains("CIDEr of validation")
+                && svg.contains("learning rate")
         );
         let long: Curve = (0..10_000).map(|i| (f64::from(i), 1.0)).collect();
         assert!(thin(&long).len() <= POINTS);

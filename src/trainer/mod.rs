@@ -14,3 +14,4 @@ pub mod precision;
 pub mod run;
 pub mod schedule;
 mod screen;
+pub mod tensorboard;

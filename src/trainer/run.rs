@@ -4,9 +4,13 @@
 //! config.json               everything that was set
 //! inputs.json               which networks it began with
 //! status.json               whether it finished, was interrupted or diverged
+//! summary.json              its best epoch, and the seconds it took
 //! metrics.jsonl             one line a step and one an epoch
 //! checkpoint/               weights, optimizer and schedule of the two latest epochs, and of the best one
-//! curves.svg                loss and learning rate as an image
+//! samples.jsonl             captions of a few validation images after each epoch
+//! curves.svg                loss, CIDEr and learning rate as an image
+//! report.html               settings, curves, samples and test scores as a page
+//! events.out.tfevents.*     the numbers for TensorBoard, where it is asked for
 //! best/                     a model folder
 //! predictions-test.json     captions of the test part, COCO results format
 //! metrics-test.json         what was measured on them

@@ -3,6 +3,7 @@
 #![recursion_limit = "256"]
 
 mod anywhere;
+mod baselines;
 mod checkpoints;
 mod cli;
 mod clip_score;
@@ -31,7 +32,9 @@ mod pretrain_sample;
 mod probe;
 mod probe_parity;
 mod report;
+mod runs;
 mod serve;
+mod split_lists;
 mod streams;
 mod together;
 mod train;

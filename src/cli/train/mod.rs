@@ -51,6 +51,9 @@ pub struct TrainArgs {
         conflicts_with = "device"
     )]
     devices: Vec<DeviceChoice>,
+    /// Write event files for TensorBoard into the run's folder too; `tensorboard --logdir artifacts` shows all runs
+    #[arg(long)]
+    tensorboard: bool,
 }
 
 /// Where a run's settings come from.
@@ -76,8 +79,10 @@ pub struct BaseArgs {
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
     /// Shares of the images to train on, validate on and test on, in percent, or `file` for the parts that the data
-    /// names [default: the data's own parts if it has them, else 80/10/10]
-    #[arg(long, value_name = "A/B/C|file")]
+    /// names, or three files that list the images of each, as Flickr8k's official split does:
+    /// Flickr_8k.trainImages.txt,Flickr_8k.devImages.txt,Flickr_8k.testImages.txt [default: the data's own parts if it has
+    /// them, else 80/10/10]
+    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST")]
     split: Option<Split>,
     #[command(flatten)]
     settings: SettingArgs,
@@ -134,7 +139,7 @@ impl BaseArgs {
             (None, None, Some(data)) => TrainConfig::paper(data, model()?),
             (None, None, None) => TrainConfig::sample(model()?),
         };
-        config.split = self.split.unwrap_or(config.split);
+        config.split = self.split.clone().unwrap_or(config.split);
         if let Some(encoder) = &self.encoder {
             config.encoder = Some(find::folder(encoder)?);
         }
@@ -178,6 +183,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let trained = trainer
         .devices(devices)
         .ui(args.run.ui.into())
+        .tensorboard(args.tensorboard)
         .report(report())
         .interrupter(interruptible()?)
         .train()?;

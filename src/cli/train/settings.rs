@@ -104,6 +104,9 @@ pub struct SettingArgs {
     /// Random seed: the same seed and settings give the same weights [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Random seed that images are dealt into parts by, where shares do it [default: the seed]
+    #[arg(long, value_name = "N")]
+    split_seed: Option<u64>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -221,6 +224,7 @@ impl SettingArgs {
         set(&mut config.batch_size, &self.batch_size);
         set(&mut config.label_smoothing, &self.label_smoothing);
         set(&mut config.seed, &self.seed);
+        config.split_seed = self.split_seed.or(config.split_seed);
         set(&mut config.validation_captions, &self.validation_captions);
         if let Some(best_by) = self.best_by {
             config.best_by = best_by.into();
