@@ -131,13 +131,19 @@ impl Search<'_> {
                 taken.extend(padding.iter().flat_map(|&&token| vec![token; self.size]));
                 continue;
             }
-            self.grow_group(group, logits, length, &taken);
-            taken.extend(group.running.iter().flat_map(|beam| beam.tokens.last()));
+            let here = self.grow_group(group, logits, length, &taken);
+            taken.extend(here);
         }
     }
 
-    /// `taken`: what beams of earlier groups have at this place.
-    fn grow_group(&self, group: &mut Group, logits: &Logits, length: usize, taken: &[u32]) {
+    /// Gives the tokens that beams of the group go on with. `taken`: those of earlier groups.
+    fn grow_group(
+        &self,
+        group: &mut Group,
+        logits: &Logits,
+        length: usize,
+        taken: &[u32],
+    ) -> Vec<u32> {
         let best = self.candidates(&group.running, logits, taken);
         let last = length == self.config.max_length;
         let mut running = Vec::with_capacity(self.size);
@@ -156,6 +162,9 @@ impl Search<'_> {
             true => best.first().map(|candidate| candidate.score),
             false => running.first().map(|beam| beam.sum),
         };
+        let tokens = (running.iter())
+            .flat_map(|beam| beam.tokens.last().copied())
+            .collect();
         let ended = most.is_none_or(|most| self.ends(group, most, length));
         if last && self.grouped() && !ended {
             for beam in running.drain(..) {
@@ -164,6 +173,7 @@ impl Search<'_> {
         }
         group.running = running;
         group.open = !last && !ended;
+        tokens
     }
 
     fn candidates(&self, beams: &[Beam], logits: &Logits, taken: &[u32]) -> Vec<Candidate> {
