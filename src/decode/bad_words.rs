@@ -42,7 +42,11 @@ mod tests {
         assert_eq!(after(&[], &[1], &words), [5, 2]);
         assert_eq!(after(&[], &[4, 3, 1], &words), [5, 2, 7]);
         assert_eq!(after(&[], &[1, 3], &words), [5]);
-        assert_eq!(after(&[4, 3], &[1], &words), [5, 2, 7], "begun in the prompt");
+        assert_eq!(
+            after(&[4, 3], &[1], &words),
+            [5, 2, 7],
+            "begun in the prompt"
+        );
         assert_eq!(after(&[3], &[], &[&[]]), [0; 0]);
     }
 }

@@ -18,6 +18,16 @@ pub enum Strategy {
 }
 
 impl Strategy {
+    /// The same search with so many beams; a search without beams as it is.
+    #[must_use]
+    pub fn with_beam_size(self, beam_size: usize) -> Self {
+        match self {
+            Self::Beam { .. } => Self::Beam { beam_size },
+            Self::HfBeam(beams) => Self::HfBeam(HfBeams { beam_size, ..beams }),
+            other => other,
+        }
+    }
+
     /// Captions that are found of an image.
     pub fn found(&self) -> usize {
         match self {

@@ -53,10 +53,11 @@ impl Sampling {
     pub(super) fn validate(&self) -> Result<(), DecodeError> {
         let above_0 = |p: f32| p > 0.0 && p <= 1.0;
         let below_1 = |p: f32| (0.0..1.0).contains(&p);
-        let all = |limit: Option<f32>, fits: fn(f32) -> bool, error: fn(f32) -> DecodeError| match limit
-        {
-            Some(limit) if !fits(limit) => Err(error(limit)),
-            _ => Ok(()),
+        let all = |limit: Option<f32>, fits: fn(f32) -> bool, error: fn(f32) -> DecodeError| {
+            match limit {
+                Some(limit) if !fits(limit) => Err(error(limit)),
+                _ => Ok(()),
+            }
         };
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             return Err(DecodeError::Temperature(self.temperature));
@@ -67,11 +68,7 @@ impl Sampling {
         all(self.top_p, above_0, DecodeError::TopP)?;
         all(self.min_p, |p| (0.0..=1.0).contains(&p), DecodeError::MinP)?;
         all(self.typical_p, above_0, DecodeError::TypicalP)?;
-        all(
-            self.epsilon_cutoff,
-            below_1,
-            DecodeError::EpsilonCutoff,
-        )?;
+        all(self.epsilon_cutoff, below_1, DecodeError::EpsilonCutoff)?;
         all(self.eta_cutoff, below_1, DecodeError::EtaCutoff)?;
         if self.num_captions == 0 {
             return Err(DecodeError::NoCaptions);
@@ -222,7 +219,13 @@ mod tests {
         let kept = |sampling: Sampling| sampling.probabilities(&logits).len();
         let sampling = Sampling::default;
         let min_p = Some(0.45);
-        assert_eq!(kept(Sampling { min_p, ..sampling() }), 3);
+        assert_eq!(
+            kept(Sampling {
+                min_p,
+                ..sampling()
+            }),
+            3
+        );
         let epsilon_cutoff = Some(0.25);
         let epsilon = Sampling {
             epsilon_cutoff,
@@ -231,7 +234,13 @@ mod tests {
         assert_eq!(kept(epsilon.clone()), 2);
         // Of three tokens left the third has 0.2 / 0.9.
         let top_k = Some(3);
-        assert_eq!(kept(Sampling { top_k, ..epsilon.clone() }), 2);
+        assert_eq!(
+            kept(Sampling {
+                top_k,
+                ..epsilon.clone()
+            }),
+            2
+        );
         let (top_k, epsilon_cutoff) = (Some(3), Some(0.22));
         let both = Sampling {
             top_k,

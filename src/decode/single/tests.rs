@@ -246,10 +246,7 @@ fn settings_that_make_no_sense_are_refused() {
         refused(groups(4, 2, 0.0), 5),
         DecodeError::DiversityPenalty(0.0)
     );
-    assert_eq!(
-        refused(groups(5, 1, 0.0), 5),
-        DecodeError::BeamSize(5, 4)
-    );
+    assert_eq!(refused(groups(5, 1, 0.0), 5), DecodeError::BeamSize(5, 4));
     for (config, error) in [
         (
             DecodeConfig {
