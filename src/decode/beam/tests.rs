@@ -26,7 +26,12 @@ fn literal(toy: &Toy, image: u64, config: &DecodeConfig) -> Vec<(Vec<u32>, f32)>
     };
     let stop = config.stop_tokens[0];
     let divisor = |length: usize| (length as f32).powf(config.length_penalty);
-    let first = log_softmax(&toy.logits(image, &[]));
+    let mut first = log_softmax(&toy.logits(image, &[]));
+    for (token, log_prob) in (0..).zip(&mut first) {
+        if (token == stop && config.min_length > 0) || config.bad_words.contains(&vec![token]) {
+            *log_prob = f32::NEG_INFINITY;
+        }
+    }
     let mut order: Vec<usize> = (0..first.len()).collect();
     order.sort_by(|&a, &b| first[b].total_cmp(&first[a]));
     let mut tokens: Vec<Vec<u32>> = order[..beam_size]
@@ -52,6 +57,14 @@ fn literal(toy: &Toy, image: u64, config: &DecodeConfig) -> Vec<(Vec<u32>, f32)>
             } else {
                 lengths[beam] += 1;
                 for (token, log_prob) in (0..).zip(&mut log_probs) {
+                    if tokens[beam].contains(&token) {
+                        *log_prob *= config.repetition_penalty;
+                    }
+                    if (token == stop && lengths[beam] <= config.min_length)
+                        || config.bad_words.contains(&vec![token])
+                    {
+                        *log_prob = f32::NEG_INFINITY;
+                    }
                     if repeats(
                         &[&tokens[beam][..], &[token]].concat(),
                         config.no_repeat_ngram,
@@ -162,6 +175,33 @@ fn no_beam_repeats_a_sequence_that_may_not_repeat() {
         for hypothesis in found.iter().flatten() {
             let tokens = &hypothesis.tokens;
             assert!((0..=tokens.len()).all(|end| !repeats(&tokens[..end], n)));
+        }
+    }
+}
+
+#[test]
+fn beams_are_compared_by_what_the_rules_leave() {
+    for repetition_penalty in [0.6, 1.0, 1.4] {
+        let config = DecodeConfig {
+            repetition_penalty,
+            min_length: 4,
+            bad_words: vec![vec![5], vec![0]],
+            ..config(4, 9, &[3])
+        };
+        check_against_literal(14, 3.0, &config);
+        let found = decode(&mut Toy::new(14, &[1, 2, 3], 3.0), &config).unwrap();
+        for hypothesis in found.iter().flatten() {
+            let tokens = &hypothesis.tokens;
+            assert!(
+                !tokens[..4].contains(&3) && !tokens.contains(&5),
+                "{tokens:?}"
+            );
+            let penalized = hypothesis.score * tokens.len() as f32 - hypothesis.log_prob;
+            match repetition_penalty {
+                1.0 => assert!(penalized.abs() < 1e-4),
+                above if above > 1.0 => assert!(penalized < 1e-4),
+                _ => assert!(penalized > -1e-4),
+            }
         }
     }
 }

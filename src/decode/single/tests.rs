@@ -69,6 +69,40 @@ fn greedy_takes_the_best_token_that_repeats_nothing_and_scores_it_as_the_model_d
 }
 
 #[test]
+fn greedy_takes_the_best_of_penalized_logits() {
+    let images: Vec<u64> = (0..20).collect();
+    for repetition_penalty in [0.5, 1.7] {
+        let config = DecodeConfig {
+            repetition_penalty,
+            prompt: vec![4],
+            min_length: 3,
+            ..config(Strategy::Greedy, 8)
+        };
+        let toy = Toy::new(7, &images, 4.0);
+        let found = decode(&mut toy.clone(), &config).unwrap();
+        for (image, hypotheses) in images.iter().zip(&found) {
+            let mut expected: Vec<u32> = Vec::new();
+            while expected.len() < 8 && expected.last() != Some(&2) {
+                let mut logits = toy.logits(*image, &expected);
+                for (token, logit) in (0..).zip(&mut logits) {
+                    if token == 4 || expected.contains(&token) {
+                        match *logit < 0.0 {
+                            true => *logit *= repetition_penalty,
+                            false => *logit /= repetition_penalty,
+                        }
+                    }
+                }
+                if expected.len() < 3 {
+                    logits[2] = f32::NEG_INFINITY;
+                }
+                expected.push(Row::whole(&logits).best(&[]));
+            }
+            assert_eq!(hypotheses[0].tokens, expected);
+        }
+    }
+}
+
+#[test]
 fn samples_never_repeat_a_sequence_that_may_not_repeat() {
     let config = DecodeConfig {
         no_repeat_ngram: 2,
