@@ -84,13 +84,16 @@ impl OutputArgs {
         if self.ids.is_some() && self.format != Format::Coco {
             usage(ErrorKind::ArgumentConflict, "--ids needs --format coco");
         }
+        if let Err(error) = self.text() {
+            usage(ErrorKind::ArgumentConflict, &error.to_string());
+        }
     }
 
     /// What is written of a caption's text.
     ///
     /// # Errors
     /// When the text around captions leaves no room for any.
-    pub fn text(&self) -> Result<CaptionText> {
+    fn text(&self) -> Result<CaptionText> {
         let (prepend, append) = (self.prepend.as_str(), self.append.as_str());
         CaptionText::new(prepend, append, self.lowercase, self.max_chars)
     }
