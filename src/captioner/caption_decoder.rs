@@ -77,6 +77,15 @@ impl CaptionDecoder {
         }
     }
 
+    /// The tokens of texts that captions are to be without, each text as it is given, in lower case and with a capital
+    /// first letter, with a space before it and without.
+    ///
+    /// # Errors
+    /// When a text is empty.
+    pub fn spellings(&self, texts: &[String]) -> Result<Vec<Vec<u32>>> {
+        spellings(&self.tokenizer, texts)
+    }
+
     /// The longest caption that fits GPT-2's positions after the prefix.
     pub fn longest_caption(&self) -> usize {
         self.n_positions - self.config.sizes.prefix_length
@@ -146,6 +155,26 @@ impl CaptionDecoder {
             log_prob: found.log_prob,
             score: found.score,
             similarity: None,
+            consensus: None,
         })
     }
+}
+
+/// [`CaptionDecoder::spellings`] in any vocabulary.
+pub(crate) fn spellings(tokenizer: &Tokenizer, texts: &[String]) -> Result<Vec<Vec<u32>>> {
+    let mut sequences = Vec::new();
+    for text in texts {
+        let text = text.trim();
+        let Some(first) = text.chars().next() else {
+            bail!("a forbidden word is empty: give a word or a text");
+        };
+        let capital: String = first.to_uppercase().chain(text.chars().skip(1)).collect();
+        for spelling in [text, &text.to_lowercase(), &capital] {
+            sequences.push(tokenizer.encode(spelling)?);
+            sequences.push(tokenizer.encode(&format!(" {spelling}"))?);
+        }
+    }
+    sequences.sort_unstable();
+    sequences.dedup();
+    Ok(sequences)
 }

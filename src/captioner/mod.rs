@@ -1,6 +1,8 @@
 //! The captioner as it is used: a folder in, sentences out.
 
 mod caption_decoder;
+mod caption_text;
+pub mod consensus;
 mod image_encoder;
 pub mod model_folder;
 mod network;
@@ -20,8 +22,10 @@ use crate::device::{DeviceChoice, Precision};
 use crate::vector::cosine;
 
 pub use caption_decoder::CaptionDecoder;
+pub(crate) use caption_decoder::spellings;
+pub use caption_text::CaptionText;
 pub use image_encoder::ImageEncoder;
-pub use options::{CaptionOptions, Search};
+pub use options::{CaptionOptions, Rerank, Search};
 pub use step::Gpt2Step;
 
 /// CLIP, mapper, GPT-2, their preprocessing and vocabulary, loaded from one folder.
@@ -44,6 +48,9 @@ pub struct Caption {
     /// Cosine of CLIP's embeddings of image and caption, once [`Captioner::rerank`] has ordered captions by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub similarity: Option<f32>,
+    /// Mean CIDEr-D to the other captions of the image, once [`consensus::rerank`] has ordered captions by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consensus: Option<f32>,
 }
 
 /// How a captioner is loaded; [`Captioner::builder`] begins it.
@@ -144,8 +151,10 @@ impl Captioner {
     pub fn caption_crops(&self, crops: &[RgbImage], search: &Search) -> Result<Vec<Vec<Caption>>> {
         let embeddings = self.encoder.embed(crops)?;
         let mut captions = self.decoder.caption(&embeddings, &search.decode)?;
-        if search.rerank_by_clip {
-            self.rerank(&embeddings, &mut captions)?;
+        match search.rerank {
+            Rerank::Score => {}
+            Rerank::Clip => self.rerank(&embeddings, &mut captions)?,
+            Rerank::Consensus => captions.iter_mut().for_each(|all| consensus::rerank(all)),
         }
         for captions in &mut captions {
             captions.truncate(search.num_captions);

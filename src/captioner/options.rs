@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::Captioner;
-use crate::decode::{DecodeConfig, Strategy};
+use crate::decode::{DecodeConfig, HfBeams, Strategy};
 
 /// How captions are searched, and which of them are given. The default is one caption an image, found greedily, as long
 /// as the model allows up to ClipCap's 67 tokens.
@@ -18,11 +18,26 @@ pub struct CaptionOptions {
     strategy: Strategy,
     num_captions: usize,
     max_length: Option<usize>,
+    min_length: usize,
     length_penalty: f32,
     no_repeat_ngram: usize,
+    repetition_penalty: f32,
+    bad_words: Vec<String>,
     stop: Vec<String>,
     prompt: String,
-    rerank_by_clip: bool,
+    rerank: Rerank,
+}
+
+/// What decides which of the captions found are best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rerank {
+    /// The search's score.
+    #[default]
+    Score,
+    /// How similar CLIP finds image and caption: [`Captioner::rerank`].
+    Clip,
+    /// How similar they are to each other: [`consensus`](super::consensus).
+    Consensus,
 }
 
 /// [`CaptionOptions`] as one model understands them.
@@ -31,8 +46,8 @@ pub struct Search {
     pub decode: DecodeConfig,
     /// Captions given an image, of those that are found.
     pub num_captions: usize,
-    /// Whether [`Captioner::rerank`] decides which are best.
-    pub rerank_by_clip: bool,
+    /// What decides which are best.
+    pub rerank: Rerank,
 }
 
 impl Default for CaptionOptions {
@@ -48,17 +63,25 @@ impl CaptionOptions {
             strategy,
             num_captions: 1,
             max_length: None,
+            min_length: 0,
             length_penalty: 1.0,
             no_repeat_ngram: 0,
+            repetition_penalty: 1.0,
+            bad_words: Vec::new(),
             stop: Vec::new(),
             prompt: String::new(),
-            rerank_by_clip: false,
+            rerank: Rerank::Score,
         }
     }
 
     /// ClipCap's beam search.
     pub fn beam(beam_size: usize) -> Self {
         Self::new(Strategy::Beam { beam_size })
+    }
+
+    /// Hugging Face's beam search, with its defaults.
+    pub fn hf_beam(beam_size: usize) -> Self {
+        Self::new(Strategy::HfBeam(HfBeams::new(beam_size)))
     }
 
     /// Captions given an image, best first: of a beam search at most its beams, of sampling at most the captions drawn.
@@ -79,6 +102,12 @@ impl CaptionOptions {
         }
     }
 
+    /// Tokens before a stop token at least, the prompt not counted.
+    #[must_use]
+    pub fn min_length(self, min_length: usize) -> Self {
+        Self { min_length, ..self }
+    }
+
     /// Captions are ranked by the sum of log-probabilities over `length ^ length_penalty`: 1 is ClipCap's mean, 0 the sum.
     #[must_use]
     pub fn length_penalty(self, length_penalty: f32) -> Self {
@@ -93,6 +122,24 @@ impl CaptionOptions {
     pub fn no_repeat_ngram(self, no_repeat_ngram: usize) -> Self {
         Self {
             no_repeat_ngram,
+            ..self
+        }
+    }
+
+    /// Above 1 tokens that the caption or its prompt has already become less likely; 1 leaves them alone.
+    #[must_use]
+    pub fn repetition_penalty(self, repetition_penalty: f32) -> Self {
+        Self {
+            repetition_penalty,
+            ..self
+        }
+    }
+
+    /// Words or texts that no caption has, in the spellings of [`CaptionDecoder::spellings`](super::CaptionDecoder).
+    #[must_use]
+    pub fn bad_words(self, bad_words: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            bad_words: bad_words.into_iter().map(Into::into).collect(),
             ..self
         }
     }
@@ -118,10 +165,16 @@ impl CaptionOptions {
     /// Whether captions are put in the order of the cosine between CLIP's embeddings of image and caption.
     #[must_use]
     pub fn rerank_by_clip(self, rerank_by_clip: bool) -> Self {
-        Self {
-            rerank_by_clip,
-            ..self
-        }
+        self.rerank(match rerank_by_clip {
+            true => Rerank::Clip,
+            false => Rerank::Score,
+        })
+    }
+
+    /// What decides which captions are best.
+    #[must_use]
+    pub fn rerank(self, rerank: Rerank) -> Self {
+        Self { rerank, ..self }
     }
 
     /// These options in the tokens of a model.
@@ -129,24 +182,20 @@ impl CaptionOptions {
     /// # Errors
     /// When an option makes no sense, or not for this model.
     pub fn search(&self, captioner: &Captioner) -> Result<Search> {
-        let found = match self.strategy {
-            Strategy::Greedy => 1,
-            Strategy::Beam { beam_size } => beam_size,
-            Strategy::Sample { num_captions, .. } => num_captions,
-        };
+        let found = self.strategy.found();
         if !(1..=found).contains(&self.num_captions) {
             bail!(
                 "{} captions an image are asked for, and the search finds {found}: ask for 1 to {found}",
                 self.num_captions
             );
         }
-        if self.rerank_by_clip {
+        if self.rerank == Rerank::Clip {
             captioner.encoder.check_texts()?;
         }
         Ok(Search {
             decode: self.decode(captioner)?,
             num_captions: self.num_captions,
-            rerank_by_clip: self.rerank_by_clip,
+            rerank: self.rerank,
         })
     }
 
@@ -161,7 +210,10 @@ impl CaptionOptions {
                 .min(room.saturating_sub(decode.prompt.len()))
                 .max(1)
         });
+        decode.min_length = self.min_length;
         decode.length_penalty = self.length_penalty;
+        decode.repetition_penalty = self.repetition_penalty;
+        decode.bad_words = decoder.spellings(&self.bad_words)?;
         decode.no_repeat_ngram = self.no_repeat_ngram;
         if !self.stop.is_empty() {
             let tokens = self.stop.iter().map(|text| decoder.stop_token(text));

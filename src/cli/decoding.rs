@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use clap::Args;
 use clap::error::ErrorKind;
-use clipcap::captioner::CaptionOptions;
-use clipcap::decode::Strategy;
+use clipcap::captioner::{self, CaptionOptions};
+use clipcap::decode::{EarlyStopping, HfBeams, Sampling, Strategy};
 use clipcap::serve::Searches;
 
 use super::common::usage;
@@ -19,9 +19,25 @@ pub struct DecodeArgs {
     /// Beams, with --decode beam
     #[arg(long, value_name = "N", default_value_t = 5)]
     beam_size: usize,
-    /// Longest caption in tokens, the prompt not counted [default: 67, or what fits the model]
+    /// Whose beam search, with --decode beam
+    #[arg(long, value_enum, default_value = "clipcap")]
+    beam_rule: BeamRule,
+    /// When beams end, once as many captions are finished as there are beams, with --beam-rule hf [default: false]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    early_stopping: Option<EarlyStoppingArg>,
+    /// Groups of beams that avoid each other's tokens (num_beam_groups), with --beam-rule hf; --beam-size counts all beams
+    #[arg(long, value_name = "G")]
+    beam_groups: Option<NonZeroUsize>,
+    /// What a token loses for each beam of an earlier group that takes it at the same place, with --beam-groups
+    /// [default: 1]
+    #[arg(long, value_name = "P", requires = "beam_groups")]
+    diversity_penalty: Option<f32>,
+    /// Longest caption in tokens, the prompt not counted (max_new_tokens) [default: 67, or what fits the model]
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
+    /// Tokens before a stop token at least, the prompt not counted (min_new_tokens)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_length: usize,
     /// Captions an image, best first, with --decode beam or sample
     #[arg(long, value_name = "N", default_value = "1")]
     num_captions: NonZeroUsize,
@@ -31,6 +47,9 @@ pub struct DecodeArgs {
     /// What decides which captions are best
     #[arg(long, value_enum, default_value = "score")]
     rerank: Rerank,
+    /// Give the captions most like the others found (CIDEr-D), with --decode beam or sample: minimum Bayes risk
+    #[arg(long, conflicts_with = "rerank")]
+    consensus: bool,
     /// Rank by the sum of log-probabilities over length^P: 1 is ClipCap's mean, 0 the sum, more favors long captions
     #[arg(
         long,
@@ -39,9 +58,15 @@ pub struct DecodeArgs {
         allow_negative_numbers = true
     )]
     length_penalty: f32,
-    /// No sequence of N tokens twice in a caption; 0 allows all
+    /// No sequence of N tokens twice in a caption (no_repeat_ngram_size); 0 allows all
     #[arg(long, value_name = "N", default_value_t = 0)]
     no_repeat_ngram: usize,
+    /// Above 1 tokens that the caption or its prompt has already become less likely
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    repetition_penalty: f32,
+    /// Words that no caption has (bad_words_ids), capitalized or not, with commas between them; may be given several times
+    #[arg(long, value_name = "TEXT", value_delimiter = ',')]
+    bad_words: Vec<String>,
     /// End captions with this token instead of the model's own; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -62,6 +87,18 @@ pub struct DecodeArgs {
     /// Sample from the likeliest tokens that together have probability P
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
+    /// Sample from tokens at least P times as likely as the likeliest only
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Sample from the tokens nearest to the expected information that together have probability P
+    #[arg(long, value_name = "P")]
+    typical_p: Option<f32>,
+    /// Sample from tokens with at least probability P only
+    #[arg(long, value_name = "P")]
+    epsilon_cutoff: Option<f32>,
+    /// The same with the lesser of P and sqrt(P) e^-entropy
+    #[arg(long, value_name = "P")]
+    eta_cutoff: Option<f32>,
     /// Seed of sampling
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -71,10 +108,28 @@ pub struct DecodeArgs {
 enum DecodeArg {
     /// The likeliest token each time
     Greedy,
-    /// ClipCap's beam search
+    /// Several captions side by side, by --beam-rule
     Beam,
     /// Random tokens
     Sample,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum BeamRule {
+    /// ClipCap's: beams are compared by their means while they grow
+    Clipcap,
+    /// Hugging Face's: beams grow by their sums, and those that ended are compared
+    Hf,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum EarlyStoppingArg {
+    /// At once
+    True,
+    /// When the best beam is not better than the worst of them as it is
+    False,
+    /// When no beam can get better than the worst of them
+    Never,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -92,6 +147,9 @@ impl DecodeArgs {
         if self.decode != DecodeArg::Sample && self.best_of.is_some() {
             refuse("--best-of needs --decode sample: a beam search gives its --beam-size best");
         }
+        if self.decode == DecodeArg::Greedy && self.consensus {
+            refuse("--consensus needs --decode beam or --decode sample: greedy finds one caption");
+        }
         match self.decode {
             DecodeArg::Greedy if self.num_captions() != 1 => refuse(
                 "--num-captions needs --decode beam or --decode sample: greedy finds one caption",
@@ -101,16 +159,63 @@ impl DecodeArgs {
                 "--num-captions {} needs a --beam-size of at least as many",
                 self.num_captions
             )),
-            DecodeArg::Beam => Strategy::Beam {
-                beam_size: self.beam_size,
-            },
-            DecodeArg::Sample => Strategy::Sample {
-                temperature: self.temperature,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                seed: self.seed,
+            DecodeArg::Beam => self.beam(),
+            DecodeArg::Sample => Strategy::Sample(Sampling {
                 num_captions: self.drawn(),
+                ..self.sampling()
+            }),
+        }
+    }
+
+    fn beam(&self) -> Strategy {
+        let beam_size = self.beam_size;
+        if self.beam_rule == BeamRule::Clipcap {
+            for (flag, given) in [
+                ("--early-stopping", self.early_stopping.is_some()),
+                ("--beam-groups", self.beam_groups.is_some()),
+            ] {
+                if given {
+                    let message = format!("{flag} needs --beam-rule hf");
+                    usage(ErrorKind::ArgumentConflict, &message);
+                }
+            }
+            return Strategy::Beam { beam_size };
+        }
+        let groups = self.beam_groups.map_or(1, NonZeroUsize::get);
+        Strategy::HfBeam(HfBeams {
+            beam_size,
+            early_stopping: match self.early_stopping {
+                Some(EarlyStoppingArg::True) => EarlyStopping::Always,
+                Some(EarlyStoppingArg::Never) => EarlyStopping::Never,
+                Some(EarlyStoppingArg::False) | None => EarlyStopping::Estimate,
             },
+            groups,
+            diversity_penalty: match groups {
+                1 => self.diversity_penalty.unwrap_or(0.0),
+                _ => self.diversity_penalty.unwrap_or(1.0),
+            },
+        })
+    }
+
+    fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            typical_p: self.typical_p,
+            epsilon_cutoff: self.epsilon_cutoff,
+            eta_cutoff: self.eta_cutoff,
+            seed: self.seed,
+            num_captions: 1,
+        }
+    }
+
+    fn rerank(&self) -> captioner::Rerank {
+        match self.rerank {
+            _ if self.consensus => captioner::Rerank::Consensus,
+            Rerank::Clip => captioner::Rerank::Clip,
+            Rerank::Score => captioner::Rerank::Score,
         }
     }
 
@@ -130,11 +235,8 @@ impl DecodeArgs {
     /// Settings of the searches that these flags do not choose.
     pub fn searches(&self) -> Searches {
         Searches {
-            beam_size: self.beam_size,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            seed: self.seed,
+            beam: self.beam(),
+            sampling: self.sampling(),
             best_of: self.best_of,
         }
     }
@@ -143,11 +245,14 @@ impl DecodeArgs {
     pub fn options(&self) -> CaptionOptions {
         let options = CaptionOptions::new(self.strategy())
             .num_captions(self.num_captions())
+            .min_length(self.min_length)
             .length_penalty(self.length_penalty)
             .no_repeat_ngram(self.no_repeat_ngram)
+            .repetition_penalty(self.repetition_penalty)
+            .bad_words(self.bad_words.iter())
             .stop(self.stop.iter())
             .prompt(self.prompt.as_str())
-            .rerank_by_clip(self.rerank == Rerank::Clip);
+            .rerank(self.rerank());
         match self.max_length {
             Some(length) => options.max_length(length),
             None => options,

@@ -138,12 +138,21 @@ impl<'a> Row<'a> {
     /// `ln(softmax(logits))` of a token that is there, as ClipCap computes it: the probability may underflow to 0, and its
     /// logarithm is then -inf.
     pub fn log_prob(&self, token: u32) -> f32 {
+        ((self.logit(token) - self.highest).exp() / self.sum).ln()
+    }
+
+    /// The same as PyTorch's `log_softmax` computes it, which does not underflow.
+    pub fn log_softmax(&self, token: u32) -> f32 {
+        (self.logit(token) - self.highest) - self.sum.ln()
+    }
+
+    /// The logit of a token, -inf where it is not there.
+    pub fn logit(&self, token: u32) -> f32 {
         let place = match self.tokens {
             None => Some(token as usize),
             Some(tokens) => tokens.iter().position(|&other| other == token),
         };
-        let logit = place.map_or(f32::NEG_INFINITY, |place| self.logits[place]);
-        ((logit - self.highest).exp() / self.sum).ln()
+        place.map_or(f32::NEG_INFINITY, |place| self.logits[place])
     }
 
     /// The likeliest token that is not banned, the first of equals. `banned` is in order, and does not hold all tokens.

@@ -1,19 +1,10 @@
-//! One caption at a time: the most likely token, or a random one, of those that are not banned.
+//! One caption at a time: the most likely token, or a random one, of those that the rules allow.
 
-use std::borrow::Cow;
-
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{DecodeConfig, DecodeError, Hypothesis, Row, Step, Wanted};
-
-/// Which tokens may be drawn, and how the odds are bent.
-#[derive(Clone, Debug)]
-pub struct Sampler {
-    pub temperature: f32,
-    pub top_k: Option<usize>,
-    pub top_p: Option<f32>,
-}
+use super::rules::Rules;
+use super::{DecodeConfig, DecodeError, Hypothesis, Row, Sampling, Step, Wanted};
 
 /// Always the most likely token.
 ///
@@ -26,9 +17,7 @@ pub fn greedy<S: Step + ?Sized>(
 where
     S::Error: From<DecodeError>,
 {
-    walk(step, config, Kind::Best, 1, |_, row, banned| {
-        row.best(banned)
-    })
+    walk(step, config, Kind::Best, 1, |_, row, rules| rules.best(row))
 }
 
 /// Random tokens. Each caption has a stream of random numbers of its own, so that it does not depend on what else is in
@@ -36,29 +25,23 @@ where
 pub fn sample<S: Step + ?Sized>(
     step: &mut S,
     config: &DecodeConfig,
-    sampler: &Sampler,
-    seed: u64,
-    num_captions: usize,
+    sampling: &Sampling,
 ) -> Result<Vec<Vec<Hypothesis>>, S::Error>
 where
     S::Error: From<DecodeError>,
 {
     let mut streams: Vec<ChaCha8Rng> = Vec::new();
-    let mut found = walk(
-        step,
-        config,
-        Kind::Any,
-        num_captions,
-        |caption, row, banned| {
-            while streams.len() <= caption {
-                let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                // The same images give the same captions, whichever batch they come in.
-                rng.set_stream((streams.len() % num_captions) as u64);
-                streams.push(rng);
-            }
-            sampler.draw(&without(row.all(), banned), &mut streams[caption])
-        },
-    )?;
+    let num_captions = sampling.num_captions;
+    let draw = |caption: usize, row: &Row<'_>, rules: &Rules| {
+        while streams.len() <= caption {
+            let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
+            // The same images give the same captions, whichever batch they come in.
+            rng.set_stream((streams.len() % num_captions) as u64);
+            streams.push(rng);
+        }
+        sampling.draw(&rules.logits(row), &mut streams[caption])
+    };
+    let mut found = walk(step, config, Kind::Any, num_captions, draw)?;
     for hypotheses in &mut found {
         hypotheses.sort_by(|a, b| b.score.total_cmp(&a.score));
     }
@@ -68,20 +51,20 @@ where
 /// What may be chosen next.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// The likeliest token that is not banned.
+    /// The best token that is not banned.
     Best,
     /// Any token.
     Any,
 }
 
 /// Extends `copies` captions of each image until all have ended. `choose` is told which caption it is, the logits and the
-/// banned tokens.
+/// rules.
 fn walk<S: Step + ?Sized>(
     step: &mut S,
     config: &DecodeConfig,
     kind: Kind,
     copies: usize,
-    mut choose: impl FnMut(usize, &Row<'_>, &[u32]) -> u32,
+    mut choose: impl FnMut(usize, &Row<'_>, &Rules) -> u32,
 ) -> Result<Vec<Vec<Hypothesis>>, S::Error> {
     let wanted = |captions: &[&[u32]], vocab_size| match kind {
         Kind::Best => config.wanted(1, captions, vocab_size),
@@ -107,8 +90,8 @@ fn walk<S: Step + ?Sized>(
         for (caption, row) in growing {
             let scored = logits.row(row);
             let hypothesis = &mut captions[caption];
-            let banned = config.banned(&hypothesis.tokens, vocab_size);
-            let token = choose(caption, &scored, &banned);
+            let rules = Rules::after(config, &hypothesis.tokens, vocab_size);
+            let token = choose(caption, &scored, &rules);
             hypothesis.tokens.push(token);
             hypothesis.log_prob += scored.log_prob(token);
             hypothesis.finished = config.stop_tokens.contains(&token);
@@ -135,59 +118,6 @@ fn walk<S: Step + ?Sized>(
     Ok((0..images)
         .map(|_| captions.by_ref().take(copies).collect())
         .collect())
-}
-
-/// The logits with those of the banned tokens at -inf.
-fn without<'a>(logits: &'a [f32], banned: &[u32]) -> Cow<'a, [f32]> {
-    let mut logits = Cow::Borrowed(logits);
-    for &token in banned {
-        logits.to_mut()[token as usize] = f32::NEG_INFINITY;
-    }
-    logits
-}
-
-impl Sampler {
-    fn draw(&self, logits: &[f32], rng: &mut ChaCha8Rng) -> u32 {
-        let kept = self.candidates(logits);
-        let total: f64 = kept.iter().map(|&(_, weight)| weight).sum();
-        let mut left = rng.random::<f64>() * total;
-        for &(token, weight) in &kept {
-            left -= weight;
-            if left < 0.0 {
-                return token;
-            }
-        }
-        kept[kept.len() - 1].0
-    }
-
-    /// The tokens that may be drawn with their weights, most likely first.
-    fn candidates(&self, logits: &[f32]) -> Vec<(u32, f64)> {
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weight = |logit: f32| f64::from((logit - max) / self.temperature).exp();
-        let mut tokens: Vec<(u32, f64)> = (0..)
-            .zip(logits.iter().map(|&logit| weight(logit)))
-            .filter(|&(_, weight)| weight != 0.0)
-            .collect();
-        let by_weight = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if let Some(k) = self.top_k
-            && k < tokens.len()
-        {
-            tokens.select_nth_unstable_by(k, by_weight);
-            tokens.truncate(k);
-        }
-        tokens.sort_unstable_by(by_weight);
-        if let Some(p) = self.top_p {
-            let total: f64 = tokens.iter().map(|&(_, weight)| weight).sum();
-            let mut sum = 0.0;
-            // The token that crosses the limit is kept, so there is always one.
-            let crossing = tokens.iter().position(|&(_, weight)| {
-                sum += weight;
-                sum >= f64::from(p) * total
-            });
-            tokens.truncate(crossing.map_or(tokens.len(), |last| last + 1));
-        }
-        tokens
-    }
 }
 
 #[cfg(test)]

@@ -261,6 +261,7 @@ mod tests {
         Layout {
             format,
             similarity: false,
+            consensus: false,
         }
     }
 
@@ -271,6 +272,7 @@ mod tests {
             log_prob: -1.5,
             score: -0.75,
             similarity: None,
+            consensus: None,
         };
         texts.iter().map(caption).collect()
     }

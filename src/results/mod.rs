@@ -34,6 +34,8 @@ pub struct Layout {
     pub format: Format,
     /// Adds CLIP's similarity to the columns of a table; JSON has it where a caption has it.
     pub similarity: bool,
+    /// The same with the captions' agreement.
+    pub consensus: bool,
 }
 
 impl Layout {
@@ -56,6 +58,7 @@ impl Layout {
     fn columns(self) -> Vec<String> {
         let mut columns = vec!["image", "rank", "caption", "log_prob", "score"];
         columns.extend(self.similarity.then_some("similarity"));
+        columns.extend(self.consensus.then_some("consensus"));
         columns.push("error");
         columns.into_iter().map(String::from).collect()
     }
@@ -87,12 +90,12 @@ impl Layout {
             found.log_prob.to_string(),
             found.score.to_string(),
         ];
+        let number = |value: Option<f32>| value.map_or_else(String::new, |value| value.to_string());
         if self.similarity {
-            row.push(
-                found
-                    .similarity
-                    .map_or_else(String::new, |cosine| cosine.to_string()),
-            );
+            row.push(number(found.similarity));
+        }
+        if self.consensus {
+            row.push(number(found.consensus));
         }
         row.push(String::new());
         row

@@ -178,6 +178,7 @@ mod tests {
             log_prob: 0.0,
             score: 0.0,
             similarity: None,
+            consensus: None,
         };
         let path = folder.path().join("deep/a.txt");
         Sidecars::write(&path, &[caption.clone(), caption]).unwrap();

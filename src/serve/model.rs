@@ -5,24 +5,21 @@ use image::RgbImage;
 
 use super::captions::Captions;
 use super::settings::{Choices, Decode, Limits, at_most};
-use crate::captioner::{Caption, Captioner, Search};
-use crate::decode::{DecodeConfig, Strategy};
+use crate::captioner::{Caption, Captioner, Search, spellings};
+use crate::decode::{DecodeConfig, Sampling, Strategy};
 use crate::models::clip::Preprocessing;
 use crate::tokenizer::Tokenizer;
+
+/// Forbidden words of a request.
+const MOST_BAD_WORDS: usize = 100;
 
 /// How a request's search is done where the request names another than the service's own.
 #[derive(Clone, Debug)]
 pub struct Searches {
-    /// Beams of a beam search.
-    pub beam_size: usize,
-    /// Divides the logits before sampling.
-    pub temperature: f32,
-    /// Sample from so many of the likeliest tokens only.
-    pub top_k: Option<usize>,
-    /// Sample from the likeliest tokens that together have this probability.
-    pub top_p: Option<f32>,
-    /// Seed of sampling.
-    pub seed: u64,
+    /// A beam search.
+    pub beam: Strategy,
+    /// How tokens are drawn; the number of captions is the request's.
+    pub sampling: Sampling,
     /// Captions sampled an image, of which the best are given.
     pub best_of: Option<usize>,
 }
@@ -30,11 +27,8 @@ pub struct Searches {
 impl Default for Searches {
     fn default() -> Self {
         Self {
-            beam_size: 5,
-            temperature: 1.0,
-            top_k: None,
-            top_p: None,
-            seed: 0,
+            beam: Strategy::Beam { beam_size: 5 },
+            sampling: Sampling::default(),
             best_of: None,
         }
     }
@@ -72,8 +66,8 @@ impl Model {
     fn strategy(&self, choices: &Choices) -> Result<(Strategy, usize)> {
         let own = match self.own.decode.strategy {
             Strategy::Greedy => Decode::Greedy,
-            Strategy::Beam { .. } => Decode::Beam,
-            Strategy::Sample { .. } => Decode::Sample,
+            Strategy::Beam { .. } | Strategy::HfBeam(_) => Decode::Beam,
+            Strategy::Sample(_) => Decode::Sample,
         };
         let decode = choices.decode.unwrap_or(own);
         needs(choices, decode)?;
@@ -86,17 +80,18 @@ impl Model {
                 _ => Ok((Strategy::Greedy, 1)),
             },
             Decode::Beam => {
-                let beam_size = choices.beam_size.unwrap_or(match self.own.decode.strategy {
-                    Strategy::Beam { beam_size } => beam_size,
-                    _ => self.searches.beam_size,
-                });
+                let beam = match own {
+                    Decode::Beam => &self.own.decode.strategy,
+                    Decode::Greedy | Decode::Sample => &self.searches.beam,
+                };
+                let beam_size = choices.beam_size.unwrap_or(beam.found());
                 let count = asked.unwrap_or(self.own.num_captions.min(beam_size));
                 if count > beam_size {
                     bail!(
                         "num_captions is {count}: it needs a beam_size of at least as many (it is {beam_size})"
                     );
                 }
-                Ok((Strategy::Beam { beam_size }, count))
+                Ok((beam.clone().with_beam_size(beam_size), count))
             }
             Decode::Sample => {
                 let count = asked.unwrap_or(self.own.num_captions);
@@ -106,14 +101,33 @@ impl Model {
     }
 
     fn sampling(&self, choices: &Choices, count: usize) -> Strategy {
-        let searches = &self.searches;
-        Strategy::Sample {
-            temperature: choices.temperature.unwrap_or(searches.temperature),
-            top_k: choices.top_k.or(searches.top_k),
-            top_p: choices.top_p.or(searches.top_p),
-            seed: choices.seed.unwrap_or(searches.seed),
-            num_captions: searches.best_of.map_or(count, |drawn| drawn.max(count)),
+        let own = &self.searches.sampling;
+        let drawn = self
+            .searches
+            .best_of
+            .map_or(count, |drawn| drawn.max(count));
+        Strategy::Sample(Sampling {
+            temperature: choices.temperature.unwrap_or(own.temperature),
+            top_k: choices.top_k.or(own.top_k),
+            top_p: choices.top_p.or(own.top_p),
+            min_p: choices.min_p.or(own.min_p),
+            seed: choices.seed.unwrap_or(own.seed),
+            num_captions: drawn,
+            ..own.clone()
+        })
+    }
+
+    /// The service's own forbidden words and the request's.
+    fn bad_words(&self, choices: &Choices) -> Result<Vec<Vec<u32>>> {
+        let mut words = self.own.decode.bad_words.clone();
+        if let Some(more) = &choices.bad_words {
+            at_most("the number of bad_words", more.0.len(), MOST_BAD_WORDS)?;
+            for word in &more.0 {
+                at_most("the length of a bad word in bytes", word.len(), 128)?;
+            }
+            words.extend(spellings(&self.tokenizer, &more.0)?);
         }
+        Ok(words)
     }
 
     /// The prompt as tokens, and the longest caption after it.
@@ -174,13 +188,17 @@ impl Captions for Model {
             strategy,
             prompt,
             max_length,
+            min_length: (choices.min_length).unwrap_or(self.own.decode.min_length.min(max_length)),
+            repetition_penalty: (choices.repetition_penalty)
+                .unwrap_or(self.own.decode.repetition_penalty),
+            bad_words: self.bad_words(choices)?,
             ..self.own.decode.clone()
         };
         decode.validate()?;
         Ok(Search {
             decode,
             num_captions,
-            rerank_by_clip: self.own.rerank_by_clip,
+            rerank: self.own.rerank,
         })
     }
 
@@ -195,6 +213,7 @@ fn needs(choices: &Choices, decode: Decode) -> Result<()> {
         ("temperature", choices.temperature.is_some()),
         ("top_k", choices.top_k.is_some()),
         ("top_p", choices.top_p.is_some()),
+        ("min_p", choices.min_p.is_some()),
         ("seed", choices.seed.is_some()),
     ];
     if decode != Decode::Beam && choices.beam_size.is_some() {

@@ -16,16 +16,41 @@ pub struct Choices {
     pub beam_size: Option<usize>,
     /// Longest caption in tokens, the prompt not counted.
     pub max_length: Option<usize>,
+    /// Tokens before a stop token at least.
+    pub min_length: Option<usize>,
+    /// Above 1 tokens that the caption has already become less likely.
+    pub repetition_penalty: Option<f32>,
+    /// Words that no caption has, besides the service's own.
+    pub bad_words: Option<Words>,
     /// Divides the logits before sampling.
     pub temperature: Option<f32>,
     /// Sample from so many of the likeliest tokens only.
     pub top_k: Option<usize>,
     /// Sample from the likeliest tokens that together have this probability.
     pub top_p: Option<f32>,
+    /// Sample from tokens at least this many times as likely as the likeliest.
+    pub min_p: Option<f32>,
     /// Seed of sampling.
     pub seed: Option<u64>,
     /// Text that captions begin with.
     pub prompt: Option<String>,
+}
+
+/// Words, given with commas between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words(pub Vec<String>);
+
+impl FromStr for Words {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let words = text.split(',').map(|word| word.trim().to_string());
+        let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
+        match words.is_empty() {
+            true => Err(()),
+            false => Ok(Self(words)),
+        }
+    }
 }
 
 /// How captions are searched.
@@ -78,14 +103,18 @@ impl Default for Limits {
 
 impl Choices {
     /// The names of the settings, as requests give them.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 13] = [
         "decode",
         "num_captions",
         "beam_size",
         "max_length",
+        "min_length",
+        "repetition_penalty",
+        "bad_words",
         "temperature",
         "top_k",
         "top_p",
+        "min_p",
         "seed",
         "prompt",
     ];
@@ -106,6 +135,22 @@ impl Choices {
             "num_captions" => put(&mut self.num_captions, name, text, COUNT),
             "beam_size" => put(&mut self.beam_size, name, text, COUNT),
             "max_length" => put(&mut self.max_length, name, text, COUNT),
+            "min_length" => put(
+                &mut self.min_length,
+                name,
+                text,
+                "a whole number of at least 0",
+            ),
+            "repetition_penalty" => {
+                put(&mut self.repetition_penalty, name, text, "a number above 0")
+            }
+            "bad_words" => put(
+                &mut self.bad_words,
+                name,
+                text,
+                "words with commas between them",
+            ),
+            "min_p" => put(&mut self.min_p, name, text, "a number from 0 to 1"),
             "temperature" => put(&mut self.temperature, name, text, "a number above 0"),
             "top_k" => put(&mut self.top_k, name, text, COUNT),
             "top_p" => put(
@@ -133,11 +178,16 @@ impl Choices {
             "max_length" => self.max_length != Some(0),
             "top_k" => self.top_k != Some(0),
             "temperature" => self.temperature.is_none_or(|t| t > 0.0 && t.is_finite()),
+            "repetition_penalty" => {
+                (self.repetition_penalty).is_none_or(|p| p > 0.0 && p.is_finite())
+            }
+            "min_p" => self.min_p.is_none_or(|p| (0.0..=1.0).contains(&p)),
             "top_p" => self.top_p.is_none_or(|p| p > 0.0 && p <= 1.0),
             _ => true,
         };
         let wanted = match name {
-            "temperature" => "a number above 0",
+            "temperature" | "repetition_penalty" => "a number above 0",
+            "min_p" => "a number from 0 to 1",
             "top_p" => "a number above 0 and at most 1",
             _ => "a whole number of at least 1",
         };
@@ -234,6 +284,9 @@ mod tests {
             ("temperature=inf", &["temperature", "above 0"]),
             ("top_p=1.5", &["top_p", "at most 1"]),
             ("top_k=0", &["top_k", "at least 1"]),
+            ("min_p=-1", &["min_p", "from 0 to 1"]),
+            ("repetition_penalty=0", &["repetition_penalty", "above 0"]),
+            ("bad_words=,", &["bad_words", "commas"]),
         ] {
             let error = set(query).unwrap_err().to_string();
             for part in parts {

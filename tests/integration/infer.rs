@@ -157,6 +157,101 @@ fn clip_puts_captions_in_its_own_order() {
 }
 
 #[test]
+fn consensus_puts_captions_in_the_order_of_their_likeness() {
+    let place = Place::new();
+    let image = image();
+    let drawn = ["--decode", "sample", "--top-k", "3", "--consensus", &image];
+    let all = captions(&place, &[&drawn[..], &["--num-captions", "8"]].concat());
+    let values: Vec<f64> = all.iter().map(|line| number(line, "consensus")).collect();
+    assert!(values.is_sorted_by(|a, b| a >= b), "{values:?}");
+    let best = captions(&place, &[&drawn[..], &["--best-of", "8"]].concat());
+    assert_eq!(best, all[..1]);
+    let table = infer(&place, &[&drawn[..], &["--format", "csv"]].concat());
+    let head = stdout(&table).lines().next().unwrap().to_string();
+    assert_eq!(head, "image,rank,caption,log_prob,score,consensus,error");
+}
+
+#[test]
+fn text_stands_around_captions_in_every_format_and_nothing_else_changes() {
+    let place = Place::new();
+    let image = image();
+    let around = ["--prepend", "PHOTO of ", "--append", " (X)", "--lowercase"];
+    let with = |more: &[&str]| infer(&place, &[&around[..], more, &[&image]].concat());
+    let plain = &captions(&place, &[&image])[0];
+    let lower = plain["caption"].as_str().unwrap().to_lowercase();
+    let line = &json_lines(&with(&["--format", "jsonl"]))[0];
+    assert_eq!(line["caption"], format!("PHOTO of {lower} (X)"));
+    for key in ["tokens", "log_prob", "score"] {
+        assert_eq!(line[key], plain[key]);
+    }
+    for format in ["text", "csv", "coco"] {
+        let output = match format {
+            "coco" => {
+                let named = place.path("COCO_val2014_000000000007.png");
+                fs::copy(&image, &named).unwrap();
+                let named = named.to_str().unwrap().to_string();
+                infer(
+                    &place,
+                    &[&around[..], &["--format", "coco", &named]].concat(),
+                )
+            }
+            _ => with(&["--format", format]),
+        };
+        assert!(stdout(&output).contains("PHOTO of "), "{format}");
+        assert!(stdout(&output).contains(" (X)"), "{format}");
+    }
+    let output = with(&["--format", "sidecar", "--output", "texts"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let sidecar = fs::read_dir(place.path("texts")).unwrap().next().unwrap();
+    let text = fs::read_to_string(sidecar.unwrap().path()).unwrap();
+    assert!(
+        text.starts_with("PHOTO of ") && text.ends_with(" (X)\n"),
+        "{text}"
+    );
+    let short = captions(&place, &["--max-chars", "9", &image]);
+    let caption = short[0]["caption"].as_str().unwrap();
+    assert!(caption.chars().count() <= 9, "{caption}");
+    assert_eq!(short[0]["tokens"], plain["tokens"]);
+}
+
+#[test]
+fn beams_and_rules_have_hugging_faces_names() {
+    let place = Place::new();
+    let image = image();
+    let beams = ["--decode", "beam", "--beam-rule", "hf", "--beam-size", "4"];
+    let groups = ["--beam-groups", "2", "--diversity-penalty", "0.7"];
+    for more in [
+        &["--early-stopping", "never"][..],
+        &groups[..],
+        &["--min-length", "5", "--repetition-penalty", "1.3"][..],
+    ] {
+        let args = [&beams[..], more, &["--num-captions", "4", &image]].concat();
+        let lines = captions(&place, &args);
+        let scores: Vec<f64> = lines.iter().map(|line| number(line, "score")).collect();
+        assert!(
+            scores.len() == 4 && scores.is_sorted_by(|a, b| a >= b),
+            "{scores:?}"
+        );
+    }
+    let odd = [&beams[..], &["--beam-groups", "3", &image]].concat();
+    fails_with(&infer(&place, &odd), &["3 groups of 4 beams"]);
+    let plain = captions(&place, &[&image]);
+    let word = plain[0]["caption"].as_str().unwrap();
+    let first = tokens(&plain[0])[0];
+    let banned = captions(&place, &["--bad-words", &word.replace(',', " "), &image]);
+    assert_ne!(banned[0]["tokens"], plain[0]["tokens"]);
+    let least = captions(
+        &place,
+        &["--min-length", "20", "--max-length", "21", &image],
+    );
+    assert!(tokens(&least[0]).len() > 20 && tokens(&least[0])[0] == first);
+    fails_with(
+        &infer(&place, &["--min-length", "9", "--max-length", "8", &image]),
+        &["shortest", "9", "8"],
+    );
+}
+
+#[test]
 fn a_batch_gives_what_each_image_gives_alone() {
     let place = Place::new();
     place.write_data();
@@ -319,7 +414,13 @@ fn sidecars_stand_beside_the_images_or_apart_and_are_not_written_twice() {
 #[test]
 fn flags_that_contradict_each_other_are_wrong_usage() {
     let place = Place::new();
-    let cases: [&[&str]; 5] = [
+    let cases: [&[&str]; 11] = [
+        &["--consensus"],
+        &["--decode", "beam", "--consensus", "--rerank", "clip"],
+        &["--decode", "beam", "--early-stopping", "true"],
+        &["--decode", "beam", "--beam-groups", "5"],
+        &["--diversity-penalty", "1"],
+        &["--prepend", "photo: ", "--max-chars", "7"],
         &["--num-captions", "0"],
         &["--best-of", "4"],
         &[

@@ -12,6 +12,7 @@ mod convert;
 mod data;
 mod data_folders;
 mod data_rows;
+mod decoding;
 mod documented;
 mod engine;
 mod evaluate;

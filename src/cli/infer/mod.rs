@@ -31,6 +31,7 @@ const SAMPLE_IMAGES: usize = 5;
     clipcap infer photo.jpg holiday/ 'scans/**/*.png'\n  \
     clipcap infer --decode beam --num-captions 5 --rerank clip photo.jpg\n  \
     clipcap infer --recursive --format jsonl --output captions.jsonl photos/\n  \
+    clipcap infer --decode sample --best-of 20 --consensus --bad-words photo,image photo.jpg\n  \
     find photos -newer last | clipcap infer --format sidecar -\n  \
     curl https://example.org/photo.jpg | clipcap infer -")]
 pub struct InferArgs {
@@ -58,8 +59,7 @@ pub fn run(args: InferArgs) -> Result<ExitCode> {
     args.output.check();
     args.truncated.apply();
     let (_, captioner, search) = args.model.load(&args.decoding)?;
-    let (mut output, wanted) =
-        Output::open(&args.output, search.num_captions, search.rerank_by_clip)?;
+    let (mut output, wanted) = Output::open(&args.output, search.num_captions, search.rerank)?;
     let expansion = Expansion {
         recursive: args.recursive,
         allow_urls: args.allow_urls,
@@ -129,7 +129,7 @@ fn caption_all(
             match item {
                 Item::Image { input, target, .. } => {
                     let captions = found.next().context("an image got no caption")?;
-                    output.captions(&input.path, target.as_deref(), &captions)?;
+                    output.captions(&input.path, target.as_deref(), captions)?;
                 }
                 Item::Failed(failure) => output.error(&failure, bar)?,
             }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Args;
 use clap::error::ErrorKind;
-use clipcap::captioner::Caption;
+use clipcap::captioner::{Caption, CaptionText, Rerank};
 use clipcap::evaluate::ids::ImageIds;
 use clipcap::inputs::{FileKinds, Input, OtherFiles};
 use clipcap::results::{self, CocoResults, CocoWanted, Layout, Place, ResultsFile, Sidecars};
@@ -34,6 +34,28 @@ pub struct OutputArgs {
     /// Overwrite --output or sidecars instead of resuming
     #[arg(long)]
     overwrite: bool,
+    /// Text written before every caption, with its space
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    prepend: String,
+    /// Text written after every caption, with its space
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    append: String,
+    /// Write captions in lower case
+    #[arg(long)]
+    lowercase: bool,
+    /// Cut captions after a word so that they have at most N characters, --prepend and --append included
+    #[arg(long, value_name = "N")]
+    max_chars: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -62,16 +84,32 @@ impl OutputArgs {
         if self.ids.is_some() && self.format != Format::Coco {
             usage(ErrorKind::ArgumentConflict, "--ids needs --format coco");
         }
+        if let Err(error) = self.text() {
+            usage(ErrorKind::ArgumentConflict, &error.to_string());
+        }
     }
 
-    fn layout(&self, similarity: bool) -> Option<Layout> {
+    /// What is written of a caption's text.
+    ///
+    /// # Errors
+    /// When the text around captions leaves no room for any.
+    fn text(&self) -> Result<CaptionText> {
+        let (prepend, append) = (self.prepend.as_str(), self.append.as_str());
+        CaptionText::new(prepend, append, self.lowercase, self.max_chars)
+    }
+
+    fn layout(&self, rerank: Rerank) -> Option<Layout> {
         let format = match self.format {
             Format::Text => results::Format::Text,
             Format::Jsonl => results::Format::Jsonl,
             Format::Csv => results::Format::Csv,
             Format::Sidecar | Format::Coco => return None,
         };
-        Some(Layout { format, similarity })
+        Some(Layout {
+            format,
+            similarity: rerank == Rerank::Clip,
+            consensus: rerank == Rerank::Consensus,
+        })
     }
 }
 
@@ -114,6 +152,7 @@ impl Wanted {
 /// Captions on their way out. Lines are kept back until [`Output::flush`].
 pub struct Output {
     sink: Sink,
+    text: CaptionText,
     lines: String,
     captioned: usize,
     kept: usize,
@@ -131,12 +170,9 @@ enum Sink {
 
 impl Output {
     /// Opens the output, and tells which images it lacks.
-    pub fn open(
-        args: &OutputArgs,
-        num_captions: usize,
-        similarity: bool,
-    ) -> Result<(Self, Wanted)> {
-        let (sink, wanted) = match (args.layout(similarity), &args.output) {
+    pub fn open(args: &OutputArgs, num_captions: usize, rerank: Rerank) -> Result<(Self, Wanted)> {
+        let text = args.text()?;
+        let (sink, wanted) = match (args.layout(rerank), &args.output) {
             (None, path) if args.format == Format::Coco => {
                 let ids = (args.ids.as_deref()).map_or(Ok(ImageIds::default()), ImageIds::load)?;
                 let (results, wanted) = CocoResults::open(path.clone(), ids, args.overwrite)?;
@@ -157,6 +193,7 @@ impl Output {
         };
         let mut output = Self {
             sink,
+            text,
             lines: String::new(),
             captioned: 0,
             kept: 0,
@@ -174,19 +211,22 @@ impl Output {
         &mut self,
         image: &Path,
         target: Option<&Path>,
-        captions: &[Caption],
+        mut captions: Vec<Caption>,
     ) -> Result<()> {
         self.captioned += 1;
+        for caption in &mut captions {
+            caption.caption = self.text.of(&caption.caption);
+        }
         match (&mut self.sink, target) {
-            (Sink::Coco(results), _) => match captions {
+            (Sink::Coco(results), _) => match &captions[..] {
                 [best, ..] => results.push(image, &best.caption),
                 [] => Ok(()),
             },
             (Sink::Stdout(layout) | Sink::File(layout, _), _) => {
-                self.lines += &layout.captions(&layout.name(image), captions)?;
+                self.lines += &layout.captions(&layout.name(image), &captions)?;
                 Ok(())
             }
-            (Sink::Sidecars, Some(path)) => Sidecars::write(path, captions),
+            (Sink::Sidecars, Some(path)) => Sidecars::write(path, &captions),
             (Sink::Sidecars, None) => Ok(()),
         }
     }

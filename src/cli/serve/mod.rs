@@ -129,8 +129,8 @@ impl LimitArgs {
             limit
         };
         let own_beams = match own.decode.strategy {
-            Strategy::Beam { beam_size } => beam_size,
-            Strategy::Greedy | Strategy::Sample { .. } => 1,
+            Strategy::Beam { .. } | Strategy::HfBeam(_) => own.decode.strategy.found(),
+            Strategy::Greedy | Strategy::Sample(_) => 1,
         };
         Limits {
             num_captions: limit(

@@ -1,5 +1,5 @@
 use super::super::toy::Toy;
-use super::super::{DecodeConfig, DecodeError, Strategy, decode, log_softmax};
+use super::super::{DecodeConfig, DecodeError, HfBeams, Strategy, decode, log_softmax};
 use super::*;
 
 fn config(strategy: Strategy, max_length: usize) -> DecodeConfig {
@@ -7,13 +7,11 @@ fn config(strategy: Strategy, max_length: usize) -> DecodeConfig {
 }
 
 fn sampling(seed: u64, num_captions: usize) -> Strategy {
-    Strategy::Sample {
-        temperature: 1.0,
-        top_k: None,
-        top_p: None,
+    Strategy::Sample(Sampling {
         seed,
         num_captions,
-    }
+        ..Sampling::default()
+    })
 }
 
 #[test]
@@ -71,6 +69,40 @@ fn greedy_takes_the_best_token_that_repeats_nothing_and_scores_it_as_the_model_d
 }
 
 #[test]
+fn greedy_takes_the_best_of_penalized_logits() {
+    let images: Vec<u64> = (0..20).collect();
+    for repetition_penalty in [0.5, 1.7] {
+        let config = DecodeConfig {
+            repetition_penalty,
+            prompt: vec![4],
+            min_length: 3,
+            ..config(Strategy::Greedy, 8)
+        };
+        let toy = Toy::new(7, &images, 4.0);
+        let found = decode(&mut toy.clone(), &config).unwrap();
+        for (image, hypotheses) in images.iter().zip(&found) {
+            let mut expected: Vec<u32> = Vec::new();
+            while expected.len() < 8 && expected.last() != Some(&2) {
+                let mut logits = toy.logits(*image, &expected);
+                for (token, logit) in (0..).zip(&mut logits) {
+                    if token == 4 || expected.contains(&token) {
+                        match *logit < 0.0 {
+                            true => *logit *= repetition_penalty,
+                            false => *logit /= repetition_penalty,
+                        }
+                    }
+                }
+                if expected.len() < 3 {
+                    logits[2] = f32::NEG_INFINITY;
+                }
+                expected.push(Row::whole(&logits).best(&[]));
+            }
+            assert_eq!(hypotheses[0].tokens, expected);
+        }
+    }
+}
+
+#[test]
 fn samples_never_repeat_a_sequence_that_may_not_repeat() {
     let config = DecodeConfig {
         no_repeat_ngram: 2,
@@ -102,6 +134,7 @@ fn a_batch_gives_what_each_image_gives_alone() {
         Strategy::Greedy,
         sampling(5, 3),
         Strategy::Beam { beam_size: 3 },
+        Strategy::HfBeam(HfBeams::new(3)),
     ] {
         let config = config(strategy, 8);
         let batch = decode(&mut Toy::new(7, &[4, 8, 15, 16], 3.0), &config).unwrap();
@@ -153,34 +186,6 @@ fn the_seed_decides_the_sample() {
 }
 
 #[test]
-fn top_k_and_top_p_keep_the_likeliest() {
-    // Probabilities 0.4, 0.3, 0.2, 0.1 out of order.
-    let logits: Vec<f32> = [0.2_f32, 0.4, 0.1, 0.3].iter().map(|p| p.ln()).collect();
-    let kept = |top_k, top_p, temperature| {
-        let sampler = Sampler {
-            temperature,
-            top_k,
-            top_p,
-        };
-        sampler
-            .candidates(&logits)
-            .into_iter()
-            .map(|(token, _)| token)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(kept(Some(2), None, 1.0), [1, 3]);
-    assert_eq!(kept(None, Some(0.69), 1.0), [1, 3]);
-    assert_eq!(kept(None, Some(0.71), 1.0), [1, 3, 0]);
-    assert_eq!(kept(None, Some(1e-6), 1.0), [1]);
-    assert_eq!(kept(Some(3), Some(0.5), 1.0), [1, 3]);
-    assert_eq!(
-        kept(None, Some(0.5), 0.1),
-        [1],
-        "a low temperature sharpens before the limit is applied"
-    );
-}
-
-#[test]
 fn settings_that_make_no_sense_are_refused() {
     let refused = |strategy, max_length| {
         decode(&mut Toy::new(4, &[1], 1.0), &config(strategy, max_length)).unwrap_err()
@@ -202,24 +207,96 @@ fn settings_that_make_no_sense_are_refused() {
         refused(Strategy::Beam { beam_size: 5 }, 5),
         DecodeError::BeamSize(5, 4)
     );
-    let sample = |temperature, top_k, top_p, num_captions| Strategy::Sample {
-        temperature,
-        top_k,
-        top_p,
-        seed: 0,
-        num_captions,
+    let sampling = Sampling::default;
+    for (sampling, error) in [
+        (
+            Sampling {
+                temperature: 0.0,
+                ..sampling()
+            },
+            DecodeError::Temperature(0.0),
+        ),
+        (
+            Sampling {
+                top_k: Some(0),
+                ..sampling()
+            },
+            DecodeError::TopK,
+        ),
+        (
+            Sampling {
+                top_p: Some(1.5),
+                ..sampling()
+            },
+            DecodeError::TopP(1.5),
+        ),
+        (
+            Sampling {
+                min_p: Some(-0.1),
+                ..sampling()
+            },
+            DecodeError::MinP(-0.1),
+        ),
+        (
+            Sampling {
+                typical_p: Some(0.0),
+                ..sampling()
+            },
+            DecodeError::TypicalP(0.0),
+        ),
+        (
+            Sampling {
+                epsilon_cutoff: Some(1.0),
+                ..sampling()
+            },
+            DecodeError::EpsilonCutoff(1.0),
+        ),
+        (
+            Sampling {
+                eta_cutoff: Some(2.0),
+                ..sampling()
+            },
+            DecodeError::EtaCutoff(2.0),
+        ),
+        (
+            Sampling {
+                num_captions: 0,
+                ..sampling()
+            },
+            DecodeError::NoCaptions,
+        ),
+    ] {
+        assert_eq!(refused(Strategy::Sample(sampling), 5), error);
+    }
+    let groups = |beam_size, groups, diversity_penalty| {
+        Strategy::HfBeam(HfBeams {
+            groups,
+            diversity_penalty,
+            ..HfBeams::new(beam_size)
+        })
     };
+    assert_eq!(refused(groups(4, 3, 1.0), 5), DecodeError::Groups(3, 4));
     assert_eq!(
-        refused(sample(0.0, None, None, 1), 5),
-        DecodeError::Temperature(0.0)
+        refused(groups(4, 2, 0.0), 5),
+        DecodeError::DiversityPenalty(0.0)
     );
-    assert_eq!(refused(sample(1.0, Some(0), None, 1), 5), DecodeError::TopK);
-    assert_eq!(
-        refused(sample(1.0, None, Some(1.5), 1), 5),
-        DecodeError::TopP(1.5)
-    );
-    assert_eq!(
-        refused(sample(1.0, None, None, 0), 5),
-        DecodeError::NoCaptions
-    );
+    assert_eq!(refused(groups(5, 1, 0.0), 5), DecodeError::BeamSize(5, 4));
+    for (config, error) in [
+        (
+            DecodeConfig {
+                min_length: 6,
+                ..config(Strategy::Greedy, 5)
+            },
+            DecodeError::MinLength(6, 5),
+        ),
+        (
+            DecodeConfig {
+                repetition_penalty: 0.0,
+                ..config(Strategy::Greedy, 5)
+            },
+            DecodeError::RepetitionPenalty(0.0),
+        ),
+    ] {
+        assert_eq!(decode(&mut Toy::new(4, &[1], 1.0), &config), Err(error));
+    }
 }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clipcap::captioner::{Caption, Search};
+use clipcap::captioner::{Caption, Rerank, Search};
 use clipcap::decode::{DecodeConfig, Strategy};
 use clipcap::serve::{Captions, Choices, Entry, Service, ServiceConfig, Stop};
 use image::{ImageFormat, RgbImage};
@@ -96,7 +96,7 @@ impl Captions for Fake {
         Ok(Search {
             decode: DecodeConfig::new(Strategy::Greedy, max_length, Vec::new()),
             num_captions,
-            rerank_by_clip: false,
+            rerank: Rerank::Score,
         })
     }
 
@@ -120,6 +120,7 @@ impl Captions for Fake {
                     log_prob: -1.0,
                     score: -1.0,
                     similarity: None,
+                    consensus: None,
                 })
                 .collect()
         };

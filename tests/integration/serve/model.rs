@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
-use clipcap::captioner::{Captioner, Search};
+use clipcap::captioner::{Captioner, Rerank, Search};
 use clipcap::datasets::scenes;
-use clipcap::decode::{DecodeConfig, Strategy};
+use clipcap::decode::{DecodeConfig, Sampling, Strategy};
 use clipcap::serve::{Limits, Model, Searches};
 use image::RgbImage;
 use serde_json::Value;
@@ -21,7 +21,7 @@ fn search(captioner: &Captioner, strategy: Strategy, num_captions: usize) -> Sea
     Search {
         decode: captioner.decoder.decode_config(strategy),
         num_captions,
-        rerank_by_clip: false,
+        rerank: Rerank::Score,
     }
 }
 
@@ -113,14 +113,24 @@ fn a_request_chooses_its_search_length_and_prompt() {
         &expected(|_, config| config.strategy = Strategy::Beam { beam_size: 4 }),
     );
     let samples = ask("decode=sample&num_captions=3&temperature=0.7&top_k=20&top_p=0.9&seed=5");
-    let sampling = Strategy::Sample {
+    let sampling = Strategy::Sample(Sampling {
         temperature: 0.7,
         top_k: Some(20),
         top_p: Some(0.9),
         seed: 5,
         num_captions: 3,
-    };
+        ..Sampling::default()
+    });
     assert_same(&samples, &expected(|_, config| config.strategy = sampling));
+    let ruled = ask("min_length=12&repetition_penalty=1.2&bad_words=circle,A%20small");
+    let with_rules = expected(|captioner, config| {
+        config.min_length = 12;
+        config.repetition_penalty = 1.2;
+        let words = ["circle", "A small"].map(String::from);
+        config.bad_words = captioner.decoder.spellings(&words).unwrap();
+    });
+    assert_same(&ruled, &with_rules);
+    assert!(ruled[0]["tokens"].as_array().unwrap().len() > 12, "{ruled}");
     let short = ask("max_length=2");
     assert_same(&short, &expected(|_, config| config.max_length = 2));
     let prompted = ask("prompt=A%20small");
@@ -152,6 +162,12 @@ fn settings_beyond_the_limits_or_against_each_other_are_refused_by_name() {
         (
             "decode=beam&beam_size=11",
             &["beam_size", "11", "at most 10"],
+        ),
+        ("min_length=60&max_length=50", &["60", "50", "at most"]),
+        ("min_p=0.1", &["min_p", "decode sample"]),
+        (
+            &format!("bad_words={}", "a,".repeat(101)),
+            &["bad_words", "101", "at most 100"],
         ),
         ("max_length=68", &["max_length", "68", "at most"]),
         (
