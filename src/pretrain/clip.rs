@@ -139,6 +139,7 @@ impl PairDataset {
 impl Dataset<PairItem> for PairDataset {
     fn get(&self, index: usize) -> Result<PairItem, DatasetError> {
         match &self.pairs {
+            // Siblings are told apart by their first captions.
             Pairs::Scenes { seed, first, .. } => scenes::siblings(*seed, first + index as u64)
                 .iter()
                 .map(|scene| self.crop(&scenes::draw(scene), &scene.captions[..1]))

@@ -47,7 +47,7 @@ impl PretrainConfig {
         Self {
             data: PretrainData::Scenes { count: 192_000 },
             from: None,
-            epochs: 4,
+            epochs: 2,
             batch_size: 64,
             vocab_size: 640,
             max_factor: Some(8.0),
@@ -65,7 +65,7 @@ impl PretrainConfig {
     /// How the sample model's GPT-2 was made.
     pub fn gpt2() -> Self {
         Self {
-            data: PretrainData::Scenes { count: 20_000 },
+            data: PretrainData::Scenes { count: 40_000 },
             from: None,
             epochs: 1,
             batch_size: 32,

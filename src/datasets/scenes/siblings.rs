@@ -12,8 +12,8 @@ use super::{
 
 /// A scene and the likes of it, at most.
 pub const SIBLINGS: usize = 8;
-/// Changes that are tried for the siblings of one scene.
-const ATTEMPTS: usize = 100;
+/// Changes of one kind, and of any, that are tried for the siblings of one scene.
+const ATTEMPTS: usize = 60;
 /// How much larger a large object is than a small one.
 const GROWTH: f32 = 1.82;
 
@@ -38,23 +38,29 @@ enum Change {
 }
 
 /// A scene and the likes of it, each of which differs from it in one fact that its first caption names: the other facts
-/// and the wording stay, and no two first captions are the same. All objects can be seen against the background; there are
-/// at most [`SIBLINGS`].
+/// and the wording stay, and no two first captions are the same. Most of them differ in the same fact: what they have in
+/// common cannot tell them apart. All objects can be seen against the background; there are at most [`SIBLINGS`].
 pub fn siblings(seed: u64, index: u64) -> Vec<Scene> {
     let mut rng = ChaCha8Rng::seed_from_u64(!seed);
     rng.set_stream(index);
     let first = scene(seed, index);
     let choices = Change::of(&first);
+    // As many as can be had of one kind of change, then of any.
+    let focus = [*choices
+        .choose(&mut rng)
+        .expect("every scene can be changed")];
     let mut all = vec![first];
-    for _ in 0..ATTEMPTS {
-        if all.len() == SIBLINGS {
-            break;
-        }
-        let change = Change::draw(choices, &mut rng);
-        let sibling = changed(seed, index, |scene| change.apply(scene));
-        let known = (all.iter()).any(|other| other.captions[0] == sibling.captions[0]);
-        if sibling.is_visible() && !known {
-            all.push(sibling);
+    for choices in [&focus[..], choices] {
+        for _ in 0..ATTEMPTS {
+            if all.len() == SIBLINGS {
+                break;
+            }
+            let change = Change::draw(choices, &mut rng);
+            let sibling = changed(seed, index, |scene| change.apply(scene));
+            let known = (all.iter()).any(|other| other.captions[0] == sibling.captions[0]);
+            if sibling.is_visible() && !known {
+                all.push(sibling);
+            }
         }
     }
     all
