@@ -42,12 +42,12 @@ pub struct PretrainConfig {
 }
 
 impl PretrainConfig {
-    /// How the sample model's CLIP was made.
+    /// How the sample model's CLIP is made from nothing.
     pub fn clip() -> Self {
         Self {
             data: PretrainData::Scenes { count: 192_000 },
             from: None,
-            epochs: 2,
+            epochs: 6,
             batch_size: 64,
             vocab_size: 640,
             max_factor: Some(8.0),
@@ -62,7 +62,7 @@ impl PretrainConfig {
         }
     }
 
-    /// How the sample model's GPT-2 was made.
+    /// How the sample model's GPT-2 is made.
     pub fn gpt2() -> Self {
         Self {
             data: PretrainData::Scenes { count: 40_000 },

@@ -80,7 +80,7 @@ struct Spent {
 type Attempt = Option<(usize, Option<Value>)>;
 
 impl Default for SampleConfig {
-    /// How the shipped model was made.
+    /// The sample model from nothing.
     fn default() -> Self {
         Self {
             clip: PretrainConfig::clip(),
