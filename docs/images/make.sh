@@ -18,7 +18,7 @@ export CLIPCAP_HOME=$folder/home
 tmux -L clipcap-images new-session -d -x 110 -y 34 "CLIPCAP_HOME=$CLIPCAP_HOME $program train --device cpu --ui dashboard"
 sleep "$seconds"
 tmux -L clipcap-images capture-pane -e -p > dashboard.txt
-tmux -L clipcap-images send-keys q
+tmux -L clipcap-images send-keys C-c
 sleep 5
 tmux -L clipcap-images kill-server || true
 "$python" "$here/terminal.py" dashboard.txt "$here/dashboard.svg"

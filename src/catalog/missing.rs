@@ -12,6 +12,11 @@ pub enum Missing {
     /// It can be fetched from the Hub.
     #[error("{0} is not here yet: get it with `clipcap fetch {0}`")]
     CanFetch(String, Named),
+    /// It is a run that ended before it had a model.
+    #[error(
+        "{run} is a run without a model: it {status}; go on with it by `clipcap train --resume {run}`, or name another"
+    )]
+    Unfinished { run: String, status: &'static str },
     /// Nothing is called so.
     #[error(
         "{name} is not a model folder, nor the name of a model: {hint}`clipcap models` lists those that are here and those that can be fetched"

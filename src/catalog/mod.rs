@@ -22,6 +22,7 @@ use serde_json::Value;
 use crate::files;
 use crate::hub::Named;
 use crate::sample_model;
+use crate::train::status::RunStatus;
 use crate::trainer::run::ARTIFACTS;
 
 pub use list::{Listed, Room};
@@ -81,6 +82,14 @@ impl Catalog {
         }
         if text == sample_model::NAME || name == self.models.join(sample_model::NAME) {
             return self.sample().map_err(Missing::Sample);
+        }
+        for run in [name.to_path_buf(), self.artifacts.join(name)] {
+            if let Some(status) = RunStatus::read(&run) {
+                return Err(Missing::Unfinished {
+                    run: run.display().to_string(),
+                    status: RunStatus::describe(Some(status)),
+                });
+            }
         }
         if name.exists() {
             // What is wrong with it is said by whoever opens it.
@@ -155,8 +164,9 @@ fn model_at(path: &Path) -> Option<PathBuf> {
     is_model(path).then(|| path.to_path_buf())
 }
 
+/// A run's folder has a `config.json` too, but of its settings.
 fn is_model(folder: &Path) -> bool {
-    folder.join("config.json").is_file()
+    folder.join("config.json").is_file() && RunStatus::read(folder).is_none()
 }
 
 /// Whether a model folder was made of this repository of the Hub.
@@ -241,6 +251,16 @@ mod tests {
             let error = missing(wrong).to_string();
             assert!(
                 error.contains(&format!("did you mean `{meant}`?")),
+                "{error}"
+            );
+        }
+        let run = root.path().join("artifacts/early");
+        write(run.clone(), "{}");
+        RunStatus::Begun.write(&run).unwrap();
+        for name in ["early", run.to_str().unwrap()] {
+            let error = missing(name).to_string();
+            assert!(
+                error.contains("early is a run without a model: it is not finished"),
                 "{error}"
             );
         }

@@ -218,7 +218,7 @@ fn an_ablation_of_several_seeds_tells_mean_and_spread_and_is_resumed() {
     let run = place.path("artifacts/seeds");
     let table = read(&run.join("table.md"));
     assert_eq!(stdout(&output), table);
-    assert_eq!(table.matches('±').count(), 2 * 5 + 1, "{table}");
+    assert_eq!(table.matches('±').count(), 2 * 6 + 1, "{table}");
     let kept = read(&place.path("table.md"));
     let (comment, rest) = kept.split_once("\n\n").unwrap();
     assert!(

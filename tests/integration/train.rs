@@ -422,7 +422,7 @@ fn named_settings_are_compared_in_a_table_and_finished_ones_are_not_run_again() 
     let names = ["as it is", "Linear mapper", "captions alone"];
     for (row, name) in table.lines().skip(2).zip(names) {
         assert!(row.starts_with(&format!("| {name} | ")), "{table}");
-        assert_eq!(row.matches('|').count(), 7, "{table}");
+        assert_eq!(row.matches('|').count(), 8, "{table}");
     }
     let config = fs::read_to_string(run.join("02-linear-mapper/config.json")).unwrap();
     assert!(config.contains("\"linear\""), "{config}");
