@@ -45,7 +45,6 @@ pub(super) fn write(
         [] => None,
         test => Some(evaluation(dataset, test)?),
     };
-    let (preset, differs) = nearest_preset(config);
     let parts = [
         ("title", escape(&name.to_string_lossy())),
         ("subtitle", escape(&subtitle(dataset, status, summary))),
@@ -54,16 +53,7 @@ pub(super) fn write(
         ("curves", curves::svg(run)?),
         ("samples", sample_cards(&samples::read(run)?, dataset)),
         ("tests", test_cards(tested.as_ref(), dataset)?),
-        (
-            "preset",
-            format!(
-                "Nearest to the preset {preset}; {} differ.",
-                match differs.len() {
-                    0 => "none".to_string(),
-                    count => count.to_string(),
-                }
-            ),
-        ),
+        ("preset", escape(&nearest(config))),
         ("settings", settings(config)),
     ];
     let page = html::fill(include_str!("report.html"), &parts)?;
@@ -190,6 +180,16 @@ fn epochs(samples: &[&EpochSample]) -> String {
     runs.iter().enumerate().map(line).collect()
 }
 
+/// Which preset the settings are nearest to.
+fn nearest(config: &TrainConfig) -> String {
+    let (preset, differs) = nearest_preset(config);
+    match differs.iter().filter(|changed| changed.b.is_some()).count() {
+        0 => format!("Those of the preset {preset}."),
+        1 => format!("Those of the preset {preset}, but for one."),
+        count => format!("Those of the preset {preset}, but for {count}."),
+    }
+}
+
 /// A row for each setting, marked where it differs from the nearest preset's.
 fn settings(config: &TrainConfig) -> String {
     let (_, differs) = nearest_preset(config);
@@ -233,6 +233,7 @@ mod tests {
     fn settings_that_differ_from_the_preset_are_marked() {
         let mut config = TrainConfig::sample("m".into());
         config.epochs = 3;
+        assert_eq!(nearest(&config), "Those of the preset sample, but for one.");
         let rows = settings(&config);
         assert_eq!(rows.matches("class=\"changed\"").count(), 1);
         assert!(rows.contains("<tr class=\"changed\"><td>epochs</td><td>3</td><td>5</td></tr>"));

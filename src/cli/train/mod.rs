@@ -189,6 +189,10 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         .train()?;
     let shown = show(&trained, started.elapsed().as_secs_f64());
     let told = out::text(&shown);
+    let page = trained.folder.join("report.html");
+    if page.is_file() {
+        out::note(format_args!("report: {}", page.display()));
+    }
     if let Some(epoch) = trained.diverged {
         bail!(
             "the loss became NaN in epoch {epoch}, which ended the run: the best weights from before are kept; lower --learning-rate (it was {})",

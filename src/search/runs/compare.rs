@@ -172,9 +172,10 @@ impl RunComparison {
             true => text.push_str("All settings are the same.\n"),
             false => text.push_str(&render(&rows, style)),
         }
-        let shown = |value: f64| match value.fract() == 0.0 || value.abs() >= 100.0 {
-            true => format!("{value:.0}"),
-            false => format!("{value:.4}"),
+        let shown = |value: f64| match value.abs() {
+            _ if value.fract() == 0.0 => format!("{value:.0}"),
+            size if size >= 10.0 => format!("{value:.1}"),
+            _ => format!("{value:.4}"),
         };
         let mut rows = vec![["number", "A", "B", "B - A"].map(String::from).to_vec()];
         rows.extend(self.numbers.iter().map(|number| {
