@@ -158,7 +158,10 @@ fn keep_top_p(tokens: &mut Weights, p: f64) {
 /// The heaviest is always kept.
 fn keep_at_least(tokens: &mut Weights, least: f64) {
     let most = tokens[0].1;
-    tokens.retain(|&(_, weight)| weight >= least || weight == most);
+    tokens.retain(|&(_, weight)| {
+        let below = weight < least && weight < most;
+        !below
+    });
 }
 
 /// Of tokens by how far their information is from the entropy, the first that together have probability `p`, and those as
@@ -176,7 +179,10 @@ fn keep_typical(tokens: &mut Weights, p: f64) {
         sum >= p
     });
     let farthest = nearest[crossing.unwrap_or(nearest.len() - 1)].0;
-    tokens.retain(|&(_, weight)| distance(weight) <= farthest);
+    tokens.retain(|&(_, weight)| {
+        let farther = distance(weight) > farthest;
+        !farther
+    });
 }
 
 #[cfg(test)]
@@ -254,6 +260,20 @@ mod tests {
             ..sampling()
         };
         assert_eq!(kept(none), 1, "the likeliest always stays");
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_leave_a_token_to_draw() {
+        let sampling = Sampling {
+            top_p: Some(0.9),
+            min_p: Some(0.5),
+            typical_p: Some(0.5),
+            epsilon_cutoff: Some(0.1),
+            eta_cutoff: Some(0.1),
+            ..Sampling::default()
+        };
+        assert!(!sampling.probabilities(&[f32::NAN; 4]).is_empty());
+        assert!(!sampling.probabilities(&[f32::NEG_INFINITY; 4]).is_empty());
     }
 
     #[test]
