@@ -275,10 +275,9 @@ mod tests {
             assert_eq!(all[0], scene(SAMPLE_SEED, index));
             assert_eq!(all, siblings(SAMPLE_SEED, index));
             full += usize::from(all.len() == SIBLINGS);
-            let words = |scene: &Scene| scene.captions[0].split(' ').count();
             for (i, a) in all.iter().enumerate() {
                 assert!(is_true(&a.captions[0], a));
-                assert!(a.is_visible() && words(a) == words(&all[0]));
+                assert!(a.is_visible());
                 for b in &all[..i] {
                     assert_ne!(a.captions[0], b.captions[0]);
                 }
