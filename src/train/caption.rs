@@ -196,6 +196,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         parts.map(|(said, &index)| (said.caption.as_str(), dataset.images[index].main)),
     );
     test_captions::write(context.folder, &dataset, &test, accuracy)?;
+    #[cfg_attr(not(feature = "report"), expect(unused_variables))]
     let summary = RunSummary::write(context.folder, fitted.best, begun.elapsed())?;
     let status = RunStatus::of(fitted.interrupted, fitted.diverged);
     #[cfg(feature = "report")]
