@@ -191,6 +191,7 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     )?;
     let test = test_captions::caption(&decoder, &dataset)?;
     let scores = test_captions::write(context.folder, &dataset, &test)?;
+    #[cfg_attr(not(feature = "report"), expect(unused_variables))]
     let summary = RunSummary::write(context.folder, fitted.best, begun.elapsed())?;
     let status = RunStatus::of(fitted.interrupted, fitted.diverged);
     #[cfg(feature = "report")]
