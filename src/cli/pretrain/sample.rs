@@ -49,7 +49,7 @@ pub fn run(args: &SampleArgs) -> Result<ExitCode> {
         None => {
             let name = folder.file_name().unwrap_or_default().to_string_lossy();
             out::note(format_args!(
-                "go on with it: clipcap pretrain sample --output {} --run {name}",
+                "resume with: clipcap pretrain sample --output {} --run {name}",
                 args.output.display()
             ));
             Ok(ExitCode::from(STOPPED))
