@@ -14,7 +14,7 @@ pub enum Missing {
     CanFetch(String, Named),
     /// It is a run that ended before it had a model.
     #[error(
-        "{run} is a run without a model: it {status}; go on with it by `clipcap train --resume {run}`, or name another"
+        "{run} is a run without a model: it {status}; resume it with `clipcap train --resume {run}`, or name another"
     )]
     Unfinished { run: String, status: &'static str },
     /// Nothing is called so.

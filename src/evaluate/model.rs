@@ -135,22 +135,15 @@ pub fn caption(
     let default = || Precision::default_for(split.device);
     let precision = split.precision.unwrap_or_else(default);
     let decoder = CaptionDecoder::load(&folder, split.device, precision)?;
-    let decode = decoder.decode_config(split.strategy.clone());
-    let mut results = Vec::with_capacity(total);
-    for (images, rows) in images.chunks(BATCH).zip(rows.chunks(BATCH)) {
-        let rows: Vec<Vec<f32>> = rows.iter().map(Embedding::read).collect::<Result<_>>()?;
-        for (image, captions) in images.iter().zip(decoder.caption(&rows, &decode)?) {
-            let best = captions
-                .into_iter()
-                .next()
-                .context("decoding gave no caption")?;
-            results.push(CaptionResult {
-                image_id: image.id.clone(),
-                caption: best.caption,
-            });
-        }
-        report(&format!("captioned {}/{total} images", results.len()));
-    }
+    let said = |done: usize| report(&format!("captioned {done}/{total} images"));
+    let rows: Vec<&Embedding> = rows.iter().collect();
+    let captions = best_captions(&decoder, &rows, split.strategy.clone(), &said)?;
+    let results: Vec<CaptionResult> = (images.iter().zip(captions))
+        .map(|(image, caption)| CaptionResult {
+            image_id: image.id.clone(),
+            caption,
+        })
+        .collect();
     let path = output.join(format!("predictions-{}.json", split.part));
     write_results(&path, &results)?;
     let captions = results
@@ -164,6 +157,29 @@ pub fn caption(
         references: References::new(split.data, described.collect()),
         path,
     })
+}
+
+/// The best caption of each embedding, so many decoded together; `report` is told how many there are.
+///
+/// # Errors
+/// When an embedding cannot be read, or decoding fails.
+pub(crate) fn best_captions(
+    decoder: &CaptionDecoder,
+    rows: &[&Embedding],
+    strategy: Strategy,
+    report: &dyn Fn(usize),
+) -> Result<Vec<String>> {
+    let decode = decoder.decode_config(strategy);
+    let mut best = Vec::with_capacity(rows.len());
+    for rows in rows.chunks(BATCH) {
+        let rows: Vec<Vec<f32>> = rows.iter().map(|row| row.read()).collect::<Result<_>>()?;
+        for captions in decoder.caption(&rows, &decode)? {
+            let first = captions.into_iter().next();
+            best.push(first.context("decoding gave no caption")?.caption);
+        }
+        report(best.len());
+    }
+    Ok(best)
 }
 
 fn choose(split: &CaptionSplit, report: &dyn Fn(&str)) -> Result<Vec<CaptionedImage>> {

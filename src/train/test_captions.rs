@@ -9,14 +9,13 @@ use serde_json::{Map, Value};
 use super::dataset::Dataset;
 use crate::captioner::CaptionDecoder;
 use crate::data::coco::{CaptionResult, write_results};
+use crate::data::embedding_file::Embedding;
 use crate::datasets::scenes::SceneScores;
 use crate::decode::Strategy;
+use crate::evaluate::model::best_captions;
 use crate::evaluate::score::validate;
 use crate::files;
 use caption_metrics::Sample;
-
-/// Captions decoded together.
-const TEST_BATCH: usize = 64;
 
 /// An image of the test part.
 #[derive(Clone, Debug, Serialize)]
@@ -31,30 +30,23 @@ pub struct Captioned {
 /// # Errors
 /// When an embedding cannot be read or decoding fails.
 pub(super) fn caption(decoder: &CaptionDecoder, dataset: &Dataset) -> Result<Vec<Captioned>> {
-    let decode = decoder.decode_config(Strategy::Greedy);
-    let mut test = Vec::new();
-    for chunk in dataset.splits.test.chunks(TEST_BATCH) {
-        let embeddings: Vec<Vec<f32>> = chunk
-            .iter()
-            .map(|&index| {
-                let embedding = dataset.embeddings[index].as_ref();
-                embedding.context("a test image was not embedded")?.read()
-            })
-            .collect::<Result<_>>()?;
-        for (&index, captions) in chunk.iter().zip(decoder.caption(&embeddings, &decode)?) {
-            let image = &dataset.images[index];
-            test.push(Captioned {
-                file_name: image.file_name.clone(),
-                caption: captions
-                    .into_iter()
-                    .next()
-                    .context("decoding gave no caption")?
-                    .caption,
-                references: image.captions.clone(),
-            });
+    let test = &dataset.splits.test;
+    let rows: Vec<&Embedding> = (test.iter())
+        .map(|&index| {
+            let embedding = dataset.embeddings[index].as_ref();
+            embedding.context("a test image was not embedded")
+        })
+        .collect::<Result<_>>()?;
+    let captions = best_captions(decoder, &rows, Strategy::Greedy, &|_| ())?;
+    let captioned = |(&index, caption): (&usize, String)| {
+        let image = &dataset.images[index];
+        Captioned {
+            file_name: image.file_name.clone(),
+            caption,
+            references: image.captions.clone(),
         }
-    }
-    Ok(test)
+    };
+    Ok(test.iter().zip(captions).map(captioned).collect())
 }
 
 /// What captions of the test part come to.
