@@ -67,7 +67,7 @@ impl PretrainConfig {
         Self {
             data: PretrainData::Scenes { count: 40_000 },
             from: None,
-            epochs: 1,
+            epochs: 3,
             batch_size: 32,
             vocab_size: 512,
             max_factor: None,

@@ -71,7 +71,7 @@ struct TargetArgs {
     /// Folder that the images named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
-    /// Times that the data is gone through [default: 6 for CLIP, 1 for GPT-2]
+    /// Times that the data is gone through [default: 6 for CLIP, 3 for GPT-2]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Images or captions in a batch [default: 64 for CLIP, 32 for GPT-2]
