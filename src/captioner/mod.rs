@@ -22,6 +22,7 @@ use crate::device::{DeviceChoice, Precision};
 use crate::vector::cosine;
 
 pub use caption_decoder::CaptionDecoder;
+#[cfg(feature = "serve")]
 pub(crate) use caption_decoder::spellings;
 pub use caption_text::CaptionText;
 pub use image_encoder::ImageEncoder;
