@@ -2,6 +2,8 @@
 //!
 //! A [`Kernel`] is written once, over any [`Simd`], and [`run`] compiles it in for the instruction sets below and picks
 //! the best one when the program runs. A value of an instruction set's type is the proof that the processor has it.
+//!
+//! The trait, its portable form and the choice between instruction sets stand in one file: whoever adds an operation needs all three.
 
 use std::sync::OnceLock;
 
