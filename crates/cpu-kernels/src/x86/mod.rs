@@ -1,5 +1,6 @@
 //! AVX2 and AVX-512. The only folder with instructions in it: every `unsafe` here rests on the value `self`, which is made
-//! by `detect` alone, and loads and stores go through references to whole arrays.
+//! by `detect` alone, and loads and stores go through references to whole arrays. Both instruction sets stand in one file, so
+//! that their operations can be read side by side.
 
 use std::arch::x86_64::*;
 
