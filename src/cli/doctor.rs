@@ -236,7 +236,7 @@ fn check_models(findings: &mut Findings) {
             (Some(problem), _) => findings.wrong(what, format_args!("{path}: {problem}")),
             (None, status) if model.room == Room::Run && status != Some(RunStatus::Finished) => {
                 let described = RunStatus::describe(status);
-                findings.note(what, format_args!("{path}: it {described}; `infer` takes it when --model names it, `train --resume` goes on with it"));
+                findings.note(what, format_args!("{path}: it {described}; `infer` takes it when --model names it, `train --resume` resumes it"));
             }
             (None, _) => findings.fine(what, format_args!("{path}: {}", model.about)),
         }
