@@ -219,6 +219,11 @@ impl CaptionOptions {
             let tokens = self.stop.iter().map(|text| decoder.stop_token(text));
             decode.stop_tokens = tokens.collect::<Result<_>>()?;
         }
+        let end = decoder.tokenizer.end_of_text();
+        if self.min_length > 0 && !decode.stop_tokens.contains(&end) {
+            // What ends the text is held back like what ends the sentence.
+            decode.stop_tokens.push(end);
+        }
         decode.validate()?;
         Ok(decode)
     }

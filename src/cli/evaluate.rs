@@ -1,6 +1,7 @@
 //! `clipcap evaluate`
 
 mod baselines;
+mod part;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,12 +12,10 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args};
 use clipcap::data::coco::ImageId;
 use clipcap::data::split::Split;
-use clipcap::datasets;
-use clipcap::datasets::scenes::{self, SceneScores, SceneSet};
-use clipcap::decode::Strategy;
+use clipcap::datasets::scenes::{SceneScores, SceneSet};
 use clipcap::evaluate::clip_score;
 use clipcap::evaluate::compare::compare;
-use clipcap::evaluate::model::{CaptionSplit, Part, caption};
+use clipcap::evaluate::model::Part;
 use clipcap::evaluate::read::{Candidates, EvaluatedImage, Joined, References, join};
 use clipcap::evaluate::report::{self, ReportHead};
 use clipcap::evaluate::score::{Evaluation, ScoreOptions, score};
@@ -24,11 +23,15 @@ use clipcap::evaluate::table::{self, Style};
 use clipcap::files;
 use serde::Serialize;
 
+use part::from_model;
+
 use super::common::{DeviceArg, MarkdownArg, TruncatedArg, usage};
 use super::model::PrecisionArg;
 use super::out;
 use super::{complete, find};
 
+/// Resamples that fit in memory.
+const MOST_RESAMPLES: usize = 1_000_000;
 /// Images listed by --compare.
 const MOVED: usize = 10;
 /// What a part of a data set is captioned by: flags that say which part go with these.
@@ -80,17 +83,12 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "PART", default_value = "test", requires = PART)]
     split: Part,
     /// How the images were divided in training, as `train --split` says it: shares in percent, `file`, three lists, or
-    /// `auto`
-    #[arg(
-        long,
-        value_name = "A/B/C|file|TRAIN,VAL,TEST",
-        default_value = "auto",
-        requires = PART
-    )]
-    shares: Split,
-    /// Seed that the model was trained with, or its --split-seed
-    #[arg(long, value_name = "N", default_value_t = 1, requires = PART)]
-    split_seed: u64,
+    /// `auto` [default: the run's, else auto]
+    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", requires = PART)]
+    shares: Option<Split>,
+    /// Seed that the model was trained with, or its --split-seed [default: the run's, else 1]
+    #[arg(long, value_name = "N", requires = PART)]
+    split_seed: Option<u64>,
     /// Beams to caption with [default: greedy]
     #[arg(long, value_name = "N", requires = "model")]
     beam_size: Option<usize>,
@@ -166,6 +164,15 @@ impl EvaluateArgs {
                 &format!(
                     "--confidence {} makes no sense: give a percentage such as 95",
                     self.confidence
+                ),
+            );
+        }
+        if self.resamples > MOST_RESAMPLES {
+            usage(
+                ErrorKind::ValueValidation,
+                &format!(
+                    "--resamples {} is too many: give at most {MOST_RESAMPLES}",
+                    self.resamples
                 ),
             );
         }
@@ -281,63 +288,6 @@ fn scene_scores(annotations: &Path, images: &[EvaluatedImage]) -> Option<SceneSc
         .collect();
     let said = images.iter().map(|image| image.sample.candidate.as_str());
     SceneSet::find(annotations)?.check(ids.iter().zip(said))
-}
-
-/// The folder of a run whose model this is, or the current one.
-fn run_folder(model: &Path) -> PathBuf {
-    match model.parent() {
-        Some(run) if model.ends_with("best") && run.join("config.json").is_file() => {
-            run.to_path_buf()
-        }
-        _ => PathBuf::from("."),
-    }
-}
-
-/// The data set to caption a part of, and the folder of its images; the sample is made if need be.
-fn data_and_images(args: &EvaluateArgs) -> Result<(PathBuf, PathBuf)> {
-    if let (Some(data), Some(images)) = (&args.data, &args.images) {
-        return Ok((data.clone(), images.clone()));
-    }
-    let sample = Path::new(datasets::FOLDER).join("sample");
-    let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
-    Ok((annotations, sample.join("images")))
-}
-
-fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
-    let dataset = Path::new(datasets::FOLDER);
-    let (annotations, image_folder) = data_and_images(args)?;
-    let output = args.output.clone().unwrap_or_else(|| run_folder(model));
-    files::create_dir(&output)?;
-    let split = CaptionSplit {
-        model,
-        data: &annotations,
-        image_folders: std::slice::from_ref(&image_folder),
-        part: args.split,
-        split: args.shares.clone(),
-        seed: args.split_seed,
-        strategy: match args.beam_size {
-            Some(beam_size) => Strategy::Beam { beam_size },
-            None => Strategy::Greedy,
-        },
-        dataset,
-        device: &args.device.resolve()?,
-        precision: args.precision.map(Into::into),
-    };
-    let part = caption(&split, &output, &|line| out::note(format_args!("{line}")))?;
-    out::note(format_args!("captions: {}", part.path.display()));
-    let images = join(&part.candidates, &part.references, false)?.images;
-    Ok(Loaded {
-        scenes: scene_scores(&annotations, &images),
-        images,
-        subtitle: format!(
-            "{} on the {} part of {}",
-            model.display(),
-            args.split,
-            annotations.display()
-        ),
-        image_folder: Some(image_folder),
-        metrics: Some(output.join(format!("metrics-{}.json", args.split))),
-    })
 }
 
 fn print(args: &EvaluateArgs, evaluation: &Evaluation) -> Result<()> {

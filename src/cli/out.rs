@@ -30,7 +30,16 @@ pub fn start() {
 
 /// A line on standard error; whether it can be written does not matter.
 pub fn note(line: impl Display) {
-    let line = format!("{line}\n");
+    let mut line = format!("{line}\n");
+    // Names of files and runs may hold what commands a terminal.
+    let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if line.contains(commands) {
+        let escaped = |c: char| match commands(c) {
+            true => c.escape_default().to_string(),
+            false => c.to_string(),
+        };
+        line = line.chars().map(escaped).collect();
+    }
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 

@@ -5,6 +5,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::DecodeError;
 
+/// Captions that are drawn of an image at most.
+const MOST_CAPTIONS: usize = 10_000;
+
 /// How tokens are drawn. Each limit looks at what those before it left: temperature, top-k, top-p, min-p, typical-p,
 /// epsilon, eta, as in transformers 5.17.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +75,9 @@ impl Sampling {
         all(self.eta_cutoff, below_1, DecodeError::EtaCutoff)?;
         if self.num_captions == 0 {
             return Err(DecodeError::NoCaptions);
+        }
+        if self.num_captions > MOST_CAPTIONS {
+            return Err(DecodeError::TooManyCaptions(self.num_captions));
         }
         Ok(())
     }

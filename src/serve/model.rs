@@ -184,7 +184,13 @@ impl Captions for Model {
         }
         let (strategy, num_captions) = self.strategy(choices)?;
         let (prompt, max_length) = self.lengths(choices)?;
+        let mut stop_tokens = self.own.decode.stop_tokens.clone();
+        let end = self.tokenizer.end_of_text();
+        if choices.min_length.is_some_and(|length| length > 0) && !stop_tokens.contains(&end) {
+            stop_tokens.push(end);
+        }
         let decode = DecodeConfig {
+            stop_tokens,
             strategy,
             prompt,
             max_length,

@@ -14,6 +14,9 @@ use crate::trainer::checkpoints::BestBy;
 use crate::trainer::optimizer::OptimizerConfig;
 use crate::trainer::schedule::{Decay, ScheduleConfig};
 
+/// More than GPT-2's widest weights have.
+const LARGEST_RANK: usize = 8192;
+
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -205,6 +208,11 @@ impl TrainConfig {
         }
         if let Trainable::MapperAndLora { rank: 0, .. } = self.trainable {
             bail!("the LoRA rank is 0: give at least 1");
+        }
+        if let Trainable::MapperAndLora { rank, .. } = self.trainable
+            && rank > LARGEST_RANK
+        {
+            bail!("the LoRA rank is {rank}: give at most {LARGEST_RANK}");
         }
         self.optimizer.validate()
     }

@@ -228,3 +228,28 @@ fn consensus_orders_what_is_drawn_by_its_likeness_to_the_others() {
         "{values:?}"
     );
 }
+
+#[test]
+fn a_least_length_holds_back_the_end_of_the_text_too() {
+    let builder = Captioner::builder().device(&Device::flex());
+    let captioner = builder.load("model/sample").unwrap();
+    let images: Vec<_> = (0..12)
+        .map(|index| scenes::draw(&scenes::scene(77, index)))
+        .collect();
+    let options = CaptionOptions::default().min_length(14);
+    for captions in captioner.caption_batch(&images, &options).unwrap() {
+        assert!(
+            !captions[0].caption.contains("<|endoftext|>"),
+            "{}",
+            captions[0].caption
+        );
+    }
+    let drawn = Strategy::Sample(Sampling {
+        num_captions: 1_000_000,
+        ..Sampling::default()
+    });
+    let error = captioner
+        .caption_batch(&images[..1], &CaptionOptions::new(drawn))
+        .unwrap_err();
+    assert!(error.to_string().contains("give at most 10000"), "{error}");
+}

@@ -260,3 +260,45 @@ fn an_ablation_of_several_seeds_tells_mean_and_spread_and_is_resumed() {
     let state = &json(&place, "runs --format json")[0]["state"];
     assert_eq!(state, "finished");
 }
+
+#[test]
+fn a_run_is_evaluated_on_what_it_was_not_trained_on_and_keeps_its_own_scores() {
+    let place = Place::new();
+    place.write_data();
+    let output = place.train(
+        "nine",
+        &["--split", "50/25/25", "--epochs", "1", "--seed", "9"],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let predictions = place.path("artifacts/nine/predictions-test.json");
+    let ids = |path: &Path| -> Vec<Value> {
+        let results: Value = serde_json::from_str(&read(path)).unwrap();
+        let results = results.as_array().unwrap();
+        let mut ids: Vec<Value> = results.iter().map(|one| one["image_id"].clone()).collect();
+        ids.sort_by_key(Value::to_string);
+        ids
+    };
+    let own = ids(&predictions);
+    let evaluate = |more: &str| {
+        let line = format!(
+            "evaluate --model nine --data data/captions.json --images data/images --device cpu {more}"
+        );
+        let output = place.line(&line).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    };
+    evaluate("");
+    assert_eq!(ids(&predictions), own, "its own seed and shares");
+    let kept = read(&predictions);
+    evaluate("--split-seed 2");
+    assert_eq!(
+        read(&predictions),
+        kept,
+        "another part leaves the run's scores"
+    );
+    assert_ne!(ids(&place.path("predictions-test.json")), own);
+
+    fs::write(place.path("artifacts/nine/metrics-test.json"), "[1]").unwrap();
+    let runs = place.run(&["runs"]);
+    assert_eq!(runs.status.code(), Some(0), "{}", stderr(&runs));
+    assert!(stdout(&runs).contains("nine"));
+}

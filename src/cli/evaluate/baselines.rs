@@ -12,17 +12,20 @@ use clipcap::evaluate::table::Style;
 use clipcap::files;
 use serde_json::json;
 
-use super::{EvaluateArgs, Format, data_and_images, find, from_model, out, print_json};
+use super::part::{data_and_images, division, from_model};
+use super::{EvaluateArgs, Format, find, out, print_json};
 
 /// Scores the baselines, and the model where one is named, on the same part.
 pub fn run(args: &EvaluateArgs, options: &ScoreOptions) -> Result<ExitCode> {
     let (data, images) = data_and_images(args)?;
+    let model = args.model.as_deref().map(find::folder).transpose()?;
+    let (split, split_seed) = division(args, model.as_deref());
     let config = BaselineConfig {
         data: &data,
         image_folders: std::slice::from_ref(&images),
         part: args.split,
-        split: &args.shares,
-        split_seed: args.split_seed,
+        split: &split,
+        split_seed,
         seed: args.seed,
     };
     let found = caption(&config, &|line| out::note(line))?;

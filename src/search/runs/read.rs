@@ -30,7 +30,7 @@ const DATED: [&str; 7] = [
     "config.json",
 ];
 /// The model that `train` takes by itself.
-const SAMPLE_MODEL: &str = "sample";
+use crate::sample_model::NAME as SAMPLE_MODEL;
 
 /// Reads a folder; `None` where no command wrote it.
 pub(super) fn run(folder: &Path) -> Option<Run> {
@@ -93,6 +93,12 @@ fn search(run: &mut Run, kind: &str, base: &TrainConfig) {
     set_settings(run, base);
 }
 
+/// Whether a model folder is the sample model's: `model/sample`, or where the program unpacked it.
+fn is_sample(model: &Path) -> bool {
+    let name = model.file_name().unwrap_or_default().to_string_lossy();
+    name == SAMPLE_MODEL || name.starts_with(&format!("{SAMPLE_MODEL}-"))
+}
+
 fn set_settings(run: &mut Run, config: &TrainConfig) {
     let (preset, mut differs) = nearest_preset(config);
     run.preset = Some(preset);
@@ -104,7 +110,7 @@ fn set_settings(run: &mut Run, config: &TrainConfig) {
         };
         differs.insert(0, changed);
     };
-    if !config.model.ends_with(SAMPLE_MODEL) {
+    if !is_sample(&config.model) {
         name("model", config.model.display().to_string());
     }
     if let TrainData::Files { captions, .. } = &config.data {
@@ -134,8 +140,8 @@ fn training(run: &mut Run) -> Option<()> {
         run.validation_cider = means["CIDEr"].as_f64();
     }
     let tested = read::<Value>(&folder, "metrics-test.json");
-    if let Some(Value::Object(scores)) = tested.map(|mut tested| tested["overall"].take()) {
-        run.test = scores;
+    if let Some(Value::Object(scores)) = tested.as_ref().and_then(|tested| tested.get("overall")) {
+        run.test = scores.clone();
     }
     let is_whole = settings["epochs"].as_u64() == Some(run.epochs as u64);
     run.state = state(&folder, is_whole);

@@ -1,7 +1,10 @@
 //! Runs as a table.
 
 use super::{Run, State};
+use std::path::Path;
+
 use crate::evaluate::table::{Style, render};
+use crate::path_text;
 use crate::train::settings::show;
 
 /// Longest settings in a table for a terminal; the others' end is cut off.
@@ -55,7 +58,7 @@ pub(super) fn list(runs: &[Run], style: Style) -> String {
         };
         let state = run.state.map_or("-", State::name);
         rows.push(vec![
-            run.name.clone(),
+            path_text::one_line(Path::new(&run.name)),
             run.kind.clone(),
             match run.progress {
                 Some((done, all)) if done < all => format!("{state} {done}/{all}"),
