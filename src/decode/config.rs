@@ -130,7 +130,7 @@ pub enum DecodeError {
     EtaCutoff(f32),
     #[error("the number of captions is 0: give at least 1")]
     NoCaptions,
-    #[error("the number of captions is {0}: give at most 10000")]
+    #[error("the number of captions is {0}: give at most 100000")]
     TooManyCaptions(usize),
     #[error("the length penalty is {0}: give a number; 1 is the mean, 0 the sum")]
     LengthPenalty(f32),

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use super::DecodeError;
 
 /// Captions that are drawn of an image at most.
-const MOST_CAPTIONS: usize = 10_000;
+const MOST_CAPTIONS: usize = 100_000;
 
 /// How tokens are drawn. Each limit looks at what those before it left: temperature, top-k, top-p, min-p, typical-p,
 /// epsilon, eta, as in transformers 5.17.

@@ -251,5 +251,5 @@ fn a_least_length_holds_back_the_end_of_the_text_too() {
     let error = captioner
         .caption_batch(&images[..1], &CaptionOptions::new(drawn))
         .unwrap_err();
-    assert!(error.to_string().contains("give at most 10000"), "{error}");
+    assert!(error.to_string().contains("give at most 100000"), "{error}");
 }

@@ -13,6 +13,7 @@ use super::super::ablate::Ablation;
 use super::super::tune::TuneConfig;
 use super::{Run, State};
 use crate::files::{self, Lock, Tried};
+use crate::sample_model::NAME as SAMPLE_MODEL;
 use crate::train::config::{TrainConfig, TrainData};
 use crate::train::settings::{Changed, nearest_preset};
 use crate::train::status::RunStatus;
@@ -29,8 +30,6 @@ const DATED: [&str; 7] = [
     "tune.json",
     "config.json",
 ];
-/// The model that `train` takes by itself.
-use crate::sample_model::NAME as SAMPLE_MODEL;
 
 /// Reads a folder; `None` where no command wrote it.
 pub(super) fn run(folder: &Path) -> Option<Run> {
