@@ -286,7 +286,7 @@ fn a_run_is_evaluated_on_what_it_was_not_trained_on_and_keeps_its_own_scores() {
         let output = place.line(&line).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     };
-    evaluate("");
+    evaluate("--resamples 10");
     assert_eq!(ids(&predictions), own, "its own seed and shares");
     let kept = read(&predictions);
     evaluate("--split-seed 2");

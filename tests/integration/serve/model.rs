@@ -125,6 +125,8 @@ fn a_request_chooses_its_search_length_and_prompt() {
     let ruled = ask("min_length=12&repetition_penalty=1.2&bad_words=circle,A%20small");
     let with_rules = expected(|captioner, config| {
         config.min_length = 12;
+        let end = captioner.decoder.tokenizer.end_of_text();
+        config.stop_tokens.push(end);
         config.repetition_penalty = 1.2;
         let words = ["circle", "A small"].map(String::from);
         config.bad_words = captioner.decoder.spellings(&words).unwrap();
