@@ -15,6 +15,20 @@ pub const NAME: &str = "sample";
 // FINGERPRINT: what tells this sample model from another's; FILES: name, length and deflated bytes of each file.
 include!(concat!(env!("OUT_DIR"), "/sample_model.rs"));
 
+/// Whether a folder of this name is a sample model's: its name, with or without the fingerprint of one that was unpacked,
+/// by this program or another. A user's own `sample-mine` is none.
+pub fn is_name(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let is_fingerprint = |text: &str| {
+        text.len() == FINGERPRINT.len() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    match name.strip_prefix(NAME) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix('-').is_some_and(is_fingerprint),
+        None => false,
+    }
+}
+
 /// Bytes of its files.
 pub fn size() -> u64 {
     FILES.iter().map(|(_, length, _)| length).sum()
@@ -87,6 +101,24 @@ mod tests {
         assert_eq!(unpacked(place.path()).unwrap(), folder);
         assert!(folder.join("mapper.bpk").is_file());
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_name_is_a_sample_models_with_a_whole_fingerprint_or_none() {
+        let place = tempfile::tempdir().unwrap();
+        assert!(is_name(&unpacked(place.path()).unwrap()));
+        for name in ["sample", "model/sample", "x/sample-0123456789abcdef"] {
+            assert!(is_name(Path::new(name)), "{name}");
+        }
+        for name in [
+            "sample-mine",
+            "samples",
+            "sample-0123456789abcdeg",
+            "sample/x",
+            "",
+        ] {
+            assert!(!is_name(Path::new(name)), "{name}");
+        }
     }
 
     #[test]

@@ -126,13 +126,9 @@ impl Catalog {
 
     /// Whether a folder is the sample model's.
     pub fn is_sample(&self, folder: &Path) -> bool {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let parent = folder.parent();
-        match name.strip_prefix(sample_model::NAME) {
-            Some("") => parent == Some(&self.models),
-            Some(rest) => rest.starts_with('-') && parent == self.home.as_deref(),
-            None => false,
-        }
+        let is_here = parent == Some(&self.models) || parent == self.home.as_deref();
+        is_here && sample_model::is_name(folder)
     }
 
     /// A model called so. An id of the Hub stands for the folder that was made of that repository.

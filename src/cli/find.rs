@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use clipcap::catalog::{Catalog, Missing, PassedOver};
 use clipcap::hub::Named;
-use clipcap::sample_model::NAME;
+use clipcap::sample_model;
 use clipcap::train::status::RunStatus;
 
 use super::{fetch, out};
@@ -118,8 +118,7 @@ pub fn again(model: &Path) -> Result<PathBuf> {
     if model.is_dir() {
         return Ok(model.to_path_buf());
     }
-    let name = model.file_name().unwrap_or_default().to_string_lossy();
-    if name == NAME || name.starts_with(&format!("{NAME}-")) {
+    if sample_model::is_name(model) {
         return sample();
     }
     Ok(folder(model).unwrap_or_else(|_| model.to_path_buf()))

@@ -24,7 +24,7 @@ const ORDERED_BY: &str = "CIDEr";
 /// How pages of scores look.
 pub(crate) const STYLE: &str = include_str!("report.css");
 
-/// Makes the address of an image's small picture; none where it cannot be opened.
+/// Makes the address of an image's thumbnail; none where it cannot be opened.
 pub(crate) type Thumbnail<'a> = &'a dyn Fn(&EvaluatedImage) -> Result<Option<String>>;
 
 /// What the page says about where it is from.

@@ -127,6 +127,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         config.optimizer(),
         train,
         valid,
+        |training| training,
     )?;
 
     files::create_dir(context.output)?;
@@ -201,6 +202,7 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
         config.optimizer(),
         train,
         valid,
+        |training| training,
     )?;
 
     files::create_dir(context.output)?;

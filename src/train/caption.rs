@@ -34,7 +34,7 @@ use crate::models::caption_model::{CaptionModel, Trainable};
 use crate::models::mapper::MapperConfig;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::trainer::dashboard::{LogFn, Ui};
-use crate::trainer::fit::{FitConfig, Fitted, checkpoint_folder, fit_with_metrics};
+use crate::trainer::fit::{FitConfig, Fitted, checkpoint_folder, fit};
 use crate::trainer::tensorboard::TensorBoardLogger;
 use crate::trainer::{checkpoints, run};
 
@@ -281,7 +281,7 @@ pub fn fit_parts(
         true => Some(TensorBoardLogger::new(context.folder, batches, done)?),
         false => None,
     };
-    fit_with_metrics(
+    fit(
         FitConfig {
             folder: context.folder,
             epochs: config.epochs,

@@ -115,13 +115,14 @@ fn test_cards(tested: Option<&Evaluation>, dataset: &Dataset) -> Result<String> 
     let images: HashMap<String, &CaptionedImage> = (dataset.splits.test.iter())
         .map(|&place| (dataset.images[place].id.to_string(), &dataset.images[place]))
         .collect();
-    let found = |image: &EvaluatedImage| Ok(images.get(&image.id).and_then(|image| small(image)));
+    let found =
+        |image: &EvaluatedImage| Ok(images.get(&image.id).and_then(|image| thumbnail_of(image)));
     let cards = sections(evaluation, 1, &found)?;
     Ok(cards.replace("<h2>", "<h2>Test images: "))
 }
 
-/// An image's small picture; none where it cannot be opened.
-fn small(image: &CaptionedImage) -> Option<String> {
+/// An image's thumbnail; none where it cannot be opened.
+fn thumbnail_of(image: &CaptionedImage) -> Option<String> {
     let source = image.source.as_ref()?;
     let opened = guarded(|| source.open()).ok()?.ok()?;
     thumbnail::data_uri(opened, IMAGE_SIDE).ok()
@@ -142,7 +143,7 @@ fn sample_cards(samples: &[EpochSample], dataset: &Dataset) -> String {
     let cards: String = (images.into_iter())
         .map(|(first, all)| {
             let image = dataset.images.iter().find(|image| image.id == first.image);
-            let image = image.and_then(small).map_or_else(String::new, |uri| {
+            let image = image.and_then(thumbnail_of).map_or_else(String::new, |uri| {
                 let name = escape(&first.file_name);
                 format!("<img src=\"{uri}\" alt=\"Image {name}\" loading=\"lazy\">")
             });

@@ -113,31 +113,12 @@ fn model_file(checkpoints: &Path, epoch: usize) -> PathBuf {
     checkpoints.join(format!("model-{epoch}.bpk"))
 }
 
-/// Trains a model and returns its best weights, without autodiff.
+/// Trains a model and returns its best weights, without autodiff. `metrics` adds those that the model has besides its loss
+/// and perplexity.
 ///
 /// # Errors
 /// When a batch cannot be read, a checkpoint cannot be written, or the loss was never a number.
 pub fn fit<M, T, V, O>(
-    config: FitConfig,
-    model: M,
-    optimizer: ModuleOptimizer,
-    train: Arc<dyn DataLoader<T>>,
-    valid: Arc<dyn DataLoader<V>>,
-) -> Result<Fitted<M>>
-where
-    M: LearnerModel
-        + TrainStep<Input = T, Output = StepOutput>
-        + InferenceStep<Input = V, Output = O>,
-    O: ItemLazy + Adaptor<LossInput> + 'static,
-{
-    fit_with_metrics(config, model, optimizer, train, valid, |training| training)
-}
-
-/// [`fit`], with metrics that the model has besides its loss and perplexity.
-///
-/// # Errors
-/// As [`fit`].
-pub fn fit_with_metrics<M, T, V, O>(
     config: FitConfig,
     model: M,
     optimizer: ModuleOptimizer,
@@ -353,7 +334,8 @@ mod tests {
             report: Arc::new(|_| ()),
             interrupter,
         };
-        let fitted = fit(config, model, SgdConfig::new().init(), loader(), loader()).unwrap();
+        let optimizer = SgdConfig::new().init();
+        let fitted = fit(config, model, optimizer, loader(), loader(), |run| run).unwrap();
         assert!(fitted.interrupted);
         let (epoch, loss) = fitted.best.unwrap();
         let weight = f64::from(fitted.model.weight.val().into_scalar::<f32>());

@@ -265,7 +265,14 @@ where
         best,
         interrupted,
         diverged,
-    } = fit(fit_config, model, config.optimizer.init(), train, valid)?;
+    } = fit(
+        fit_config,
+        model,
+        config.optimizer.init(),
+        train,
+        valid,
+        |training| training,
+    )?;
     if let Some(epoch) = diverged {
         return Err(anyhow!(
             "the loss became NaN in epoch {epoch}: lower --learning-rate (it was {})",

@@ -13,7 +13,7 @@ use super::super::ablate::Ablation;
 use super::super::tune::TuneConfig;
 use super::{Run, State};
 use crate::files::{self, Lock, Tried};
-use crate::sample_model::NAME as SAMPLE_MODEL;
+use crate::sample_model;
 use crate::train::config::{TrainConfig, TrainData};
 use crate::train::settings::{Changed, nearest_preset};
 use crate::train::status::RunStatus;
@@ -92,12 +92,6 @@ fn search(run: &mut Run, kind: &str, base: &TrainConfig) {
     set_settings(run, base);
 }
 
-/// Whether a model folder is the sample model's: `model/sample`, or where the program unpacked it.
-fn is_sample(model: &Path) -> bool {
-    let name = model.file_name().unwrap_or_default().to_string_lossy();
-    name == SAMPLE_MODEL || name.starts_with(&format!("{SAMPLE_MODEL}-"))
-}
-
 fn set_settings(run: &mut Run, config: &TrainConfig) {
     let (preset, mut differs) = nearest_preset(config);
     run.preset = Some(preset);
@@ -109,7 +103,7 @@ fn set_settings(run: &mut Run, config: &TrainConfig) {
         };
         differs.insert(0, changed);
     };
-    if !is_sample(&config.model) {
+    if !sample_model::is_name(&config.model) {
         name("model", config.model.display().to_string());
     }
     if let TrainData::Files { captions, .. } = &config.data {

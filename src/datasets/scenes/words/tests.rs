@@ -103,7 +103,7 @@ fn other_sentences_say_nothing() {
         ".",
         "There is a red cross in the image",
         "There is a red cross in the image. There is a red cross in the image.",
-        "There is a red cross in the picture.",
+        "There is a red cross in the photo.",
         "There is a red crosses in the image.",
         "There are two red cross in the image.",
         "There are four red crosses in the image.",
