@@ -199,7 +199,10 @@ fn a_run_that_did_not_finish_captions_only_when_it_is_named() {
     // Settings from elsewhere name a sample model that is in another folder there.
     let config = place.path("artifacts/good/config.json");
     let text = fs::read_to_string(&config).unwrap();
-    let elsewhere = text.replace("\"model/tiny\"", "\"/elsewhere/model/sample-0123\"");
+    let elsewhere = text.replace(
+        "\"model/tiny\"",
+        "\"/elsewhere/model/sample-0123456789abcdef\"",
+    );
     assert_ne!(text, elsewhere);
     fs::write(place.path("elsewhere.json"), elsewhere).unwrap();
     let more = [
