@@ -2,57 +2,30 @@
 
 use std::sync::Arc;
 
+use anyhow::Result;
 use burn::data::dataset::{Dataset, DatasetError};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use image::RgbImage;
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use super::augment::{Augmentation, Planes};
 use super::contrastive::contrastive_loss;
-use super::gpt2;
+use super::sizes::Gpt2Sizes;
 use crate::data::batcher::TokenBatch;
 use crate::data::image_source::ImageSource;
 use crate::data::loader::SeededBatcher;
 use crate::datasets::scenes;
 use crate::models::caption_model::{CaptionModel, CaptionModelConfig};
-use crate::models::clip::{Clip, ClipConfig, ClipTextConfig, ClipVisionConfig, Preprocessing};
-use crate::models::gpt2::Gpt2Config;
+use crate::models::clip::{Clip, ClipConfig, Preprocessing};
 use crate::models::gpt2::cross_entropy;
 use crate::models::mapper::{MapperConfig, MapperKind};
-use crate::nn::{Activation, normalize};
+use crate::nn::normalize;
 use crate::tokenizer::Tokenizer;
 use crate::trainer::fit::StepOutput;
-
-/// Sizes of the shipped sample's CLIP: the real architecture, small enough to be trained on two cores.
-pub fn sample_config(vocab_size: usize) -> ClipConfig {
-    ClipConfig {
-        vision: ClipVisionConfig {
-            hidden_size: 96,
-            intermediate_size: 384,
-            num_hidden_layers: 4,
-            num_attention_heads: 4,
-            image_size: 64,
-            patch_size: 8,
-            hidden_act: Activation::QuickGelu,
-            layer_norm_eps: 1e-5,
-        }
-        .into(),
-        text: Some(ClipTextConfig {
-            vocab_size,
-            hidden_size: 64,
-            intermediate_size: 256,
-            num_hidden_layers: 3,
-            num_attention_heads: 4,
-            max_position_embeddings: 32,
-            hidden_act: Activation::QuickGelu,
-            layer_norm_eps: 1e-5,
-        }),
-        projection_dim: 128,
-    }
-}
 
 /// A fresh CLIP. The positions of its patches begin as waves over both directions of the image, as large as the patches
 /// themselves, so that neighbors are known from the start (Beyer et al. 2022, <https://arxiv.org/abs/2205.01580>): from
@@ -109,30 +82,33 @@ pub struct PairDataset {
     pub tokenizer: Tokenizer,
     /// Longest caption in tokens, start and end included.
     pub context_length: usize,
+    /// Whether images are left whole, for a batcher that takes random views of them.
+    pub whole: bool,
 }
 
-/// Cropped images with their captions, to be told apart within one batch.
-pub type PairItem = Vec<CaptionedCrop>;
+/// Images with their captions, to be told apart within one batch.
+pub type PairItem = Vec<TokenizedPair>;
 
-/// A cropped image and its captions.
+/// An image, cropped unless random views are taken of it, and its captions.
 #[derive(Clone, Debug)]
-pub struct CaptionedCrop {
-    crop: RgbImage,
+pub struct TokenizedPair {
+    image: RgbImage,
     /// Token ids with start and end, unpadded.
     captions: Vec<Vec<u32>>,
 }
 
 impl PairDataset {
-    fn crop(&self, image: &RgbImage, captions: &[String]) -> Result<CaptionedCrop, DatasetError> {
+    fn pair(&self, image: RgbImage, captions: &[String]) -> Result<TokenizedPair, DatasetError> {
         let captions = captions
             .iter()
             .map(|caption| self.tokenizer.encode_clip(caption, self.context_length))
             .collect::<Result<_, _>>()
             .map_err(DatasetError::new)?;
-        Ok(CaptionedCrop {
-            crop: self.preprocessing.crop(image),
-            captions,
-        })
+        let image = match self.whole {
+            true => image,
+            false => self.preprocessing.crop(&image),
+        };
+        Ok(TokenizedPair { image, captions })
     }
 }
 
@@ -142,12 +118,12 @@ impl Dataset<PairItem> for PairDataset {
             // Siblings are told apart by their first captions.
             Pairs::Scenes { seed, first, .. } => scenes::siblings(*seed, first + index as u64)
                 .iter()
-                .map(|scene| self.crop(&scenes::draw(scene), &scene.captions[..1]))
+                .map(|scene| self.pair(scenes::draw(scene), &scene.captions[..1]))
                 .collect(),
             Pairs::Files(files) => {
                 let (image, captions) = &files[index];
                 let image = image.open().map_err(DatasetError::new)?;
-                Ok(vec![self.crop(&image, captions)?])
+                Ok(vec![self.pair(image, captions)?])
             }
         }
     }
@@ -176,6 +152,27 @@ pub struct PairBatch {
 /// Makes [`PairBatch`]es, with a random caption of each image.
 pub struct PairBatcher {
     pub preprocessing: Preprocessing,
+    /// What random views are taken by.
+    pub augmentation: Option<Augmentation>,
+}
+
+impl PairBatcher {
+    /// Images as CLIP reads them, `[B, 3, n, n]`.
+    fn pixel_values(&self, images: &[&RgbImage], rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let Some(augmentation) = &self.augmentation else {
+            return self.preprocessing.normalize_all(images.par_iter().copied());
+        };
+        let seeds: Vec<u64> = images.iter().map(|_| rng.random()).collect();
+        let side = self.preprocessing.image_size;
+        (images.par_iter().zip(seeds))
+            .flat_map_iter(|(image, seed)| {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                let Planes { mut values, .. } = augmentation.view(image, side, &mut rng);
+                self.preprocessing.standardize(&mut values);
+                values
+            })
+            .collect()
+    }
 }
 
 impl SeededBatcher for PairBatcher {
@@ -184,17 +181,17 @@ impl SeededBatcher for PairBatcher {
 
     fn batch(&self, items: Vec<PairItem>, rng: &mut ChaCha8Rng, device: &Device) -> PairBatch {
         let n = self.preprocessing.image_size as usize;
-        let crops: Vec<&RgbImage> = items.iter().flatten().map(|image| &image.crop).collect();
-        let count = crops.len();
-        let pixel_values = self.preprocessing.normalize_all(crops.into_par_iter());
+        let images: Vec<&RgbImage> = items.iter().flatten().map(|pair| &pair.image).collect();
+        let count = images.len();
         let mut captions: Vec<&[u32]> = Vec::with_capacity(count);
         for item in &items {
             // The same wording for all of an item.
             let draw: usize = rng.random_range(0..usize::MAX);
-            for image in item {
-                captions.push(&image.captions[draw % image.captions.len()]);
+            for pair in item {
+                captions.push(&pair.captions[draw % pair.captions.len()]);
             }
         }
+        let pixel_values = self.pixel_values(&images, rng);
         let ends: Vec<i32> = captions
             .iter()
             .map(|caption| caption.len() as i32 - 1)
@@ -252,22 +249,33 @@ impl ClipLearner {
 }
 
 /// Sizes of the captioner that is trained beside a CLIP of this embedding.
-pub fn captioner_config(clip_dim: usize, vocab_size: usize) -> CaptionModelConfig {
-    let gpt2 = Gpt2Config {
-        n_positions: 64,
-        n_layer: 2,
-        ..gpt2::sample_config(vocab_size)
-    };
-    CaptionModelConfig {
+///
+/// # Errors
+/// As [`Gpt2Sizes::config`].
+pub fn captioner_config(
+    clip_dim: usize,
+    vocab_size: usize,
+    context_length: usize,
+) -> Result<CaptionModelConfig> {
+    let gpt2 = Gpt2Sizes {
+        layers: 2,
+        positions: CAPTIONER_PREFIX + context_length.max(56),
+        ..Gpt2Sizes::default()
+    }
+    .config(vocab_size)?;
+    Ok(CaptionModelConfig {
         mapper: MapperConfig {
             kind: MapperKind::Linear,
             clip_dim,
             n_embd: gpt2.n_embd,
-            prefix_length: 8,
+            prefix_length: CAPTIONER_PREFIX,
         },
         gpt2,
-    }
+    })
 }
+
+/// Prefix length of the captioner that is trained beside CLIP.
+const CAPTIONER_PREFIX: usize = 8;
 
 impl TrainStep for ClipLearner {
     type Input = PairBatch;
@@ -292,11 +300,12 @@ impl InferenceStep for ClipLearner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pretrain::run::ClipSizes;
 
     #[test]
     fn positions_begin_as_waves_that_neighbors_share() {
         let device = Device::flex();
-        let clip = init(&sample_config(500), &device);
+        let clip = init(&ClipSizes::default().config(500).unwrap(), &device);
         let positions = clip.vision_model.unwrap().embeddings.position_embedding;
         let rows = positions.weight.val().into_data();
         let rows: Vec<f32> = rows.iter().collect();
@@ -320,7 +329,7 @@ mod tests {
     #[test]
     fn predicted_captions_add_to_the_loss_and_train_the_image_tower() {
         let device = Device::flex();
-        let config = sample_config(500);
+        let config = ClipSizes::default().config(500).unwrap();
         let preprocessing = Preprocessing::openai(64);
         let crops = || -> PairItem {
             let crop = |index| CaptionedCrop {

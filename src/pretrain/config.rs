@@ -10,10 +10,13 @@ use burn::optim::ModuleOptimizer;
 use burn::train::ExecutionStrategy;
 use serde::{Deserialize, Serialize};
 
+use super::augment::Augmentation;
 use super::data::PretrainData;
 use super::run::PretrainContext;
+use super::sizes::{ClipSizes, Gpt2Sizes};
 use crate::captioner::model_folder::ModelFolder;
 use crate::data::loader::{EpochLoader, Order, SeededBatcher};
+use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::trainer::checkpoints::BestBy;
 use crate::trainer::fit::FitConfig;
 use crate::trainer::optimizer::OptimizerConfig;
@@ -28,7 +31,20 @@ pub struct PretrainConfig {
     pub from: Option<PathBuf>,
     pub epochs: usize,
     pub batch_size: usize,
+    /// The folder whose vocabulary is taken: `tokenizer.json`, or `vocab.json` with `merges.txt`. Without one, one of
+    /// `vocab_size` tokens is learned from the captions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<PathBuf>,
     pub vocab_size: usize,
+    /// Sizes of CLIP, where it is trained from scratch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_sizes: Option<ClipSizes>,
+    /// Sizes of GPT-2, where it is trained from scratch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpt2_sizes: Option<Gpt2Sizes>,
+    /// Random views of the images that CLIP is trained on, in place of their middle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augmentation: Option<Augmentation>,
     /// Largest factor on the similarities in CLIP's loss. A smaller one makes what tells images apart a larger part of
     /// their embeddings; GPT-2 has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,7 +65,11 @@ impl PretrainConfig {
             from: None,
             epochs: 6,
             batch_size: 64,
+            vocabulary: None,
             vocab_size: 640,
+            clip_sizes: None,
+            gpt2_sizes: None,
+            augmentation: None,
             max_factor: Some(8.0),
             caption_weight: Some(2.0),
             weight_decay: 0.05,
@@ -69,7 +89,11 @@ impl PretrainConfig {
             from: None,
             epochs: 3,
             batch_size: 32,
+            vocabulary: None,
             vocab_size: 512,
+            clip_sizes: None,
+            gpt2_sizes: None,
+            augmentation: None,
             max_factor: None,
             caption_weight: None,
             weight_decay: 0.01,
@@ -80,6 +104,41 @@ impl PretrainConfig {
             },
             seed: 1,
         }
+    }
+
+    /// These settings for captioned images in files: what a small set of photographs takes on a machine without a GPU.
+    pub fn on_files(mut self, data: PretrainData) -> Self {
+        let is_clip = self.caption_weight.is_some();
+        self.data = data;
+        self.vocab_size = 4096;
+        if is_clip {
+            self.epochs = 30;
+            self.clip_sizes = Some(ClipSizes {
+                context_length: 77,
+                ..ClipSizes::default()
+            });
+            self.augmentation = Some(Augmentation {
+                crop: [0.5, 1.0],
+                flip: 0.5,
+                ..Augmentation::none()
+            });
+        } else {
+            self.epochs = 10;
+            self.gpt2_sizes = Some(Gpt2Sizes::default());
+        }
+        self
+    }
+
+    /// The vocabulary that is given, or else one learned from `texts`.
+    pub(super) fn tokenizer(
+        &self,
+        kind: TokenizerKind,
+        texts: impl FnOnce() -> Result<Vec<String>>,
+    ) -> Result<Tokenizer> {
+        Ok(match &self.vocabulary {
+            Some(folder) => Tokenizer::load(folder, kind)?,
+            None => Tokenizer::train(kind, texts()?.into_iter(), self.vocab_size)?,
+        })
     }
 
     pub(super) fn begin_from(&self) -> Result<Option<ModelFolder>> {

@@ -16,25 +16,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::batcher::TokenBatch;
 use crate::data::loader::SeededBatcher;
+use crate::models::gpt2::Gpt2;
 use crate::models::gpt2::cross_entropy;
-use crate::models::gpt2::{Gpt2, Gpt2Config};
-use crate::nn::Activation;
 use crate::trainer::fit::StepOutput;
-
-/// Sizes of the shipped sample's GPT-2: the real architecture, small enough to be trained on two cores.
-pub fn sample_config(vocab_size: usize) -> Gpt2Config {
-    Gpt2Config {
-        vocab_size,
-        n_positions: 128,
-        n_embd: 64,
-        n_layer: 4,
-        n_head: 4,
-        n_inner: None,
-        activation_function: Activation::GeluNew,
-        layer_norm_epsilon: 1e-5,
-        tie_word_embeddings: true,
-    }
-}
 
 /// Most end-of-text tokens before a document; as many as the paper's prefix has vectors.
 const MAX_LEAD: usize = 40;

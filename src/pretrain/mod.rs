@@ -9,4 +9,5 @@ pub mod encoder;
 pub mod gpt2;
 pub mod run;
 pub mod sample;
+mod sizes;
 pub mod view_loss;

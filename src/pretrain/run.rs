@@ -1,7 +1,6 @@
 //! A pretraining run from its settings to a part of a model folder.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use burn::data::dataset::InMemDataset;
@@ -14,14 +13,14 @@ use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
 pub use super::config::PretrainConfig;
 use super::contrastive::CLIP_MAX_FACTOR;
 pub use super::data::PretrainData;
-use super::data::VALIDATION;
-use super::gpt2::{self, Document, DocumentBatcher, Gpt2Learner};
+use super::gpt2::{Document, DocumentBatcher, Gpt2Learner};
+pub use super::sizes::{ClipSizes, Gpt2Sizes};
 use crate::captioner::model_folder::{self, EncoderConfig, ModelConfig, Part, tokenizer_file};
 use crate::data::loader::Order;
 use crate::datasets::scenes;
 use crate::files;
 use crate::models::clip::Preprocessing;
-use crate::tokenizer::{Tokenizer, TokenizerKind};
+use crate::tokenizer::TokenizerKind;
 use crate::trainer::dashboard::{LogFn, Ui};
 use crate::trainer::fit::{checkpoint_folder, fit};
 use crate::trainer::{checkpoints, run};
@@ -73,11 +72,13 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
             )
         }
         None => {
-            // What is left out is told when the pairs are read.
-            let quiet: LogFn = Arc::new(|_| {});
-            let texts = config.data.captions(&quiet)?.into_iter().flatten();
-            let tokenizer = Tokenizer::train(TokenizerKind::Clip, texts, config.vocab_size)?;
-            let sizes = clip::sample_config(tokenizer.vocab_size());
+            let tokenizer = config.tokenizer(TokenizerKind::Clip, || {
+                // What is left out is told when the pairs are read.
+                let (train, _) = config.data.captions(&|_| {})?;
+                Ok(train.into_iter().flatten().collect())
+            })?;
+            let sizes = config.clip_sizes.clone().unwrap_or_default();
+            let sizes = sizes.config(tokenizer.vocab_size())?;
             (tokenizer, sizes)
         }
     };
@@ -92,30 +93,46 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
     };
     let (train, valid) = config.data.pairs(&|line| (context.report)(line))?;
     let loader = |pairs: Pairs, order| {
+        let augmentation = match order {
+            Order::Shuffled => config.augmentation.clone(),
+            Order::Given => None,
+        };
         let dataset = PairDataset {
             pairs,
             preprocessing: preprocessing.clone(),
             tokenizer: tokenizer.clone(),
             context_length,
+            whole: augmentation.is_some(),
         };
         let batcher = PairBatcher {
             preprocessing: preprocessing.clone(),
+            augmentation,
         };
         config.loader(dataset, batcher, items, order, context)
     };
     let (train, valid) = (loader(train, Order::Shuffled), loader(valid, Order::Given));
     check_size(train.num_items(), valid.num_items(), items)?;
 
+    let captioner = match config.caption_weight {
+        Some(weight) if !(weight > 0.0 && weight.is_finite()) => {
+            bail!(
+                "the weight of the captions' loss is {weight}: give a number above 0, or 0 for none"
+            )
+        }
+        Some(_) => Some(clip::captioner_config(
+            sizes.projection_dim,
+            tokenizer.vocab_size(),
+            context_length,
+        )?),
+        None => None,
+    };
     context.device.seed(config.seed);
     let learner = ClipLearner {
         clip: match &from {
             Some(folder) => folder.load_clip(context.device)?,
             None => clip::init(&sizes, context.device),
         },
-        captioner: config.caption_weight.map(|_| {
-            clip::captioner_config(sizes.projection_dim, tokenizer.vocab_size())
-                .init(context.device)
-        }),
+        captioner: captioner.map(|captioner| captioner.init(context.device)),
         caption_weight: config.caption_weight.unwrap_or(0.0),
         max_factor: config.max_factor.unwrap_or(CLIP_MAX_FACTOR),
     };
@@ -152,8 +169,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
 pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
-    let mut captions = config.data.captions(&context.report)?;
-    let valid = captions.split_off(captions.len() - captions.len() / VALIDATION);
+    let (captions, valid) = config.data.captions(&|line| (context.report)(line))?;
     let from = config.begin_from()?;
     let (tokenizer, sizes) = match &from {
         Some(folder) => (
@@ -161,9 +177,11 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
             folder.gpt2_config()?.clone(),
         ),
         None => {
-            let texts = captions.clone().into_iter().flatten();
-            let tokenizer = Tokenizer::train(TokenizerKind::Gpt2, texts, config.vocab_size)?;
-            let sizes = gpt2::sample_config(tokenizer.vocab_size());
+            let tokenizer = config.tokenizer(TokenizerKind::Gpt2, || {
+                Ok(captions.iter().flatten().cloned().collect())
+            })?;
+            let sizes = config.gpt2_sizes.clone().unwrap_or_default();
+            let sizes = sizes.config(tokenizer.vocab_size())?;
             (tokenizer, sizes)
         }
     };

@@ -73,6 +73,20 @@ impl Preprocessing {
         }
     }
 
+    /// `(value - mean) / std`, channel by channel, of an image whose values are from 0 to 1.
+    ///
+    /// # Shapes
+    /// - `values`: `[3, n, n]`
+    pub fn standardize(&self, values: &mut [f32]) {
+        let plane = (values.len() / 3).max(1);
+        for (channel, values) in values.chunks_exact_mut(plane).enumerate() {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            values
+                .iter_mut()
+                .for_each(|value| *value = (*value - mean) / std);
+        }
+    }
+
     /// Crop and normalization together, `[3, n, n]` values.
     pub fn pixel_values(&self, image: &RgbImage) -> Vec<f32> {
         let crop = self.crop(image);
