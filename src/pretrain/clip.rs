@@ -331,19 +331,20 @@ mod tests {
         let device = Device::flex();
         let config = ClipSizes::default().config(500).unwrap();
         let preprocessing = Preprocessing::openai(64);
-        let crops = || -> PairItem {
-            let crop = |index| CaptionedCrop {
-                crop: preprocessing.crop(&scenes::draw(&scenes::scene(1, index))),
+        let pairs = || -> PairItem {
+            let pair = |index| TokenizedPair {
+                image: preprocessing.crop(&scenes::draw(&scenes::scene(1, index))),
                 captions: vec![vec![498, 3 + index as u32, 7, 499]],
             };
-            (0..4).map(crop).collect()
+            (0..4).map(pair).collect()
         };
         let batcher = PairBatcher {
             preprocessing: preprocessing.clone(),
+            augmentation: None,
         };
         let batch = || {
             let rng = &mut rand::SeedableRng::seed_from_u64(1);
-            batcher.batch(vec![crops()], rng, &device)
+            batcher.batch(vec![pairs()], rng, &device)
         };
         let mut learner = ClipLearner {
             clip: init(&config, &device),
@@ -352,12 +353,45 @@ mod tests {
             max_factor: 8.0,
         };
         let plain: f32 = learner.loss(batch()).into_scalar();
-        learner.captioner = Some(captioner_config(config.projection_dim, 500).init(&device));
+        let captioner = captioner_config(config.projection_dim, 500, 32).unwrap();
+        learner.captioner = Some(captioner.init(&device));
         let once: f32 = learner.loss(batch()).into_scalar();
         learner.caption_weight = 2.0;
         let twice: f32 = learner.loss(batch()).into_scalar();
         // A fresh captioner takes every token for as likely.
         assert!((once - plain - 500_f32.ln()).abs() < 1.0, "{plain} {once}");
         assert!((twice - plain - 2.0 * (once - plain)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_batch_of_random_views_follows_from_its_seed_and_keeps_the_scale() {
+        let preprocessing = Preprocessing::openai(8);
+        let gray = RgbImage::from_pixel(24, 16, image::Rgb([128; 3]));
+        let batcher = |augmentation| PairBatcher {
+            preprocessing: preprocessing.clone(),
+            augmentation,
+        };
+        let crops = Augmentation {
+            crop: [0.3, 0.9],
+            flip: 0.5,
+            ..Augmentation::none()
+        };
+        // Whatever is cut out of a gray image is the same gray.
+        let views = batcher(Some(crops.clone()))
+            .pixel_values(&[&gray, &gray], &mut ChaCha8Rng::seed_from_u64(1));
+        let middle = preprocessing.pixel_values(&gray);
+        assert_eq!(views.len(), 2 * middle.len());
+        for (view, middle) in views.iter().zip(middle.iter().cycle()) {
+            assert!((view - middle).abs() < 1e-5, "{view} {middle}");
+        }
+        let ramp = RgbImage::from_fn(24, 24, |x, y| image::Rgb([(x * 9) as u8, (y * 9) as u8, 0]));
+        let views = |seed| {
+            batcher(Some(crops.clone()))
+                .pixel_values(&[&ramp, &ramp], &mut ChaCha8Rng::seed_from_u64(seed))
+        };
+        assert_eq!(views(1), views(1));
+        assert_ne!(views(1), views(2));
+        let (first, second) = (&views(1)[..192], &views(1)[192..]);
+        assert_ne!(first, second);
     }
 }

@@ -166,7 +166,6 @@ fn check(sizes: &[(&str, usize)]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::clip::ImageTowerConfig;
 
     #[test]
     fn towers_keep_the_proportions_of_clip() {

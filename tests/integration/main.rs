@@ -29,6 +29,7 @@ mod mangled;
 mod messages;
 mod parity;
 mod preprocess;
+mod pretrain_files;
 mod pretrain_sample;
 mod probe;
 mod probe_parity;

@@ -125,7 +125,7 @@ struct ClipArgs {
     #[arg(long, value_name = "N", conflicts_with = "from")]
     embedding: Option<usize>,
     /// Weight of the loss of captions predicted from an embedding, beside the contrastive loss; 0 for none [default: 2]
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     caption_weight: Option<f64>,
 }
 
