@@ -41,8 +41,9 @@ const SHOWN: usize = 20;
     clipcap probe --ablate temperature --values 0.1,0.5,1 --epochs 4\n      \
     SimCLR at several temperatures")]
 pub struct ProbeArgs {
-    /// Encoder: a model folder or a name that `clipcap models` lists, `pixels`, or `pca` for 128 principal components of the training images
-    #[arg(long, value_name = "DIR|NAME", default_value = SAMPLE, add = complete::models(), conflicts_with_all = ["table", "ablate"])]
+    /// Encoder: a model folder or a name that `clipcap models` lists, `pixels`, or `pca` for 128 principal components of the
+    /// training images; with --table, the model whose encoder is its last row
+    #[arg(long, value_name = "DIR|NAME", default_value = SAMPLE, add = complete::models(), conflicts_with = "ablate")]
     encoder: String,
     /// Images with classes: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a
     /// folder a class
@@ -264,10 +265,14 @@ fn many(args: &ProbeArgs) -> Result<ExitCode> {
         None => run::create(Path::new(run::ARTIFACTS), kind, args.run.as_deref())?,
     };
     let interrupter = interruptible()?;
+    let pretrained = match EncoderChoice::from(&*args.encoder) {
+        EncoderChoice::Folder(model) if args.table => Some(find::folder(&model)?),
+        _ => None,
+    };
     let context = TableContext {
         folder: &folder,
         dataset: Path::new(datasets::FOLDER),
-        clip: Some(&find::sample()?),
+        pretrained: (pretrained.as_deref()).map(|folder| (args.encoder.as_str(), folder)),
         device: &device,
         ui: args.ui.into(),
         report: report(),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{EncoderChoice, ProbeConfig, Protocol, embed, evaluate};
 use crate::datasets::classes::{ClassSet, ClassSource};
 use crate::files;
-use crate::pretrain::encoder::{EncoderRun, EncoderRunConfig, pretrain_encoder};
+use crate::pretrain::encoder::{EncoderRun, EncoderRunConfig, Method, pretrain_encoder};
 use crate::pretrain::run::PretrainContext;
 use crate::trainer::dashboard::{LogFn, Ui};
 
@@ -22,8 +22,8 @@ pub struct TableContext<'a> {
     pub folder: &'a Path,
     /// The folder that fetched data sets are in.
     pub dataset: &'a Path,
-    /// A model folder with CLIP, to be a row too.
-    pub clip: Option<&'a Path>,
+    /// The name and folder of a model whose encoder is a row too, as it is.
+    pub pretrained: Option<(&'a str, &'a Path)>,
     pub device: &'a Device,
     pub ui: Ui,
     pub report: LogFn,
@@ -115,15 +115,16 @@ pub fn run(
     ] {
         rows.extend(row_of(name, &config, &set, context)?);
     }
-    let pca = ("PCA", EncoderChoice::Pca, "128 components");
-    let clip = context
-        .clip
-        .map(|path| ("CLIP", EncoderChoice::Folder(path.into()), "as it comes"));
-    for (name, choice, budget) in std::iter::once(pca).chain(clip) {
-        let row = made(context, name, || {
+    let pca = ("PCA".to_string(), EncoderChoice::Pca, "128 components");
+    let pretrained = context.pretrained.map(|(name, path)| {
+        let name = format!("the encoder of {name}");
+        (name, EncoderChoice::Folder(path.into()), "as it is")
+    });
+    for (name, choice, budget) in std::iter::once(pca).chain(pretrained) {
+        let row = made(context, &name, || {
             let started = Instant::now();
             probed(
-                name,
+                &name,
                 budget.to_string(),
                 &choice,
                 side,
@@ -180,8 +181,10 @@ fn made(
     Ok(row)
 }
 
+/// The name of a row's folder.
 fn slug(name: &str) -> String {
-    name.to_lowercase().replace(' ', "-")
+    name.to_lowercase()
+        .replace(|c: char| !c.is_alphanumeric() && c != '.', "-")
 }
 
 fn trained_row(
@@ -209,8 +212,13 @@ fn trained_row(
     if pretrain_encoder(config, &run)?.interrupted {
         return Ok(None);
     }
+    let width = match &config.method {
+        Method::Simclr { network, .. } | Method::Resnet18 { network, .. } => network.width,
+        Method::Autoencoder { width, .. } => *width,
+        Method::Pca { .. } => 0,
+    };
     let budget = format!(
-        "{} epochs, batch {}, {} px, seed {}",
+        "width {width}, {} epochs, batch {}, {} px, seed {}",
         config.epochs, config.batch_size, config.image_size, config.seed
     );
     let choice = EncoderChoice::Folder(model);

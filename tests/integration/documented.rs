@@ -33,6 +33,10 @@ const NOT_RUN: &[(&str, &str)] = &[
         "clipcap train --model model/new",
         "takes the networks that an hour of pretraining makes",
     ),
+    (
+        "clipcap train --data captions.json --images photos/ --model model/photos",
+        "takes the networks that an hour of pretraining makes",
+    ),
     ("clipcap tune", "trains on 7,000 scenes many times"),
     ("clipcap ablate", "trains on 7,000 scenes several times"),
     ("clipcap pretrain", "trains for minutes to an hour"),
