@@ -13,6 +13,9 @@ use crate::models::gpt2::Gpt2Config;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::vector;
 
+/// Longest caption in tokens unless it is said otherwise: ClipCap's (`entry_length`).
+pub(super) const MAX_LENGTH: usize = 67;
+
 /// The sentence's half: mapper, GPT-2 and vocabulary.
 #[derive(Debug)]
 pub struct CaptionDecoder {
@@ -58,7 +61,7 @@ impl CaptionDecoder {
 
     /// Decoding as ClipCap does it: up to 67 tokens, ended by this model's stop tokens.
     pub fn decode_config(&self, strategy: decode::Strategy) -> DecodeConfig {
-        let max_length = 67.min(self.longest_caption());
+        let max_length = MAX_LENGTH.min(self.longest_caption());
         DecodeConfig::new(strategy, max_length, self.config.stop_tokens.clone())
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::Dataset;
 use burn::optim::ModuleOptimizer;
@@ -80,6 +80,22 @@ impl PretrainConfig {
             },
             seed: 1,
         }
+    }
+
+    /// # Errors
+    /// When a number makes no sense.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(self.epochs > 0, "epochs is 0: give at least 1");
+        ensure!(self.batch_size > 0, "batch size is 0: give at least 1");
+        if let PretrainData::Scenes { count } = self.data {
+            ensure!(count > 0, "the number of scenes is 0: give at least 1");
+        }
+        let rate = self.schedule.learning_rate;
+        ensure!(
+            rate > 0.0 && rate.is_finite(),
+            "the learning rate is {rate}: give a number above 0"
+        );
+        Ok(())
     }
 
     pub(super) fn begin_from(&self) -> Result<Option<ModelFolder>> {

@@ -61,6 +61,7 @@ pub struct Pretrained {
 
 /// Trains CLIP and puts it into the model folder.
 pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    config.validate()?;
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let from = config.begin_from()?;
@@ -150,6 +151,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
 
 /// Trains GPT-2 and puts it into the model folder.
 pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    config.validate()?;
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let mut captions = config.data.captions(&context.report)?;

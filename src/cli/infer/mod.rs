@@ -57,6 +57,7 @@ pub struct InferArgs {
 
 pub fn run(args: InferArgs) -> Result<ExitCode> {
     args.output.check();
+    args.decoding.refuse_other_searches();
     args.truncated.apply();
     let (_, captioner, search) = args.model.load(&args.decoding)?;
     let (mut output, wanted) = Output::open(&args.output, search.num_captions, search.rerank)?;
