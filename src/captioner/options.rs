@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::Captioner;
-use super::caption_decoder::MAX_LENGTH;
+use super::caption_decoder::{MAX_LENGTH, NO_STOP, NO_WORD};
 use crate::decode::{DecodeConfig, HfBeams, Strategy};
 
 /// How captions are searched, and which of them are given. The default is one caption an image, found greedily, as long
@@ -191,6 +191,12 @@ impl CaptionOptions {
             ..DecodeConfig::new(self.strategy.clone(), longest, Vec::new())
         };
         decode.validate()?;
+        if self.bad_words.iter().any(|word| word.trim().is_empty()) {
+            bail!(NO_WORD);
+        }
+        if self.stop.iter().any(String::is_empty) {
+            bail!(NO_STOP);
+        }
         let found = self.strategy.found();
         if !(1..=found).contains(&self.num_captions) {
             bail!(

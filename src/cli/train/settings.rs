@@ -288,10 +288,6 @@ impl SettingArgs {
         {
             set(clip_length, &self.clip_length);
             set(layers, &self.layers);
-        } else if self.clip_length.is_some() {
-            needs("--clip-length", "--mapper transformer");
-        } else if self.layers.is_some() {
-            needs("--layers", "--mapper transformer");
         }
         set(&mut config.prefix_length, &self.prefix_length);
         if self.no_normalize {

@@ -158,8 +158,7 @@ fn training(run: &mut Run) -> Option<()> {
         }
         return damaged(run, "unknown");
     };
-    let is_training =
-        settings.get("trainable").is_some() || TRAININGS.iter().any(|name| has(name));
+    let is_training = settings.get("trainable").is_some() || TRAININGS.iter().any(|name| has(name));
     let config = match is_training {
         true => read::<TrainConfig>(run, "config.json"),
         false => None,
