@@ -16,7 +16,7 @@ use clipcap::hub::{self, Fetched, Hub, HubConfig, Named, SETS, Watch, archives};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::common::usage;
+use super::common::{usage, valid};
 use super::{complete, out};
 
 /// Download named models from the Hugging Face Hub and convert them, or data sets with classes
@@ -79,8 +79,8 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
     }
     let named = names
         .iter()
-        .map(|name| hub::parse(name))
-        .collect::<std::result::Result<Vec<_>, _>>()?;
+        .map(|name| valid(hub::parse(name).map_err(Into::into)))
+        .collect::<Vec<_>>();
     if args.captioner.is_some() && args.output.is_none() && named.len() > 1 {
         usage(
             ErrorKind::ArgumentConflict,
