@@ -31,6 +31,12 @@ fn catalog() -> Catalog {
     Catalog::default()
 }
 
+/// Why there is no folder for the user's models.
+pub fn no_home() -> String {
+    let none = "there is no folder for the user's models: set CLIPCAP_HOME to one";
+    catalog::unusable_home().unwrap_or_else(|| none.into())
+}
+
 /// The folder of a named model, of any kind.
 ///
 /// # Errors
@@ -72,8 +78,7 @@ pub fn captioner(name: &Path, fetch: FetchArg) -> Result<PathBuf> {
 }
 
 fn fetched(catalog: &Catalog, name: &str, fetch: FetchArg) -> Result<PathBuf> {
-    let home = (catalog.home.clone())
-        .context("there is no folder for the user's models: set CLIPCAP_HOME to one")?;
+    let home = (catalog.home.clone()).with_context(no_home)?;
     let output = home.join(name);
     if !fetch.fetch && !asked(name, &output)? {
         bail!(
