@@ -3,7 +3,7 @@
 mod lock;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -153,11 +153,36 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomic(path, |writer| writer.write_all(text.as_bytes()))
 }
 
+/// Whether a file can be made in a folder, or in the nearest one above it that is there. Nothing stays.
+///
+/// # Errors
+/// When it cannot; the message says why.
+pub fn can_write(folder: &Path) -> Result<()> {
+    let here = Path::new(".");
+    let there = (folder.ancestors())
+        .find(|above| fs::symlink_metadata(above).is_ok())
+        .unwrap_or(here);
+    ensure!(there.is_dir(), "{} is not a folder", there.display());
+    tempfile::Builder::new()
+        .prefix(".clipcap")
+        .tempfile_in(there)
+        .context("it cannot be written")?;
+    Ok(())
+}
+
 /// Reads a JSON file; the error names the file, and serde's part of it the key, line and column.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     parse_json(&text).with_context(|| format!("{} is not as expected", path.display()))
+}
+
+/// The same; `None` where there is no such file.
+pub fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        _ => read_json(path).map(Some),
+    }
 }
 
 /// Reads JSON; the error says what else the text is, or which key was meant, where that can be told.

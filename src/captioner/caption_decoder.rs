@@ -13,6 +13,12 @@ use crate::models::gpt2::Gpt2Config;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::vector;
 
+/// Longest caption in tokens unless it is said otherwise: ClipCap's (`entry_length`).
+pub(super) const MAX_LENGTH: usize = 67;
+
+pub(super) const NO_WORD: &str = "a forbidden word is empty: give a word or a text";
+pub(super) const NO_STOP: &str = "the stop text is empty: give one token, such as `.`";
+
 /// The sentence's half: mapper, GPT-2 and vocabulary.
 #[derive(Debug)]
 pub struct CaptionDecoder {
@@ -58,7 +64,7 @@ impl CaptionDecoder {
 
     /// Decoding as ClipCap does it: up to 67 tokens, ended by this model's stop tokens.
     pub fn decode_config(&self, strategy: decode::Strategy) -> DecodeConfig {
-        let max_length = 67.min(self.longest_caption());
+        let max_length = MAX_LENGTH.min(self.longest_caption());
         DecodeConfig::new(strategy, max_length, self.config.stop_tokens.clone())
     }
 
@@ -69,7 +75,7 @@ impl CaptionDecoder {
     pub fn stop_token(&self, text: &str) -> Result<u32> {
         match self.tokenizer.encode(text)?[..] {
             [token] => Ok(token),
-            [] => bail!("the stop text is empty: give one token, such as `.`"),
+            [] => bail!(NO_STOP),
             ref tokens => bail!(
                 "the stop text `{text}` is {} tokens in this model's vocabulary: a caption ends at a single one, such as `.`",
                 tokens.len()
@@ -166,7 +172,7 @@ pub(crate) fn spellings(tokenizer: &Tokenizer, texts: &[String]) -> Result<Vec<V
     for text in texts {
         let text = text.trim();
         let Some(first) = text.chars().next() else {
-            bail!("a forbidden word is empty: give a word or a text");
+            bail!(NO_WORD);
         };
         let capital: String = first.to_uppercase().chain(text.chars().skip(1)).collect();
         for spelling in [text, &text.to_lowercase(), &capital] {

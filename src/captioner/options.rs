@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::Captioner;
+use super::caption_decoder::{MAX_LENGTH, NO_STOP, NO_WORD};
 use crate::decode::{DecodeConfig, HfBeams, Strategy};
 
 /// How captions are searched, and which of them are given. The default is one caption an image, found greedily, as long
@@ -177,11 +178,25 @@ impl CaptionOptions {
         Self { rerank, ..self }
     }
 
-    /// These options in the tokens of a model.
+    /// Refuses what makes no sense for any model.
     ///
     /// # Errors
-    /// When an option makes no sense, or not for this model.
-    pub fn search(&self, captioner: &Captioner) -> Result<Search> {
+    /// When an option does; the message names it.
+    pub fn validate(&self) -> Result<()> {
+        let longest = self.max_length.unwrap_or(MAX_LENGTH);
+        let decode = DecodeConfig {
+            min_length: self.min_length,
+            length_penalty: self.length_penalty,
+            repetition_penalty: self.repetition_penalty,
+            ..DecodeConfig::new(self.strategy.clone(), longest, Vec::new())
+        };
+        decode.validate()?;
+        if self.bad_words.iter().any(|word| word.trim().is_empty()) {
+            bail!(NO_WORD);
+        }
+        if self.stop.iter().any(String::is_empty) {
+            bail!(NO_STOP);
+        }
         let found = self.strategy.found();
         if !(1..=found).contains(&self.num_captions) {
             bail!(
@@ -189,6 +204,20 @@ impl CaptionOptions {
                 self.num_captions
             );
         }
+        if self.rerank == Rerank::Consensus && self.strategy == Strategy::Greedy {
+            bail!(
+                "consensus is among several captions, and greedy finds one: search with beams or by sampling"
+            );
+        }
+        Ok(())
+    }
+
+    /// These options in the tokens of a model.
+    ///
+    /// # Errors
+    /// When an option makes no sense, or not for this model.
+    pub fn search(&self, captioner: &Captioner) -> Result<Search> {
+        self.validate()?;
         if self.rerank == Rerank::Clip {
             captioner.encoder.check_texts()?;
         }

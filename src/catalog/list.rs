@@ -73,7 +73,10 @@ impl Catalog {
         for run in entries(&self.artifacts) {
             if is_model(&run.join(BEST)) {
                 let mut listed = self.listed(Room::Run, &run, &run.join(BEST));
-                listed.status = RunStatus::read(&run);
+                match RunStatus::read(&run) {
+                    Ok(status) => listed.status = status,
+                    Err(error) => listed.problem = Some(format!("{error:#}")),
+                }
                 all.push(listed);
             }
         }

@@ -17,6 +17,9 @@ pub enum Missing {
         "{run} is a run without a model: it {status}; resume it with `clipcap train --resume {run}`, or name another"
     )]
     Unfinished { run: String, status: &'static str },
+    /// It is a run without a model, and a file of it cannot be read.
+    #[error("{0:#}")]
+    Damaged(anyhow::Error),
     /// Nothing is called so.
     #[error(
         "{name} is not a model folder, nor the name of a model: {hint}`clipcap models` lists those that are here and those that can be fetched"

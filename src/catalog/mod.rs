@@ -34,14 +34,37 @@ pub const MODELS: &str = "model";
 /// A run's model, in its folder.
 const BEST: &str = "best";
 
-/// The user's folder for what is used from anywhere: `CLIPCAP_HOME`, else `clipcap` where the system keeps users' data.
+/// The user's folder for what is used from anywhere: `CLIPCAP_HOME`, else `clipcap` where the system keeps users' data. A
+/// relative path in the variable would be another folder from every folder; it stands for none, as [`unusable_home`] says.
 pub fn home() -> Option<PathBuf> {
-    match env::var_os("CLIPCAP_HOME") {
-        Some(home) if !home.is_empty() => Some(home.into()),
-        _ => etcetera::choose_base_strategy()
+    match named_home() {
+        Some(home) => home.is_absolute().then_some(home),
+        None => etcetera::choose_base_strategy()
             .ok()
             .map(|folders| folders.data_dir().join("clipcap")),
     }
+}
+
+fn named_home() -> Option<PathBuf> {
+    let home = env::var_os("CLIPCAP_HOME").filter(|home| !home.is_empty());
+    home.map(PathBuf::from)
+}
+
+/// Why the folder in `CLIPCAP_HOME` is no place for models at all; `None` where it is one, may become one, or the variable is
+/// not set.
+pub fn unusable_home() -> Option<String> {
+    let home = named_home()?;
+    let shown = home.display();
+    if home.is_relative() {
+        return Some(format!(
+            "CLIPCAP_HOME is {shown}, which is another folder from every folder, and is passed over: give a path from the root"
+        ));
+    }
+    let there = home.ancestors().find(|above| above.exists())?;
+    (!there.is_dir()).then(|| {
+        let there = there.display();
+        format!("CLIPCAP_HOME is {shown}, but {there} is not a folder: give one")
+    })
 }
 
 /// Where models are looked for.
@@ -84,11 +107,15 @@ impl Catalog {
             return self.sample().map_err(Missing::Sample);
         }
         for run in [name.to_path_buf(), self.artifacts.join(name)] {
-            if let Some(status) = RunStatus::read(&run) {
-                return Err(Missing::Unfinished {
-                    run: run.display().to_string(),
-                    status: RunStatus::describe(Some(status)),
-                });
+            match RunStatus::read(&run) {
+                Ok(None) => {}
+                Ok(status) => {
+                    return Err(Missing::Unfinished {
+                        run: run.display().to_string(),
+                        status: RunStatus::describe(status),
+                    });
+                }
+                Err(error) => return Err(Missing::Damaged(error)),
             }
         }
         if name.exists() {
@@ -113,15 +140,29 @@ impl Catalog {
         if is_model(&here) {
             return Ok(here);
         }
-        if let Some(home) = &self.home
-            && let Ok(folder) = sample_model::unpacked(home)
-        {
+        if let Some(folder) = self.sample_at_home().transpose().ok().flatten() {
             return Ok(folder);
         }
         sample_model::unpack(&here).context(
             "the sample model could not be unpacked: set CLIPCAP_HOME to a folder that can be written",
         )?;
         Ok(here)
+    }
+
+    /// Why the sample model is not kept in the user's folder, where there is one; it is unpacked there if it can be.
+    pub fn homeless_sample(&self) -> Option<String> {
+        if is_model(&self.models.join(sample_model::NAME)) {
+            return None;
+        }
+        let error = self.sample_at_home()?.err()?;
+        Some(format!(
+            "{error:#}: the sample model goes to {} instead; set CLIPCAP_HOME to a folder of yours",
+            self.models.display()
+        ))
+    }
+
+    fn sample_at_home(&self) -> Option<Result<PathBuf>> {
+        self.home.as_deref().map(sample_model::unpacked)
     }
 
     /// Whether a folder is the sample model's.
@@ -162,7 +203,7 @@ fn model_at(path: &Path) -> Option<PathBuf> {
 
 /// A run's folder has a `config.json` too, but of its settings.
 fn is_model(folder: &Path) -> bool {
-    folder.join("config.json").is_file() && RunStatus::read(folder).is_none()
+    folder.join("config.json").is_file() && !RunStatus::is_noted(folder)
 }
 
 /// Whether a model folder was made of this repository of the Hub.
@@ -228,8 +269,14 @@ mod tests {
         fs::write(&file, "").unwrap();
         catalog.home = Some(file.join("model"));
         let here = root.path().join("model/sample");
+        let told = catalog.homeless_sample().unwrap();
+        assert!(
+            told.contains("CLIPCAP_HOME") && told.contains("file"),
+            "{told}"
+        );
         assert_eq!(catalog.sample().unwrap(), here);
         assert!(here.join("clip.bpk").is_file() && catalog.is_sample(&here));
+        assert_eq!(catalog.homeless_sample(), None, "it is here");
         catalog.models = file;
         let error = format!("{:#}", catalog.sample().unwrap_err());
         assert!(error.contains("CLIPCAP_HOME"), "{error}");

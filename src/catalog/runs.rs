@@ -21,6 +21,18 @@ pub struct LatestRun {
 pub struct PassedOver {
     pub run: PathBuf,
     pub status: Option<RunStatus>,
+    /// Why its status cannot be read.
+    pub problem: Option<String>,
+}
+
+impl PassedOver {
+    /// Why it was passed over, in words.
+    pub fn why(&self) -> String {
+        match &self.problem {
+            Some(problem) => format!("is damaged ({problem})"),
+            None => RunStatus::describe(self.status).into(),
+        }
+    }
 }
 
 impl Catalog {
@@ -36,12 +48,19 @@ impl Catalog {
         runs.sort();
         let mut latest = LatestRun::default();
         for (_, run) in runs.into_iter().rev() {
-            let status = RunStatus::read(&run);
+            let (status, problem) = match RunStatus::read(&run) {
+                Ok(status) => (status, None),
+                Err(error) => (None, Some(format!("{error:#}"))),
+            };
             if status == Some(RunStatus::Finished) {
                 latest.model = Some(run.join(BEST));
                 break;
             }
-            latest.passed_over.push(PassedOver { run, status });
+            latest.passed_over.push(PassedOver {
+                run,
+                status,
+                problem,
+            });
         }
         latest
     }
@@ -91,6 +110,10 @@ mod tests {
         assert_eq!(latest.model, Some(finished.join(BEST)));
         let names: Vec<_> = latest.passed_over.iter().map(|over| &over.run).collect();
         assert_eq!(names, [&stopped, &diverged]);
+        fs::write(stopped.join("status.json"), "{").unwrap();
+        let damaged = catalog.latest_run().passed_over.remove(0);
+        assert_eq!(damaged.run, stopped);
+        assert!(damaged.why().contains("status.json"), "{}", damaged.why());
         RunStatus::Finished.write(&stopped).unwrap();
         assert_eq!(catalog.latest_run().model, Some(stopped.join(BEST)));
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use burn::tensor::Device;
+use clap::Args;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory};
 use clipcap::device::{DeviceChoice, Devices};
 use clipcap::files;
 use clipcap::guard::guarded;
@@ -101,9 +101,24 @@ pub fn run_name(name: &str) -> std::result::Result<String, String> {
     }
 }
 
-/// Ends the program as clap does for a wrong argument: message and usage on standard error, exit code 2.
+/// Ends the program as clap does for a wrong argument: message and the command's usage on standard error, exit code 2.
 pub fn usage(kind: ErrorKind, message: &str) -> ! {
-    super::Cli::command().error(kind, message).exit()
+    let mut cli = super::command();
+    let mut command = &mut cli;
+    for word in std::env::args_os().skip(1) {
+        let word = word.to_string_lossy();
+        if command.find_subcommand(&*word).is_none() {
+            break;
+        }
+        command = (command.find_subcommand_mut(&*word)).expect("it was just found");
+    }
+    command.error(kind, out::one_line(message)).exit()
+}
+
+/// What flags alone make, or the end of the program as by [`usage`]: values that no file and no machine makes right are wrong
+/// usage. What files say goes another way: it ends with exit code 1.
+pub fn valid<T>(made: Result<T>) -> T {
+    made.unwrap_or_else(|error| usage(ErrorKind::ValueValidation, &format!("{error:#}")))
 }
 
 /// Keeps a table in a file.

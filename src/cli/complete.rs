@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::engine::{
     ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
 };
@@ -13,8 +14,10 @@ use clap_complete::env::{CompleteEnv, Shells};
 use clipcap::catalog::{Catalog, Room};
 use clipcap::hub::SETS;
 use clipcap::hub::archives;
+use clipcap::search::runs::list;
+use clipcap::trainer::run::ARTIFACTS;
 
-use super::{Cli, out};
+use super::out;
 
 /// Set by the shell's script to its own name, when it asks.
 const VARIABLE: &str = "CLIPCAP_COMPLETE";
@@ -73,7 +76,7 @@ pub fn run(args: CompletionsArgs) -> Result<ExitCode> {
 
 /// Answers a shell that asks, and ends the program then.
 pub fn answer() {
-    CompleteEnv::with_factory(Cli::command)
+    CompleteEnv::with_factory(super::command)
         .var(VARIABLE)
         .complete();
 }
@@ -109,17 +112,26 @@ pub fn fetchable() -> ArgValueCandidates {
     })
 }
 
-/// Completes runs of this folder.
+/// Completes runs of this folder by name, and other folders.
 pub fn runs() -> ArgValueCompleter {
     ArgValueCompleter::new(|written: &OsStr| {
-        let listed = Catalog::default().list().into_iter();
-        let runs =
-            listed.filter(|model| model.room == Room::Run && written_so_far(&model.name, written));
-        let mut candidates: Vec<CompletionCandidate> =
-            runs.map(|run| CompletionCandidate::new(run.name)).collect();
+        let mut candidates = runs_named(written);
         candidates.extend(PathCompleter::dir().complete(written));
         candidates
     })
+}
+
+/// Completes runs of this folder by name alone.
+pub fn run_names() -> ArgValueCompleter {
+    ArgValueCompleter::new(runs_named)
+}
+
+fn runs_named(written: &OsStr) -> Vec<CompletionCandidate> {
+    list(Path::new(ARTIFACTS))
+        .into_iter()
+        .filter(|run| written_so_far(&run.name, written))
+        .map(|run| CompletionCandidate::new(&run.name).help(Some(run.kind.into())))
+        .collect()
 }
 
 fn written_so_far(name: &str, written: &OsStr) -> bool {

@@ -8,7 +8,10 @@ use clipcap::captioner::{self, CaptionOptions};
 use clipcap::decode::{EarlyStopping, HfBeams, Sampling, Strategy};
 use clipcap::serve::Searches;
 
-use super::common::usage;
+use super::common::{usage, valid};
+
+/// Beams where --beam-size does not say it.
+pub const BEAM_SIZE: usize = 5;
 
 #[derive(Args)]
 #[command(next_help_heading = "Decoding")]
@@ -16,12 +19,12 @@ pub struct DecodeArgs {
     /// How tokens are chosen
     #[arg(long, value_enum, default_value = "greedy")]
     decode: DecodeArg,
-    /// Beams, with --decode beam
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    beam_size: usize,
-    /// Whose beam search, with --decode beam
-    #[arg(long, value_enum, default_value = "clipcap")]
-    beam_rule: BeamRule,
+    /// Beams, with --decode beam [default: 5]
+    #[arg(long, value_name = "N")]
+    beam_size: Option<usize>,
+    /// Whose beam search, with --decode beam [default: clipcap]
+    #[arg(long, value_enum)]
+    beam_rule: Option<BeamRule>,
     /// When beams end, once as many captions are finished as there are beams, with --beam-rule hf [default: false]
     #[arg(long, value_enum, value_name = "WHEN")]
     early_stopping: Option<EarlyStoppingArg>,
@@ -51,12 +54,7 @@ pub struct DecodeArgs {
     #[arg(long, conflicts_with = "rerank")]
     consensus: bool,
     /// Rank by the sum of log-probabilities over length^P: 1 is ClipCap's mean, 0 the sum, more favors long captions
-    #[arg(
-        long,
-        value_name = "P",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
     length_penalty: f32,
     /// No sequence of N tokens twice in a caption (no_repeat_ngram_size); 0 allows all
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -78,9 +76,9 @@ pub struct DecodeArgs {
         hide_default_value = true
     )]
     prompt: String,
-    /// Divides the scores before sampling: below 1 likely tokens become likelier
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
-    temperature: f32,
+    /// Divides the scores before sampling: below 1 likely tokens become likelier [default: 1]
+    #[arg(long, value_name = "T")]
+    temperature: Option<f32>,
     /// Sample from the K likeliest tokens only
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
@@ -99,9 +97,9 @@ pub struct DecodeArgs {
     /// The same with the lesser of P and sqrt(P) e^-entropy
     #[arg(long, value_name = "P")]
     eta_cutoff: Option<f32>,
-    /// Seed of sampling
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// Seed of sampling [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -144,9 +142,6 @@ impl DecodeArgs {
     /// The strategy. Flags that contradict each other end the program.
     fn strategy(&self) -> Strategy {
         let refuse = |message: &str| -> ! { usage(ErrorKind::ArgumentConflict, message) };
-        if self.decode != DecodeArg::Sample && self.best_of.is_some() {
-            refuse("--best-of needs --decode sample: a beam search gives its --beam-size best");
-        }
         if self.decode == DecodeArg::Greedy && self.consensus {
             refuse("--consensus needs --decode beam or --decode sample: greedy finds one caption");
         }
@@ -155,7 +150,7 @@ impl DecodeArgs {
                 "--num-captions needs --decode beam or --decode sample: greedy finds one caption",
             ),
             DecodeArg::Greedy => Strategy::Greedy,
-            DecodeArg::Beam if self.num_captions() > self.beam_size => refuse(&format!(
+            DecodeArg::Beam if self.num_captions() > self.beam_size() => refuse(&format!(
                 "--num-captions {} needs a --beam-size of at least as many",
                 self.num_captions
             )),
@@ -167,9 +162,43 @@ impl DecodeArgs {
         }
     }
 
+    /// Ends the program when a flag of another search than --decode's is given, which would have no effect.
+    pub fn refuse_other_searches(&self) {
+        let of_beams = [
+            ("--beam-size", self.beam_size.is_some()),
+            ("--beam-rule", self.beam_rule.is_some()),
+            ("--early-stopping", self.early_stopping.is_some()),
+            ("--beam-groups", self.beam_groups.is_some()),
+        ];
+        let of_sampling = [
+            ("--best-of", self.best_of.is_some()),
+            ("--temperature", self.temperature.is_some()),
+            ("--top-k", self.top_k.is_some()),
+            ("--top-p", self.top_p.is_some()),
+            ("--min-p", self.min_p.is_some()),
+            ("--typical-p", self.typical_p.is_some()),
+            ("--epsilon-cutoff", self.epsilon_cutoff.is_some()),
+            ("--eta-cutoff", self.eta_cutoff.is_some()),
+            ("--seed", self.seed.is_some()),
+        ];
+        let beams = (DecodeArg::Beam, &of_beams[..], "beam");
+        for (search, flags, name) in [beams, (DecodeArg::Sample, &of_sampling, "sample")] {
+            if let Some((flag, _)) = flags.iter().find(|(_, given)| *given)
+                && self.decode != search
+            {
+                let message = format!("{flag} needs --decode {name}");
+                usage(ErrorKind::ArgumentConflict, &message);
+            }
+        }
+    }
+
+    fn beam_size(&self) -> usize {
+        self.beam_size.unwrap_or(BEAM_SIZE)
+    }
+
     fn beam(&self) -> Strategy {
-        let beam_size = self.beam_size;
-        if self.beam_rule == BeamRule::Clipcap {
+        let beam_size = self.beam_size();
+        if self.beam_rule.is_none_or(|rule| rule == BeamRule::Clipcap) {
             for (flag, given) in [
                 ("--early-stopping", self.early_stopping.is_some()),
                 ("--beam-groups", self.beam_groups.is_some()),
@@ -199,14 +228,14 @@ impl DecodeArgs {
 
     fn sampling(&self) -> Sampling {
         Sampling {
-            temperature: self.temperature,
+            temperature: self.temperature.unwrap_or(1.0),
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
             typical_p: self.typical_p,
             epsilon_cutoff: self.epsilon_cutoff,
             eta_cutoff: self.eta_cutoff,
-            seed: self.seed,
+            seed: self.seed.unwrap_or(0),
             num_captions: 1,
         }
     }
@@ -232,16 +261,20 @@ impl DecodeArgs {
         }
     }
 
-    /// Settings of the searches that these flags do not choose.
+    /// Settings of the searches that these flags do not choose, but requests may. Values that make no sense end the program.
     pub fn searches(&self) -> Searches {
-        Searches {
+        let searches = Searches {
             beam: self.beam(),
             sampling: self.sampling(),
             best_of: self.best_of,
-        }
+        };
+        valid(CaptionOptions::new(searches.beam.clone()).validate());
+        let drawn = Strategy::Sample(searches.sampling.clone());
+        valid(CaptionOptions::new(drawn).validate());
+        searches
     }
 
-    /// All of it as options. Flags that contradict each other end the program.
+    /// All of it as options. Flags that contradict each other, and values that make no sense, end the program.
     pub fn options(&self) -> CaptionOptions {
         let options = CaptionOptions::new(self.strategy())
             .num_captions(self.num_captions())
@@ -253,10 +286,12 @@ impl DecodeArgs {
             .stop(self.stop.iter())
             .prompt(self.prompt.as_str())
             .rerank(self.rerank());
-        match self.max_length {
+        let options = match self.max_length {
             Some(length) => options.max_length(length),
             None => options,
-        }
+        };
+        valid(options.validate());
+        options
     }
 
     /// Captions given an image.

@@ -11,8 +11,11 @@ use clap::Args;
 use clipcap::captioner::Captioner;
 use clipcap::catalog::{self, Catalog, Room};
 use clipcap::device;
+use clipcap::files;
 use clipcap::hub::{Hub, HubConfig};
+use clipcap::search::runs::list;
 use clipcap::train::status::RunStatus;
+use clipcap::trainer::run::ARTIFACTS;
 use cpu_kernels::simd::Isa;
 use image::{Rgb, RgbImage};
 use sysinfo::{Disks, System};
@@ -157,11 +160,8 @@ fn check_places(findings: &mut Findings) {
     let disks = Disks::new_with_refreshed_list();
     let mut place = |what: &str, folder: PathBuf, instead: &str| {
         let shown = folder.display().to_string();
-        if let Err(error) = can_write(&folder) {
-            findings.wrong(
-                what,
-                format_args!("{shown} cannot be written: {error}: {instead}"),
-            );
+        if let Err(error) = files::can_write(&folder) {
+            findings.wrong(what, format_args!("{shown}: {error:#}: {instead}"));
             return;
         }
         let free = free_space(&disks, &folder);
@@ -178,7 +178,7 @@ fn check_places(findings: &mut Findings) {
         }
     };
     place("here", ".".into(), "go to a folder of yours");
-    if let Some(home) = catalog::home() {
+    if let Some(home) = catalog::home().filter(|_| catalog::unusable_home().is_none()) {
         place("yours", home, "set CLIPCAP_HOME to a folder of yours");
     }
     let cache = HubConfig::from_env().cache;
@@ -188,22 +188,14 @@ fn check_places(findings: &mut Findings) {
         std::env::temp_dir(),
         "set TMPDIR to a folder of yours",
     );
-    if catalog::home().is_none() {
-        findings.wrong(
+    match catalog::unusable_home() {
+        Some(problem) => findings.wrong("yours", problem),
+        None if catalog::home().is_none() => findings.wrong(
             "yours",
             "there is no home folder: set CLIPCAP_HOME to a folder of yours",
-        );
+        ),
+        None => {}
     }
-}
-
-/// Whether a file can be made in a folder, or in the nearest one above it that is there. Nothing stays.
-fn can_write(folder: &Path) -> Result<()> {
-    let there = folder.ancestors().find(|above| above.is_dir());
-    let there = there.unwrap_or(Path::new("."));
-    tempfile::Builder::new()
-        .prefix(".clipcap")
-        .tempfile_in(there)?;
-    Ok(())
 }
 
 /// Bytes left where a folder is, or would be.
@@ -223,9 +215,29 @@ fn free_space(disks: &Disks, folder: &Path) -> Option<u64> {
     nearest.map(|disk| disk.available_space())
 }
 
+/// Runs with files that cannot be read. Their reasons are given back.
+fn check_runs(findings: &mut Findings) -> Vec<String> {
+    let mut told = Vec::new();
+    for run in list(Path::new(ARTIFACTS)) {
+        for problem in run.problems {
+            let folder = run.folder.display();
+            findings.wrong(
+                "run",
+                format_args!("{folder} is damaged: {problem}; delete the folder, or train again"),
+            );
+            told.push(problem);
+        }
+    }
+    told
+}
+
 fn check_models(findings: &mut Findings) {
+    let told = check_runs(findings);
     for model in Catalog::default().list() {
         let Some(path) = &model.path else { continue };
+        if (model.problem.as_ref()).is_some_and(|problem| told.contains(problem)) {
+            continue;
+        }
         let what = if model.room == Room::Run {
             "run"
         } else {

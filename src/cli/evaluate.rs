@@ -10,9 +10,11 @@ use anyhow::Result;
 use caption_metrics::bootstrap::Bootstrap;
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args};
+use clipcap::captioner::CaptionOptions;
 use clipcap::data::coco::ImageId;
 use clipcap::data::split::Split;
 use clipcap::datasets::scenes::{SceneScores, SceneSet};
+use clipcap::decode::Strategy;
 use clipcap::evaluate::clip_score;
 use clipcap::evaluate::compare::compare;
 use clipcap::evaluate::model::Part;
@@ -25,7 +27,8 @@ use serde::Serialize;
 
 use part::from_model;
 
-use super::common::{DeviceArg, MarkdownArg, TruncatedArg, usage};
+use super::common::{DeviceArg, MarkdownArg, TruncatedArg, usage, valid};
+use super::decoding::BEAM_SIZE;
 use super::model::PrecisionArg;
 use super::out;
 use super::{complete, find};
@@ -89,7 +92,10 @@ pub struct EvaluateArgs {
     /// Seed that the model was trained with, or its --split-seed [default: the run's, else 1]
     #[arg(long, value_name = "N", requires = PART)]
     split_seed: Option<u64>,
-    /// Beams to caption with [default: greedy]
+    /// How tokens are chosen
+    #[arg(long, value_enum, default_value = "greedy", requires = "model")]
+    decode: DecodeArg,
+    /// Beams, with --decode beam [default: 5]
     #[arg(long, value_name = "N", requires = "model")]
     beam_size: Option<usize>,
     /// Type of weights and matrix products of CLIP and GPT-2 [default: CLIP as in training, f32; GPT-2 f16, where the device
@@ -145,6 +151,14 @@ enum Format {
     Json,
 }
 
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum DecodeArg {
+    /// The likeliest token each time
+    Greedy,
+    /// ClipCap's beam search
+    Beam,
+}
+
 /// Images to score, and where they are from.
 struct Loaded {
     images: Vec<EvaluatedImage>,
@@ -157,6 +171,22 @@ struct Loaded {
 }
 
 impl EvaluateArgs {
+    /// How a model captions. Flags that contradict each other, and values that make no sense, end the program.
+    fn strategy(&self) -> Strategy {
+        let strategy = match (self.decode, self.beam_size) {
+            (DecodeArg::Greedy, None) => Strategy::Greedy,
+            (DecodeArg::Greedy, Some(_)) => usage(
+                ErrorKind::ArgumentConflict,
+                "--beam-size needs --decode beam",
+            ),
+            (DecodeArg::Beam, size) => Strategy::Beam {
+                beam_size: size.unwrap_or(BEAM_SIZE),
+            },
+        };
+        valid(CaptionOptions::new(strategy.clone()).validate());
+        strategy
+    }
+
     fn options(&self) -> ScoreOptions {
         if !(self.confidence > 0.0 && self.confidence < 100.0) {
             usage(
@@ -190,6 +220,7 @@ impl EvaluateArgs {
 
 pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     let options = args.options();
+    args.strategy();
     if let Some(files) = &args.compare {
         return run_compare(&args, &options, &files[0], &files[1]);
     }

@@ -16,8 +16,8 @@ use clipcap::hub::{self, Fetched, Hub, HubConfig, Named, SETS, Watch, archives};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::common::usage;
-use super::{complete, out};
+use super::common::{usage, valid};
+use super::{complete, find, out};
 
 /// Download named models from the Hugging Face Hub and convert them, or data sets with classes
 #[derive(Args)]
@@ -79,8 +79,8 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
     }
     let named = names
         .iter()
-        .map(|name| hub::parse(name))
-        .collect::<std::result::Result<Vec<_>, _>>()?;
+        .map(|name| valid(hub::parse(name).map_err(Into::into)))
+        .collect::<Vec<_>>();
     if args.captioner.is_some() && args.output.is_none() && named.len() > 1 {
         usage(
             ErrorKind::ArgumentConflict,
@@ -91,9 +91,7 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
     config.offline |= args.offline;
     let hub = Hub::new(&config)?;
     let parent = match args.user {
-        true => home()
-            .context("there is no folder for the user's models: set CLIPCAP_HOME to one")?
-            .join(MODELS),
+        true => home().with_context(find::no_home)?.join(MODELS),
         false => MODELS.into(),
     };
     for (named, output) in models(named, args.output, &parent) {

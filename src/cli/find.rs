@@ -2,13 +2,13 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use clipcap::catalog::{Catalog, Missing, PassedOver};
+use clipcap::catalog::{self, Catalog, Missing};
 use clipcap::hub::Named;
 use clipcap::sample_model;
-use clipcap::train::status::RunStatus;
 
 use super::{fetch, out};
 
@@ -20,12 +20,45 @@ pub struct FetchArg {
     fetch: bool,
 }
 
+/// Where models are looked for. Says, once, what is wrong with the user's folder.
+fn catalog() -> Catalog {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        if let Some(problem) = catalog::unusable_home() {
+            out::note(problem);
+        }
+    });
+    Catalog::default()
+}
+
+/// Why there is no folder for the user's models.
+pub fn no_home() -> String {
+    let none = "there is no folder for the user's models: set CLIPCAP_HOME to one";
+    catalog::unusable_home().unwrap_or_else(|| none.into())
+}
+
 /// The folder of a named model, of any kind.
 ///
 /// # Errors
 /// When there is none; the message says what to do.
 pub fn folder(name: &Path) -> Result<PathBuf> {
-    Ok(Catalog::default().find(name)?)
+    Ok(look_up(&catalog(), name)?)
+}
+
+fn look_up(catalog: &Catalog, name: &Path) -> Result<PathBuf, Missing> {
+    if name == Path::new(sample_model::NAME) {
+        tell_homeless(catalog);
+    }
+    catalog.find(name)
+}
+
+/// Says where the sample model goes, when it cannot go where it should.
+fn tell_homeless(catalog: &Catalog) {
+    if catalog::unusable_home().is_none()
+        && let Some(problem) = catalog.homeless_sample()
+    {
+        out::note(problem);
+    }
 }
 
 /// The folder of a named model that captions. One that is on the Hub is fetched if `--fetch` says so, or whoever sits at
@@ -34,8 +67,8 @@ pub fn folder(name: &Path) -> Result<PathBuf> {
 /// # Errors
 /// When there is none; the message says what to do.
 pub fn captioner(name: &Path, fetch: FetchArg) -> Result<PathBuf> {
-    let catalog = Catalog::default();
-    match catalog.find(name) {
+    let catalog = catalog();
+    match look_up(&catalog, name) {
         Err(Missing::CanFetch(name, Named::Set(_))) => fetched(&catalog, &name, fetch),
         Err(Missing::CanFetch(name, Named::Repo(id))) => bail!(
             "{name} is not here, and `fetch` gets CLIPs and GPT-2s by id, which do not caption alone: train a captioner with `clipcap fetch openai/clip-vit-base-patch32 gpt2 --output model/base` and `clipcap train --model model/base`, or convert {id} with `clipcap convert`"
@@ -45,8 +78,7 @@ pub fn captioner(name: &Path, fetch: FetchArg) -> Result<PathBuf> {
 }
 
 fn fetched(catalog: &Catalog, name: &str, fetch: FetchArg) -> Result<PathBuf> {
-    let home = (catalog.home.clone())
-        .context("there is no folder for the user's models: set CLIPCAP_HOME to one")?;
+    let home = (catalog.home.clone()).with_context(no_home)?;
     let output = home.join(name);
     if !fetch.fetch && !asked(name, &output)? {
         bail!(
@@ -88,22 +120,20 @@ fn asked(name: &str, output: &Path) -> Result<bool> {
 /// # Errors
 /// When the sample model cannot be unpacked.
 pub fn default_captioner() -> Result<PathBuf> {
-    let catalog = Catalog::default();
-    let latest = catalog.latest_run();
+    let latest = catalog().latest_run();
     let (model, which) = match latest.model {
         Some(model) => (model, "the last run that finished"),
         None => (
-            catalog.sample()?,
+            sample()?,
             "the sample model, which knows images of shapes alone: `clipcap models` lists others",
         ),
     };
     out::note(format_args!("model: {} ({which})", model.display()));
-    if let Some(PassedOver { run, status }) = latest.passed_over.first() {
+    if let Some(passed_over) = latest.passed_over.first() {
+        let run = passed_over.run.display();
         out::note(format_args!(
-            "{} {}: --model {} takes it all the same",
-            run.display(),
-            RunStatus::describe(*status),
-            run.display()
+            "{run} {}: --model {run} takes it all the same",
+            passed_over.why()
         ));
     }
     Ok(model)
@@ -129,5 +159,7 @@ pub fn again(model: &Path) -> Result<PathBuf> {
 /// # Errors
 /// When it cannot be unpacked.
 pub fn sample() -> Result<PathBuf> {
-    Catalog::default().sample()
+    let catalog = catalog();
+    tell_homeless(&catalog);
+    catalog.sample()
 }

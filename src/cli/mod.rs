@@ -33,7 +33,8 @@ mod version;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clipcap::device;
 use clipcap::guard::guarded;
 
@@ -76,12 +77,16 @@ enum Command {
     Man(man::ManArgs),
 }
 
-/// Parses, runs, and turns an error into one line: 0 when all went well, 1 when it failed, 2 for wrong usage.
+/// Parses, runs, and turns an error into one line. The exit code is 0 when all went well; 2 when the command line is wrong by
+/// itself, whatever the files hold that it names; 1 when a file, a model, the machine or an image is to blame.
 pub fn run() -> ExitCode {
     complete::answer();
     device::default_to_cpu();
     out::start();
-    let result = match Cli::try_parse() {
+    let parsed = command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let result = match parsed {
         Ok(cli) => guarded(|| dispatch(cli.command)).unwrap_or_else(|panic| {
             let place = panic.message;
             Err(anyhow!(
@@ -100,14 +105,56 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The commands. A number below 0 after a flag is its value, to be refused by its range, and no flag of its own.
+fn command() -> clap::Command {
+    fn numbers(command: clap::Command) -> clap::Command {
+        command
+            .mut_args(|argument| match argument.is_positional() {
+                false if argument.get_action().takes_values() => {
+                    argument.allow_negative_numbers(true)
+                }
+                _ => argument,
+            })
+            .mut_subcommands(numbers)
+    }
+    let mut cli = numbers(Cli::command());
+    cli.build();
+    cli
+}
+
 /// Help and version, which were asked for, go to standard output; wrong usage to standard error, with exit code 2.
 fn show_usage(error: &clap::Error) -> Result<ExitCode> {
     if error.use_stderr() {
-        let _ = error.print();
+        match plain_number(error) {
+            Some(message) => out::note(message.trim_end()),
+            None => {
+                let _ = error.print();
+            }
+        }
         return Ok(ExitCode::from(2));
     }
     out::written(error.print())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is wrong with a value that is no number, in words for a person instead of Rust's.
+fn plain_number(error: &clap::Error) -> Option<String> {
+    const WORDS: [(&str, &str); 5] = [
+        ("invalid digit found in string", "give a whole number"),
+        ("invalid float literal", "give a number"),
+        ("number would be zero for non-zero type", "give at least 1"),
+        ("number too large to fit in target type", "it is too large"),
+        (
+            "cannot parse integer from empty string",
+            "give a whole number",
+        ),
+    ];
+    if error.kind() != ErrorKind::ValueValidation {
+        return None;
+    }
+    let told = error.to_string();
+    let (rust, plain) = WORDS.into_iter().find(|(rust, _)| told.contains(rust))?;
+    Some(told.replacen(rust, plain, 1))
 }
 
 fn dispatch(command: Command) -> Result<ExitCode> {
@@ -141,7 +188,6 @@ mod documented_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn check(command: &clap::Command) {
         assert!(
@@ -166,8 +212,7 @@ mod tests {
 
     #[test]
     fn every_command_flag_and_value_says_what_it_is() {
-        let mut cli = Cli::command();
-        cli.build();
+        let cli = command();
         cli.clone().debug_assert();
         cli.get_subcommands()
             .filter(|command| command.get_name() != "help")

@@ -33,6 +33,9 @@ enum Format {
 }
 
 pub fn run(args: ModelsArgs) -> Result<ExitCode> {
+    if let Some(problem) = catalog::unusable_home() {
+        out::note(problem);
+    }
     let models = Catalog::default().list();
     match args.format {
         Format::Text => out::text(&show(&models))?,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use burn::tensor::Device;
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::datasets::{self, classes::ClassSource};
@@ -20,6 +21,7 @@ use serde_json::json;
 
 use super::common::{
     DeviceArg, MarkdownArg, STOPPED, TruncatedArg, UiArg, interruptible, report, run_name, usage,
+    valid,
 };
 use super::out;
 use super::pretrain::encoder::SettingArgs;
@@ -86,7 +88,7 @@ pub struct ProbeArgs {
     #[command(flatten)]
     settings: SettingArgs,
     /// Name of the run's folder in artifacts/, with --table and --ablate; one that is there is resumed
-    #[arg(long, value_name = "NAME", value_parser = run_name)]
+    #[arg(long, value_name = "NAME", value_parser = run_name, add = complete::run_names())]
     run: Option<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
@@ -254,6 +256,11 @@ fn shown_folds(args: &ProbeArgs, outcomes: &[Outcome]) -> String {
 
 /// The table, or an ablation.
 fn many(args: &ProbeArgs) -> Result<ExitCode> {
+    let base = args.changed(EncoderRunConfig::simclr(args.data.clone()));
+    valid(base.validate());
+    if let Some(ablate) = args.ablate {
+        valid(Ablation::from(ablate).variants(&base, &args.values));
+    }
     let device = args.device.resolve()?;
     let kind = if args.table { "table" } else { "ablation" };
     let named = args
@@ -261,28 +268,37 @@ fn many(args: &ProbeArgs) -> Result<ExitCode> {
         .as_ref()
         .map(|name| Path::new(run::ARTIFACTS).join(name));
     let folder = match named.filter(|folder| folder.is_dir()) {
-        Some(folder) => folder,
+        Some(folder) => return many_in(args, &base, &device, &folder),
         None => run::create(Path::new(run::ARTIFACTS), kind, args.run.as_deref())?,
     };
+    run::within(&folder, || many_in(args, &base, &device, &folder))
+}
+
+/// The same in the run's folder.
+fn many_in(
+    args: &ProbeArgs,
+    base: &EncoderRunConfig,
+    device: &Device,
+    folder: &Path,
+) -> Result<ExitCode> {
     let interrupter = interruptible()?;
     let pretrained = match EncoderChoice::from(&*args.encoder) {
         EncoderChoice::Folder(model) if args.table => Some(find::folder(&model)?),
         _ => None,
     };
     let context = TableContext {
-        folder: &folder,
+        folder,
         dataset: Path::new(datasets::FOLDER),
         pretrained: (pretrained.as_deref()).map(|folder| (args.encoder.as_str(), folder)),
-        device: &device,
+        device,
         ui: args.ui.into(),
         report: report(),
         interrupter: interrupter.clone(),
     };
     match args.ablate {
         Some(ablate) => {
-            let base = args.changed(EncoderRunConfig::simclr(args.data.clone()));
             let ablate = Ablation::from(ablate);
-            let points = ablation::run(ablate, &base, &args.values, &context)?;
+            let points = ablation::run(ablate, base, &args.values, &context)?;
             args.markdown
                 .write(|| ablation::markdown(ablate, &points))?;
             out::text(&ablation::markdown(ablate, &points))?;

@@ -11,7 +11,7 @@ use clipcap::search::runs::compare::compare_runs;
 use clipcap::search::runs::{find, list, table};
 use clipcap::trainer::run;
 
-use super::out;
+use super::{complete, out};
 
 /// List the runs in artifacts/, or compare two of them
 #[derive(Args)]
@@ -39,10 +39,10 @@ enum Action {
 #[derive(Args)]
 struct CompareArgs {
     /// A run in artifacts/, or its folder
-    #[arg(value_name = "A")]
+    #[arg(value_name = "A", add = complete::runs())]
     a: String,
     /// Another
-    #[arg(value_name = "B")]
+    #[arg(value_name = "B", add = complete::runs())]
     b: String,
     /// Score that test images are ordered by
     #[arg(long, value_name = "SCORE", default_value = "CIDEr")]
@@ -83,6 +83,11 @@ pub fn run(args: RunsArgs) -> Result<ExitCode> {
         Format::Text => out::text(&table(&runs, Style::Text))?,
         Format::Markdown => out::text(&table(&runs, Style::Markdown))?,
         Format::Json => out::line(serde_json::to_string(&runs)?)?,
+    }
+    for run in &runs {
+        for problem in &run.problems {
+            out::note(format_args!("{} is damaged: {problem}", run.name));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

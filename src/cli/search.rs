@@ -11,8 +11,8 @@ use clipcap::trainer::dashboard::Ui;
 use clipcap::trainer::run;
 
 use super::common::{DeviceArg, interruptible, report, run_name};
-use super::out;
 use super::train::BaseArgs;
+use super::{complete, out};
 
 /// What is trained, and where.
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub struct SearchArgs {
     base: BaseArgs,
     /// Name of the folder in artifacts/; one that is there already is resumed [default: the command with the first
     /// free number, as in tune-1]
-    #[arg(long, value_name = "NAME", value_parser = run_name)]
+    #[arg(long, value_name = "NAME", value_parser = run_name, add = complete::run_names())]
     run: Option<String>,
     #[command(flatten)]
     device: DeviceArg,
@@ -45,7 +45,7 @@ impl SearchArgs {
         let devices = self.device.or_several(&[])?;
         let folder = run::open(Path::new(run::ARTIFACTS), what, self.run.as_deref(), marker)?;
         out::note(format_args!("{size} in {}", folder.display()));
-        work(&TrainContext {
+        let context = TrainContext {
             folder: &folder,
             dataset: Path::new(datasets::FOLDER),
             devices: &devices,
@@ -54,6 +54,11 @@ impl SearchArgs {
             interrupter: interruptible()?,
             resume: false,
             tensorboard: false,
-        })
+        };
+        match self.run {
+            // Others may share a folder that has a name.
+            Some(_) => work(&context),
+            None => run::within(&folder, || work(&context)),
+        }
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use clipcap::search::space::Dimension;
 use clipcap::search::tune::{TuneConfig, table, tune};
 
-use super::common::MarkdownArg;
+use super::common::{MarkdownArg, valid};
 use super::out;
 use super::search::SearchArgs;
 
@@ -41,7 +41,7 @@ pub fn run(args: TuneArgs) -> Result<ExitCode> {
         random: args.random,
         folds: args.folds,
     };
-    let count = config.settings()?.len();
+    let count = valid(config.settings()).len();
     let size = format!("{count} settings x {} folds", config.folds);
     let tuned =
         (args.search).within("tune", "tune.json", &size, |context| tune(&config, context))?;

@@ -4,6 +4,13 @@ use std::convert::Infallible;
 
 use super::Sampling;
 
+/// Largest length penalty either way: beyond it powers of lengths leave float32.
+const LARGEST_LENGTH_PENALTY: f32 = 10.0;
+/// Largest repetition penalty, and one over the least: beyond it penalized logits leave all others behind.
+const LARGEST_REPETITION_PENALTY: f32 = 1000.0;
+/// Largest diversity penalty: no two logits are so far apart.
+const LARGEST_DIVERSITY_PENALTY: f32 = 1000.0;
+
 /// How the next token is chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Strategy {
@@ -108,11 +115,15 @@ pub enum DecodeError {
     NoLength,
     #[error("the shortest caption is {0} tokens and the longest {1}: give at most as many")]
     MinLength(usize, usize),
+    #[error("the beam size is 0: give at least 1")]
+    NoBeams,
     #[error("the beam size is {0}: give a number from 1 to the vocabulary's size, {1}")]
     BeamSize(usize, usize),
     #[error("{0} groups of {1} beams: give a number of groups that divides that of the beams")]
     Groups(usize, usize),
-    #[error("the diversity penalty is {0}: give a number above 0, and 2 groups of beams or more")]
+    #[error(
+        "the diversity penalty is {0}: give a number above 0 and at most 1000, and 2 groups of beams or more"
+    )]
     DiversityPenalty(f32),
     #[error("the temperature is {0}: give a number above 0")]
     Temperature(f32),
@@ -132,9 +143,9 @@ pub enum DecodeError {
     NoCaptions,
     #[error("the number of captions is {0}: give at most 100000")]
     TooManyCaptions(usize),
-    #[error("the length penalty is {0}: give a number; 1 is the mean, 0 the sum")]
+    #[error("the length penalty is {0}: give a number from -10 to 10; 1 is the mean, 0 the sum")]
     LengthPenalty(f32),
-    #[error("the repetition penalty is {0}: give a number above 0; 1 is none")]
+    #[error("the repetition penalty is {0}: give a number from 0.001 to 1000; 1 is none")]
     RepetitionPenalty(f32),
 }
 
@@ -169,14 +180,17 @@ impl DecodeConfig {
         if self.min_length > self.max_length {
             return Err(DecodeError::MinLength(self.min_length, self.max_length));
         }
-        if !self.length_penalty.is_finite() {
+        let penalties = -LARGEST_LENGTH_PENALTY..=LARGEST_LENGTH_PENALTY;
+        if !penalties.contains(&self.length_penalty) {
             return Err(DecodeError::LengthPenalty(self.length_penalty));
         }
         let repetition = self.repetition_penalty;
-        if !(repetition > 0.0 && repetition.is_finite()) {
+        let repetitions = 1.0 / LARGEST_REPETITION_PENALTY..=LARGEST_REPETITION_PENALTY;
+        if !repetitions.contains(&repetition) {
             return Err(DecodeError::RepetitionPenalty(repetition));
         }
         match &self.strategy {
+            Strategy::Beam { beam_size: 0 } => Err(DecodeError::NoBeams),
             Strategy::Greedy | Strategy::Beam { .. } => Ok(()),
             Strategy::HfBeam(beams) => beams.validate(),
             Strategy::Sample(sampling) => sampling.validate(),
@@ -202,12 +216,15 @@ impl HfBeams {
             diversity_penalty: penalty,
             ..
         } = *self;
+        if beam_size == 0 {
+            return Err(DecodeError::NoBeams);
+        }
         if groups == 0 || !beam_size.is_multiple_of(groups) {
             return Err(DecodeError::Groups(groups, beam_size));
         }
         let fits = match groups {
             1 => penalty == 0.0,
-            _ => penalty > 0.0 && penalty.is_finite(),
+            _ => penalty > 0.0 && penalty <= LARGEST_DIVERSITY_PENALTY,
         };
         match fits {
             true => Ok(()),

@@ -9,9 +9,9 @@ use hf_hub::api::sync::ApiError;
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     #[error(
-        "`{0}` is unknown: give an id of the Hub such as openai/clip-vit-base-patch32, or one of {1}"
+        "`{0}` is unknown: {2}give an id of the Hub such as openai/clip-vit-base-patch32, or one of {1}"
     )]
-    UnknownName(String, String),
+    UnknownName(String, String, String),
     #[error("HF_ENDPOINT is `{0}`: give an address that begins with https:// or http://")]
     Endpoint(String),
     #[error(

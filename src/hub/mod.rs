@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::files;
+use crate::suggest;
 
 pub use client::{Hub, HubConfig, HubRepo, Watch};
 pub use error::HubError;
@@ -62,7 +63,12 @@ impl Part {
 /// # Errors
 /// When one is neither known nor an id; the message lists those that are known.
 pub fn parse(name: &str) -> Result<Named> {
-    Named::parse(name).ok_or_else(|| HubError::UnknownName(name.to_string(), names()))
+    Named::parse(name).ok_or_else(|| {
+        let known = names();
+        let meant = suggest::nearest(name, known.split(", "));
+        let hint = meant.map_or(String::new(), |meant| format!("did you mean `{meant}`? "));
+        HubError::UnknownName(name.to_string(), known, hint)
+    })
 }
 
 /// Gets the files of everything named, as parts of one model. `captioner`: a checkpoint to take instead of the set's, a

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::Dataset;
 use burn::optim::ModuleOptimizer;
@@ -139,6 +139,36 @@ impl PretrainConfig {
             Some(folder) => Tokenizer::load(folder, kind)?,
             None => Tokenizer::train(kind, texts()?.into_iter(), self.vocab_size)?,
         })
+    }
+
+    /// # Errors
+    /// When a number makes no sense.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(self.epochs > 0, "epochs is 0: give at least 1");
+        ensure!(self.batch_size > 0, "batch size is 0: give at least 1");
+        if let PretrainData::Scenes { count } = self.data {
+            ensure!(count > 0, "the number of scenes is 0: give at least 1");
+        }
+        let rate = self.schedule.learning_rate;
+        ensure!(
+            rate > 0.0 && rate.is_finite(),
+            "the learning rate is {rate}: give a number above 0"
+        );
+        if let Some(weight) = self.caption_weight {
+            ensure!(
+                weight > 0.0 && weight.is_finite(),
+                "the weight of the captions' loss is {weight}: give a number above 0, or 0 for none"
+            );
+        }
+        if let Some(sizes) = &self.clip_sizes {
+            sizes.config(self.vocab_size)?;
+        }
+        if let Some(sizes) = &self.gpt2_sizes {
+            sizes.config(self.vocab_size)?;
+        }
+        self.augmentation
+            .as_ref()
+            .map_or(Ok(()), Augmentation::validate)
     }
 
     pub(super) fn begin_from(&self) -> Result<Option<ModelFolder>> {

@@ -60,6 +60,7 @@ pub struct Pretrained {
 
 /// Trains CLIP and puts it into the model folder.
 pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    config.validate()?;
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let from = config.begin_from()?;
@@ -114,11 +115,6 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
     check_size(train.num_items(), valid.num_items(), items)?;
 
     let captioner = match config.caption_weight {
-        Some(weight) if !(weight > 0.0 && weight.is_finite()) => {
-            bail!(
-                "the weight of the captions' loss is {weight}: give a number above 0, or 0 for none"
-            )
-        }
         Some(_) => Some(clip::captioner_config(
             sizes.projection_dim,
             tokenizer.vocab_size(),
@@ -167,6 +163,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
 
 /// Trains GPT-2 and puts it into the model folder.
 pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
+    config.validate()?;
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let (captions, valid) = config.data.captions(&|line| (context.report)(line))?;

@@ -187,6 +187,9 @@ impl Trainer {
             resume,
             tensorboard: self.tensorboard,
         };
-        train(&config, &context)
+        match resume {
+            true => train(&config, &context),
+            false => run::within(&folder, || train(&config, &context)),
+        }
     }
 }

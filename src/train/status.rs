@@ -30,9 +30,17 @@ struct StatusFile {
 
 impl RunStatus {
     /// Of a run's folder; `None` where nothing is noted, as in those of version 0.1.
-    pub fn read(run: &Path) -> Option<Self> {
-        let file: Result<StatusFile> = files::read_json(&run.join(FILE));
-        file.ok().map(|file| file.status)
+    ///
+    /// # Errors
+    /// When what is noted cannot be read; the message names the file.
+    pub fn read(run: &Path) -> Result<Option<Self>> {
+        let file: Option<StatusFile> = files::read_json_if_there(&run.join(FILE))?;
+        Ok(file.map(|file| file.status))
+    }
+
+    /// Whether a folder has a note of a run's end, readable or not: it is a run's then, and no model's.
+    pub fn is_noted(run: &Path) -> bool {
+        run.join(FILE).exists()
     }
 
     /// Notes it in a run's folder.
@@ -71,11 +79,17 @@ mod tests {
     #[test]
     fn a_status_is_read_as_it_was_written() {
         let run = tempfile::tempdir().unwrap();
-        assert_eq!(RunStatus::read(run.path()), None);
+        let read = || RunStatus::read(run.path()).unwrap();
+        assert_eq!(read(), None);
+        assert!(!RunStatus::is_noted(run.path()));
         for status in [RunStatus::of(true, None), RunStatus::of(true, Some(2))] {
             status.write(run.path()).unwrap();
-            assert_eq!(RunStatus::read(run.path()), Some(status));
+            assert_eq!(read(), Some(status));
         }
+        std::fs::write(run.path().join(FILE), "{\"status\": ").unwrap();
+        let error = format!("{:#}", RunStatus::read(run.path()).unwrap_err());
+        assert!(error.contains(FILE), "{error}");
+        assert!(RunStatus::is_noted(run.path()));
         assert_eq!(RunStatus::of(false, None), RunStatus::Finished);
     }
 }

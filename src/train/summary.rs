@@ -23,8 +23,11 @@ pub struct RunSummary {
 
 impl RunSummary {
     /// Of a run's folder; `None` where it has not come to an end.
-    pub fn read(run: &Path) -> Option<Self> {
-        files::read_json(&run.join(FILE)).ok()
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>> {
+        files::read_json_if_there(&run.join(FILE))
     }
 
     /// Notes the best epoch with its loss, and how long this part of the run took.
@@ -32,7 +35,9 @@ impl RunSummary {
     /// # Errors
     /// When it cannot be written.
     pub fn write(run: &Path, best: Option<(usize, f64)>, took: Duration) -> Result<Self> {
-        let before = Self::read(run).map_or(0.0, |summary| summary.seconds);
+        // A damaged file is written anew.
+        let before = Self::read(run).ok().flatten();
+        let before = before.map_or(0.0, |summary| summary.seconds);
         let summary = Self {
             best_epoch: best.map(|(epoch, _)| epoch),
             validation_loss: best.map(|(_, loss)| loss),
@@ -50,7 +55,7 @@ mod tests {
     #[test]
     fn the_seconds_of_a_resumed_run_add_up() {
         let run = tempfile::tempdir().unwrap();
-        assert_eq!(RunSummary::read(run.path()), None);
+        assert_eq!(RunSummary::read(run.path()).unwrap(), None);
         RunSummary::write(run.path(), None, Duration::from_secs(3)).unwrap();
         let best = Some((2, 0.5));
         RunSummary::write(run.path(), best, Duration::from_secs(4)).unwrap();
@@ -59,6 +64,6 @@ mod tests {
             validation_loss: Some(0.5),
             seconds: 7.0,
         };
-        assert_eq!(RunSummary::read(run.path()), Some(summary));
+        assert_eq!(RunSummary::read(run.path()).unwrap(), Some(summary));
     }
 }

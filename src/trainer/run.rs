@@ -122,6 +122,44 @@ fn is_empty(folder: &Path) -> bool {
     })
 }
 
+/// Work in the folder of a run that was made for it. When it fails before anything was learned, nothing in the folder could
+/// be gone on with, and it is removed again.
+///
+/// # Errors
+/// The work's.
+pub fn within<T>(folder: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    work().inspect_err(|_| {
+        if !holds_learned(folder, 0) {
+            // What cannot be removed stays; the error says more.
+            let _ = fs::remove_dir_all(folder);
+            // It may have been the first.
+            let _ = folder.parent().map(fs::remove_dir);
+        }
+    })
+}
+
+/// Whether there is a step, a checkpoint or a result in a folder, or in those of its trainings.
+fn holds_learned(folder: &Path, depth: usize) -> bool {
+    const DEEPEST: usize = 4;
+    const LEARNED: [&str; 5] = [
+        "metrics.jsonl",
+        "checkpoint",
+        "best",
+        "result.json",
+        "results.json",
+    ];
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| {
+        let path = entry.path();
+        let is_learned = LEARNED.iter().any(|name| path.ends_with(name));
+        match path.is_dir() {
+            true if is_learned => !is_empty(&path),
+            true => depth < DEEPEST && holds_learned(&path, depth + 1),
+            false => is_learned && entry.metadata().is_ok_and(|file| file.len() > 0),
+        }
+    })
+}
+
 /// Keeps other processes from writing the same run, until it is dropped.
 ///
 /// # Errors
@@ -173,6 +211,31 @@ fn make(path: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_failed_before_it_learned_anything_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let artifacts = root.path().join("artifacts");
+        let fails = |file: &str, text: &str| {
+            let folder = create(&artifacts, "train", None).unwrap();
+            let failed: Result<()> = within(&folder, || {
+                let path = folder.join(file);
+                fs::create_dir_all(path.parent().unwrap())?;
+                fs::write(path, text)?;
+                bail!("no data")
+            });
+            assert_eq!(failed.unwrap_err().to_string(), "no data");
+            folder.is_dir()
+        };
+        assert!(!fails("config.json", "{}"));
+        assert!(!artifacts.exists(), "its only run is gone");
+        assert!(!fails("metrics.jsonl", ""));
+        assert!(fails("metrics.jsonl", "{}"));
+        assert!(!fails("01-a/config.json", "{}"));
+        assert!(fails("01-a/seed-1/checkpoint/model.bpk", "weights"));
+        assert!(fails("trials/00/0/result.json", "{}"));
+        assert!(artifacts.is_dir());
+    }
 
     #[test]
     fn runs_are_numbered_and_names_are_not_taken_twice() {

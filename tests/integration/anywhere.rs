@@ -81,13 +81,52 @@ fn without_a_home_that_can_be_written_the_sample_is_unpacked_here() {
     let file = bare.0.path().join("file");
     fs::write(&file, "").unwrap();
     let mut command = bare.command(&["infer", "--device", "cpu", &image()]);
-    succeeds(&command.env("CLIPCAP_HOME", &file).output().unwrap());
+    let output = command.env("CLIPCAP_HOME", &file).output().unwrap();
+    succeeds(&output);
+    let told = stderr(&output);
+    assert!(
+        told.contains("file is not a folder: give one") && told.contains("CLIPCAP_HOME"),
+        "{told}"
+    );
     assert_eq!(bare.here(), ["model"]);
     let list = stdout(&bare.run(&["models"]));
     assert!(
         list.contains("In this folder (model/)\n  sample "),
         "{list}"
     );
+}
+
+#[test]
+fn a_home_that_cannot_be_used_is_told_by_whoever_looks_for_it() {
+    let with = |home: &str| {
+        let bare = Bare::new();
+        fs::write(bare.0.path().join("here/file"), "").unwrap();
+        let run = |args: &[&str]| {
+            bare.command(args)
+                .env("CLIPCAP_HOME", home)
+                .output()
+                .unwrap()
+        };
+        let (infer, doctor) = (
+            run(&["infer", "--device", "cpu", &image()]),
+            run(&["doctor"]),
+        );
+        succeeds(&infer);
+        assert_eq!(doctor.status.code(), Some(1), "{}", stdout(&doctor));
+        (stderr(&infer), stdout(&doctor))
+    };
+    // Nothing can be made there, by root neither.
+    for (home, part) in [
+        ("mine", "another folder from every folder"),
+        ("/dev/null", "/dev/null is not a folder"),
+        ("/proc/clipcap", "CLIPCAP_HOME"),
+    ] {
+        let (infer, doctor) = with(home);
+        assert!(infer.contains(home) && infer.contains(part), "{infer}");
+        let line = doctor.lines().find(|line| line.starts_with("WRONG"));
+        let line = line.unwrap_or_else(|| panic!("{doctor}"));
+        assert!(line.contains("yours") && line.contains(home), "{line}");
+    }
 }
 
 #[test]
@@ -291,6 +330,21 @@ fn shells_complete_commands_flags_and_names_of_models() {
     };
     assert_eq!(complete(&["clipcap", "inf"]).trim(), "infer");
     assert!(complete(&["clipcap", "infer", "--dec"]).contains("--decode"));
+    fs::create_dir_all(place.path("artifacts/stopped")).unwrap();
+    fs::write(place.path("artifacts/stopped/status.json"), "{}").unwrap();
+    for words in [
+        &["clipcap", "runs", "compare", "st"][..],
+        &["clipcap", "runs", "compare", "a", ""],
+        &["clipcap", "train", "--resume", "st"],
+        &["clipcap", "pretrain", "simclr", "--resume", ""],
+        &["clipcap", "tune", "--run", "st"],
+    ] {
+        let runs = complete(words);
+        assert!(
+            runs.lines().any(|line| line == "stopped"),
+            "{words:?}: {runs}"
+        );
+    }
     let models = complete(&["clipcap", "infer", "--model", ""]);
     for name in ["tiny", "sample", "clipcap-coco", "model"] {
         assert!(

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use crate::common::fixture;
-use crate::common::place::{Place, fails_with, image, json_lines, stderr, stdout};
+use crate::common::place::{Place, fails_with, image, json_lines, refused_with, stderr, stdout};
 use crate::hub_server::{COMMIT, HubServer, Trouble};
 use serde_json::Value;
 
@@ -126,9 +126,12 @@ fn what_fails_leaves_no_model_and_says_what_to_do() {
         fails_with(&fetch(&place, &server, names), parts);
         assert!(!place.path("model/clipcap-coco").exists());
     };
-    fails(
-        &["clipcap"],
-        &["`clipcap` is unknown", "clipcap-conceptual"],
+    refused_with(
+        &fetch(&place, &server, &["clipcap-cocoa"]),
+        &[
+            "`clipcap-cocoa` is unknown: did you mean `clipcap-coco`?",
+            "clipcap-conceptual",
+        ],
     );
     fails(&["no/such"], &["no/such is refused (401)", "HF_TOKEN"]);
     server.trouble("coco_weights.pt", Trouble::Corrupt);

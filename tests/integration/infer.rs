@@ -5,7 +5,9 @@ use std::fs;
 use std::io::Write;
 use std::process::{Output, Stdio};
 
-use crate::common::place::{INFER, Place, fails_with, image, json_lines, stderr, stdout};
+use crate::common::place::{
+    INFER, Place, fails_with, image, json_lines, refused_with, stderr, stdout,
+};
 use clipcap::tokenizer::{Tokenizer, TokenizerKind};
 use serde_json::Value;
 
@@ -83,7 +85,7 @@ fn a_stop_text_takes_the_place_of_the_models_and_must_be_one_token() {
         &infer(&place, &["--stop", "several words", &image]),
         &["`several words` is", "tokens", "a single one"],
     );
-    fails_with(&infer(&place, &["--stop", "", &image]), &["is empty"]);
+    refused_with(&infer(&place, &["--stop", "", &image]), &["is empty"]);
 }
 
 #[test]
@@ -234,8 +236,8 @@ fn beams_and_rules_have_hugging_faces_names() {
         );
     }
     let odd = [&beams[..], &["--beam-groups", "3", &image]].concat();
-    fails_with(&infer(&place, &odd), &["3 groups of 4 beams"]);
-    fails_with(
+    refused_with(&infer(&place, &odd), &["3 groups of 4 beams"]);
+    refused_with(
         &infer(&place, &["--bad-words", "dog,", &image]),
         &["forbidden word is empty"],
     );
@@ -244,7 +246,7 @@ fn beams_and_rules_have_hugging_faces_names() {
         &["--min-length", "20", "--max-length", "21", &image],
     );
     assert!(tokens(&least[0]).len() > 20);
-    fails_with(
+    refused_with(
         &infer(&place, &["--min-length", "9", "--max-length", "8", &image]),
         &["shortest", "9", "8"],
     );

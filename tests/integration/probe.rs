@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::place::{Place, stderr, stdout};
+use crate::common::place::{Place, refused_with, stderr, stdout};
 use clipcap::datasets::classes::{ClassSet, ClassSource};
 use clipcap::hub::Watch;
 use clipcap::hub::archives::{self, Archive};
@@ -53,6 +53,11 @@ fn fails(place: &Place, args: &str, expected: &str) {
         last.starts_with("error: ") && last.contains(expected),
         "{args}: {error}"
     );
+}
+
+/// The command line was wrong by itself.
+fn refuses(place: &Place, args: &str, expected: &str) {
+    refused_with(&run(place, args), &[expected]);
 }
 
 const SMALL: &str = "--width 2 --epochs 1 --batch-size 8 --image-size 16";
@@ -213,17 +218,17 @@ fn what_cannot_be_trained_on_or_probed_is_named() {
         "probe --encoder pixels --data data --folds --eval knn",
         "no folds of its own",
     );
-    fails(
+    refuses(
         &place,
         "pretrain simclr --data data --output model/x --batch-size 1",
         "a batch of one image",
     );
-    fails(
+    refuses(
         &place,
         "pretrain simclr --data data --output model/x --temperature 0",
         "temperature of 0",
     );
-    fails(
+    refuses(
         &place,
         "pretrain autoencoder --data data --output model/x --image-size 20",
         "not a multiple of 8",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::place::{Place, fails_with, stderr, stdout};
+use crate::common::place::{Place, fails_with, image, stderr, stdout};
 use serde_json::Value;
 
 fn read(path: &Path) -> String {
@@ -101,6 +101,65 @@ fn a_run_keeps_samples_a_report_and_event_files() {
     assert!(summary["seconds"].as_f64().unwrap() > 0.0 && summary["best_epoch"] == 3);
     let status: Value = serde_json::from_str(&read(&run.join("status.json"))).unwrap();
     assert_eq!(status["status"], "finished");
+}
+
+#[test]
+fn damaged_runs_are_listed_and_told() {
+    let place = Place::new();
+    place.write_data();
+    let output = place.train("whole", &["--epochs", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let copy = |name: &str, file: &str, text: &str| {
+        let (from, to) = (
+            place.path("artifacts/whole"),
+            place.path("artifacts").join(name),
+        );
+        fs::create_dir_all(to.join("best")).unwrap();
+        for folder in ["", "best"] {
+            for entry in fs::read_dir(from.join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_file() {
+                    let target = to.join(folder).join(path.file_name().unwrap());
+                    fs::copy(&path, target).unwrap();
+                }
+            }
+        }
+        fs::write(to.join(file), text).unwrap();
+    };
+    copy("settings", "config.json", "{\"model\":");
+    copy("status", "status.json", "finished");
+    let output = place.run(&["runs"]);
+    let (table, told) = (stdout(&output), stderr(&output));
+    for (name, file) in [("settings", "config.json"), ("status", "status.json")] {
+        let row = table.lines().find(|line| line.contains(name)).unwrap();
+        assert!(row.contains("damaged"), "{table}");
+        let line = told.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line.contains(file), "{told}");
+    }
+    let listed = json(&place, "runs --format json");
+    assert_eq!(listed.as_array().unwrap().len(), 3);
+    fails_with(
+        &place.run(&["runs", "compare", "whole", "settings"]),
+        &["artifacts/settings is damaged", "config.json"],
+    );
+    fails_with(
+        &place.run(&["evaluate", "--model", "settings", "--device", "cpu"]),
+        &["artifacts/settings/config.json"],
+    );
+    let doctor = stdout(&place.run(&["doctor"]));
+    let wrong = |part: &str| {
+        let lines = doctor.lines().filter(|line| line.starts_with("WRONG"));
+        lines.filter(|line| line.contains(part)).count()
+    };
+    assert_eq!(
+        (wrong("config.json"), wrong("status.json")),
+        (1, 1),
+        "{doctor}"
+    );
+    // What is passed over is named.
+    let infer = place.run(&["infer", "--device", "cpu", &image()]);
+    let told = stderr(&infer);
+    assert!(!told.contains("status/best"), "{told}");
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::model::write_model_seeded;
-use crate::common::place::{Place, fails_with, image, stderr, stdout};
+use crate::common::place::{Place, fails_with, image, refused_with, stderr, stdout};
 use crate::common::process::signal;
 use crate::common::run::{losses, weights};
+use clipcap::files;
+use clipcap::train::config::TrainConfig;
 use serde_json::Value;
 
 #[test]
@@ -105,13 +107,28 @@ fn data_that_cannot_be_trained_on_is_refused() {
         &place.train("holes", &[]),
         &["3 of 12 images", "000000.png", "--images"],
     );
-    fails_with(&place.train("none", &["--epochs", "0"]), &["epochs is 0"]);
+    refused_with(&place.train("none", &["--epochs", "0"]), &["epochs is 0"]);
+    refused_with(
+        &place.train("noisy", &["--noise-rate", "-7"]),
+        &["noise with rate -7", "Usage: clipcap train"],
+    );
+    refused_with(
+        &place.train("rank", &["--lora-rank", "4"]),
+        &["--lora-rank needs --trainable mapper-and-lora"],
+    );
+    // What a settings' file says is that file's fault.
+    let mut config = TrainConfig::sample("model/tiny".into());
+    config.epochs = 0;
+    files::write_json(&place.path("none.json"), &config).unwrap();
     fails_with(
-        &place.train("noisy", &["--noise-rate", "7"]),
-        &["noise with rate 7"],
+        &place.run(&["train", "--config", "none.json", "--device", "cpu"]),
+        &["none.json", "epochs is 0"],
+    );
+    assert!(
+        !place.path("artifacts").exists(),
+        "runs that learned nothing leave no folder"
     );
     fs::write(place.path("taken"), "").unwrap();
-    fs::remove_dir_all(place.path("artifacts")).unwrap();
     fs::write(place.path("artifacts"), "a file where the folder should be").unwrap();
     fails_with(&place.train("blocked", &[]), &["artifacts"]);
 }
@@ -226,6 +243,10 @@ fn a_finished_run_can_be_resumed_and_another_models_cannot() {
     fails_with(
         &resume(),
         &["artifacts/done was begun with another", "model/tiny"],
+    );
+    refused_with(
+        &place.run(&["train", "--resume", "done", "--learning-rate", "1"]),
+        &["--resume", "cannot be used with", "--learning-rate"],
     );
     fails_with(
         &place.run(&["train", "--resume", "data"]),

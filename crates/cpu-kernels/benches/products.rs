@@ -187,6 +187,7 @@ mod peaks {
     #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::*;
 
+    #[cfg(target_arch = "x86_64")]
     const STEPS: usize = 200_000;
 
     /// Twelve sums at a time, which is more than the latency of the instruction needs.

@@ -19,7 +19,7 @@ use super::{EvaluateArgs, Format, find, out, print_json};
 pub fn run(args: &EvaluateArgs, options: &ScoreOptions) -> Result<ExitCode> {
     let (data, images) = data_and_images(args)?;
     let model = args.model.as_deref().map(find::folder).transpose()?;
-    let (split, split_seed) = division(args, model.as_deref());
+    let (split, split_seed) = division(args, model.as_deref())?;
     let config = BaselineConfig {
         data: &data,
         image_folders: std::slice::from_ref(&images),

@@ -6,7 +6,6 @@ use anyhow::Result;
 use clipcap::data::split::Split;
 use clipcap::datasets;
 use clipcap::datasets::scenes;
-use clipcap::decode::Strategy;
 use clipcap::evaluate::model::{CaptionSplit, caption};
 use clipcap::evaluate::read::join;
 use clipcap::files;
@@ -14,14 +13,15 @@ use clipcap::train::resume;
 
 use super::{EvaluateArgs, Loaded, out, scene_scores};
 
+/// The folder of a run whose model this is.
+fn run_of(model: &Path) -> Option<&Path> {
+    let run = model.parent().filter(|_| model.ends_with("best"))?;
+    run.join("config.json").is_file().then_some(run)
+}
+
 /// The folder of a run whose model this is, or the current one.
 fn run_folder(model: &Path) -> PathBuf {
-    match model.parent() {
-        Some(run) if model.ends_with("best") && run.join("config.json").is_file() => {
-            run.to_path_buf()
-        }
-        _ => PathBuf::from("."),
-    }
+    run_of(model).unwrap_or(Path::new(".")).to_path_buf()
 }
 
 /// The data set to caption a part of, and the folder of its images; the sample is made if need be.
@@ -36,27 +36,33 @@ pub(super) fn data_and_images(args: &EvaluateArgs) -> Result<(PathBuf, PathBuf)>
 
 /// How the images are divided, and by which seed: as the flags say, else as in the model's run, so that its test part is
 /// what it was not trained on.
-pub(super) fn division(args: &EvaluateArgs, model: Option<&Path>) -> (Split, u64) {
-    let (shares, seed) = of_run(model);
-    (
+///
+/// # Errors
+/// When the run's settings cannot be read.
+pub(super) fn division(args: &EvaluateArgs, model: Option<&Path>) -> Result<(Split, u64)> {
+    let (shares, seed) = of_run(model)?;
+    Ok((
         args.shares.clone().unwrap_or(shares),
         args.split_seed.unwrap_or(seed),
-    )
+    ))
 }
 
 /// How the run of a model divided its images; as `train` does by itself where there is none.
-fn of_run(model: Option<&Path>) -> (Split, u64) {
-    match model.and_then(|model| resume::config(&run_folder(model)).ok()) {
-        Some(run) => (run.split.clone(), run.split_seed()),
+fn of_run(model: Option<&Path>) -> Result<(Split, u64)> {
+    Ok(match model.and_then(run_of) {
+        Some(run) => {
+            let config = resume::config(run)?;
+            (config.split.clone(), config.split_seed())
+        }
         None => (Split::Auto, 1),
-    }
+    })
 }
 
 pub(super) fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
     let dataset = Path::new(datasets::FOLDER);
     let (annotations, image_folder) = data_and_images(args)?;
-    let (shares, seed) = division(args, Some(model));
-    let is_own = of_run(Some(model)) == (shares.clone(), seed);
+    let (shares, seed) = division(args, Some(model))?;
+    let is_own = of_run(Some(model))? == (shares.clone(), seed);
     let output = args.output.clone().unwrap_or_else(|| match is_own {
         true => run_folder(model),
         // The run's scores are of its own test part.
@@ -70,10 +76,7 @@ pub(super) fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         part: args.split,
         split: shares,
         seed,
-        strategy: match args.beam_size {
-            Some(beam_size) => Strategy::Beam { beam_size },
-            None => Strategy::Greedy,
-        },
+        strategy: args.strategy(),
         dataset,
         device: &args.device.resolve()?,
         precision: args.precision.map(Into::into),

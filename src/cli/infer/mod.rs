@@ -27,13 +27,16 @@ const SAMPLE_IMAGES: usize = 5;
 
 /// Caption images; with no argument some of the sample's test images
 #[derive(Args)]
-#[command(after_help = "Examples:\n  \
+#[command(
+    alias = "caption",
+    after_help = "Examples:\n  \
     clipcap infer photo.jpg holiday/ 'scans/**/*.png'\n  \
     clipcap infer --decode beam --num-captions 5 --rerank clip photo.jpg\n  \
     clipcap infer --recursive --format jsonl --output captions.jsonl photos/\n  \
     clipcap infer --decode sample --best-of 20 --consensus --bad-words photo,image photo.jpg\n  \
     find photos -newer last | clipcap infer --format sidecar -\n  \
-    curl https://example.org/photo.jpg | clipcap infer -")]
+    curl https://example.org/photo.jpg | clipcap infer -"
+)]
 pub struct InferArgs {
     /// Image files, folders of them, quoted patterns, addresses (--allow-urls), or - for a list of these, or for an image,
     /// on standard input
@@ -57,6 +60,7 @@ pub struct InferArgs {
 
 pub fn run(args: InferArgs) -> Result<ExitCode> {
     args.output.check();
+    args.decoding.refuse_other_searches();
     args.truncated.apply();
     let (_, captioner, search) = args.model.load(&args.decoding)?;
     let (mut output, wanted) = Output::open(&args.output, search.num_captions, search.rerank)?;

@@ -16,7 +16,9 @@ use clipcap::pretrain::view_loss::ViewLoss;
 use clipcap::trainer::lars::LarsConfig;
 use clipcap::trainer::run;
 
-use crate::cli::common::{DeviceArg, TruncatedArg, UiArg, interruptible, report, run_name};
+use crate::cli::common::{DeviceArg, TruncatedArg, UiArg, interruptible, report, run_name, valid};
+use crate::cli::complete;
+use crate::cli::train::run_folder;
 use crate::cli::values::values;
 
 #[derive(Args)]
@@ -27,8 +29,13 @@ pub struct EncoderArgs {
     /// Images: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a folder a class
     #[arg(long, value_name = "NAME|DIR", default_value = "scenes")]
     data: ClassSource,
-    /// Resume a run from its last checkpoint, with its own settings
-    #[arg(long, value_name = "RUN")]
+    /// Resume a run, named by itself or by its folder, from its last checkpoint, with its own settings
+    #[arg(
+        long,
+        value_name = "RUN",
+        add = complete::runs(),
+        conflicts_with_all = ["data", "SettingArgs", "run"]
+    )]
     resume: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingArgs,
@@ -177,13 +184,14 @@ impl EncoderArgs {
         base: fn(ClassSource) -> EncoderRunConfig,
     ) -> Result<(PathBuf, EncoderRunConfig)> {
         let mut config = base(self.data.clone());
-        let Some(folder) = &self.resume else {
+        let Some(named) = &self.resume else {
             self.settings.apply(&mut config);
-            config.validate()?;
+            valid(config.validate());
             let kind = format!("pretrain-{}", config.name());
             let folder = run::create(Path::new(run::ARTIFACTS), &kind, self.run.as_deref())?;
             return Ok((folder, config));
         };
+        let folder = run_folder(named);
         let path = folder.join("config.json");
         if !path.is_file() {
             bail!(
@@ -201,7 +209,7 @@ impl EncoderArgs {
                 config.name()
             );
         }
-        Ok((folder.clone(), kept))
+        Ok((folder, kept))
     }
 }
 
@@ -218,12 +226,13 @@ pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Res
         interrupter: interruptible()?,
         resume: args.resume.is_some(),
     };
-    let done = pretrain_encoder(
-        &config,
-        &EncoderRun {
-            context,
-            dataset: Path::new(datasets::FOLDER),
-        },
-    )?;
+    let run = EncoderRun {
+        context,
+        dataset: Path::new(datasets::FOLDER),
+    };
+    let done = match args.resume {
+        Some(_) => pretrain_encoder(&config, &run)?,
+        None => run::within(&folder, || pretrain_encoder(&config, &run))?,
+    };
     super::finish(&done, &args.output, &folder)
 }

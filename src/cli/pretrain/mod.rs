@@ -18,7 +18,7 @@ use clipcap::trainer::run;
 use encoder::EncoderArgs;
 use sample::SampleArgs;
 
-use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report};
+use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report, valid};
 use super::{complete, find, out};
 
 /// Train CLIP, GPT-2 or another image encoder from scratch
@@ -212,6 +212,7 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         Target::Pca(args) => return encoder::run(&args, EncoderRunConfig::pca),
     };
     args.truncated.apply();
+    valid(config.validate());
     config.from = args.from.as_deref().map(find::folder).transpose()?;
     let device = args.run.device.resolve()?;
     let folder = run::create(Path::new(run::ARTIFACTS), kind, args.run.name.as_deref())?;
@@ -224,10 +225,10 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         interrupter: interruptible()?,
         resume: false,
     };
-    let done = match kind {
-        "pretrain-clip" => pretrain_clip(&config, &context)?,
-        _ => pretrain_gpt2(&config, &context)?,
-    };
+    let done = run::within(&folder, || match kind {
+        "pretrain-clip" => pretrain_clip(&config, &context),
+        _ => pretrain_gpt2(&config, &context),
+    })?;
     finish(&done, &args.output, &folder)
 }
 

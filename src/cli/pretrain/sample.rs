@@ -10,7 +10,7 @@ use clipcap::pretrain::sample::{SampleConfig, SampleContext, SampleDone, pretrai
 use clipcap::trainer::run;
 
 use crate::cli::common::{DeviceArg, STOPPED, UiArg, interruptible, report, run_name};
-use crate::cli::out;
+use crate::cli::{complete, out};
 
 /// What is written, and where.
 #[derive(Args)]
@@ -19,7 +19,7 @@ pub struct SampleArgs {
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Name of the folder in artifacts/; one that is there already is resumed [default: sample with the first free number]
-    #[arg(long, value_name = "NAME", value_parser = run_name)]
+    #[arg(long, value_name = "NAME", value_parser = run_name, add = complete::run_names())]
     run: Option<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
@@ -41,7 +41,12 @@ pub fn run(args: &SampleArgs) -> Result<ExitCode> {
         report: report(),
         interrupter: interruptible()?,
     };
-    match pretrain_sample(&SampleConfig::default(), &context)? {
+    let pretrain = || pretrain_sample(&SampleConfig::default(), &context);
+    let done = match args.run {
+        Some(_) => pretrain()?,
+        None => run::within(&folder, pretrain)?,
+    };
+    match done {
         Some(done) => {
             out::text(&show(&done, &args.output))?;
             Ok(ExitCode::SUCCESS)

@@ -231,11 +231,12 @@ fn read_tokens(file: &Path) -> Result<Vec<String>> {
 pub fn run(args: ServeArgs) -> Result<ExitCode> {
     args.truncated.apply();
     one_line_panics();
+    let searches = args.decoding.searches();
     let (model, captioner, search) = args.model.load(&args.decoding)?;
     let limits = args.limits.resolve(&search);
     let logger = Logger::start(args.log)?;
     let config = args.config(&model, &logger)?;
-    let model = Model::new(captioner, search, args.decoding.searches(), limits);
+    let model = Model::new(captioner, search, searches, limits);
     let listening = Service::new(model, config)?.bind(&args.host, args.port)?;
     stop_on_signals(&listening)?;
     for address in listening.addresses() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use clipcap::data::split::Split;
 use clipcap::device::DeviceChoice;
@@ -19,7 +19,7 @@ use clipcap::trainer::run;
 
 use settings::SettingArgs;
 
-use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report};
+use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report, valid};
 use super::values::values;
 use super::{complete, find, out};
 
@@ -34,8 +34,14 @@ const SHOWN: usize = 6;
     the paper's settings on COCO: mapper and GPT-2, Adam at 5e-5, 20 epochs, images split 80/10/10\n  \
     clipcap train --resume artifacts/train-1\n      resumes a run that was stopped")]
 pub struct TrainArgs {
-    /// Resume a run, named by itself or by its folder, from its last checkpoint, with its own settings
-    #[arg(long, value_name = "RUN", add = complete::runs())]
+    /// Resume a run, named by itself or by its folder, from its last checkpoint, with its own settings; --model says where
+    /// the model it was begun with is now
+    #[arg(
+        long,
+        value_name = "RUN",
+        add = complete::runs(),
+        conflicts_with_all = ["preset", "config", "encoder", "data", "images", "split", "SettingArgs", "name"]
+    )]
     resume: Option<PathBuf>,
     #[command(flatten)]
     base: BaseArgs,
@@ -129,6 +135,7 @@ impl BaseArgs {
         let mut config = match (&self.config, self.preset, data) {
             (Some(file), _, data) => {
                 let mut config: TrainConfig = files::read_json(file)?;
+                (config.validate()).with_context(|| file.display().to_string())?;
                 config.data = data.unwrap_or(config.data);
                 config.model = named.map_or_else(|| find::again(&config.model), Ok)?;
                 config
@@ -144,7 +151,7 @@ impl BaseArgs {
             config.encoder = Some(find::folder(encoder)?);
         }
         self.settings.apply(&mut config);
-        config.validate()?;
+        valid(config.validate());
         Ok(config)
     }
 }
@@ -154,7 +161,10 @@ impl TrainArgs {
     fn trainer(&self) -> Result<Trainer> {
         if let Some(named) = &self.resume {
             let folder = run_folder(named);
-            let model = find::again(&resume::config(&folder)?.model)?;
+            let model = match &self.base.model {
+                Some(model) => find::folder(model)?,
+                None => find::again(&resume::config(&folder)?.model)?,
+            };
             return Ok(Trainer::resume(folder).model(model));
         }
         let trainer = Trainer::new(self.base.config()?);
@@ -167,7 +177,7 @@ impl TrainArgs {
 }
 
 /// A run's folder, by its path or its name.
-fn run_folder(named: &Path) -> PathBuf {
+pub fn run_folder(named: &Path) -> PathBuf {
     let in_artifacts = Path::new(run::ARTIFACTS).join(named);
     match !named.is_dir() && in_artifacts.is_dir() {
         true => in_artifacts,
@@ -259,4 +269,68 @@ fn show(trained: &Trained, seconds: f64) -> String {
         trained.folder.display()
     ));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        train: TrainArgs,
+    }
+
+    /// Flags that do not change what a resumed run is.
+    const ALLOWED: [&str; 7] = [
+        "model",
+        "resume",
+        "ui",
+        "device",
+        "devices",
+        "tensorboard",
+        "allow_truncated",
+    ];
+
+    #[test]
+    fn a_run_that_is_resumed_takes_no_flag_that_would_change_it() {
+        let command = <Cli as clap::CommandFactory>::command();
+        for argument in command.get_arguments() {
+            let long = argument.get_long().unwrap();
+            let mut line = vec!["train".to_string(), "--resume".into(), "a".into()];
+            line.push(format!("--{long}"));
+            if ALLOWED.contains(&argument.get_id().as_str()) {
+                continue;
+            }
+            if argument.get_action().takes_values() {
+                let possible = argument.get_possible_values();
+                let value = match (possible.first(), long) {
+                    (Some(value), _) => value.get_name().to_string(),
+                    (None, "split") => "80/10/10".into(),
+                    (None, "device" | "devices") => "cpu".into(),
+                    (None, _) => "1".into(),
+                };
+                line.push(value);
+            }
+            if long == "images" {
+                line.extend(["--data".into(), "x".into()]);
+            }
+            let Err(error) = Cli::try_parse_from(&line) else {
+                panic!("{line:?} is taken, and dropped in silence");
+            };
+            assert_eq!(
+                error.kind(),
+                ErrorKind::ArgumentConflict,
+                "{line:?}: {error}"
+            );
+            let named = error.get(ContextKind::InvalidArg);
+            assert!(matches!(named, Some(ContextValue::String(_))), "{error}");
+            assert!(error.to_string().contains(&format!("--{long}")), "{error}");
+        }
+        let fine = "train --resume a --model b --ui quiet --device cpu --tensorboard";
+        assert!(Cli::try_parse_from(fine.split(' ')).is_ok());
+    }
 }

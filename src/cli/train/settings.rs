@@ -1,6 +1,7 @@
 //! The settings of a training run as flags. A flag that is not given leaves what the preset or file says.
 
 use clap::Args;
+use clap::error::ErrorKind;
 use clipcap::data::noise::NoiseMode;
 use clipcap::models::caption_model::Trainable;
 use clipcap::models::mapper::MapperKind;
@@ -8,20 +9,24 @@ use clipcap::train::config::{CaptionChoice, LearnFrom, TrainConfig};
 use clipcap::trainer::checkpoints::BestBy;
 use clipcap::trainer::schedule::Decay;
 
+use crate::cli::common::usage;
 use crate::cli::model::PrecisionArg;
 use crate::cli::values::values;
 
 /// Low-rank changes are weighed by alpha / rank, twice the rank by custom.
 const LORA_ALPHA_PER_RANK: f64 = 2.0;
 
+/// Rank where none is given.
+const LORA_RANK: usize = 8;
+
 #[derive(Args)]
 pub struct SettingArgs {
     /// Trainable parameters [default: mapper on the sample, mapper-and-gpt2 elsewhere]
     #[arg(long, value_enum)]
     trainable: Option<TrainableArg>,
-    /// Rank of the LoRA updates, with --trainable mapper-and-lora
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    lora_rank: usize,
+    /// Rank of the LoRA updates, with --trainable mapper-and-lora [default: 8]
+    #[arg(long, value_name = "N")]
+    lora_rank: Option<usize>,
     /// Train on embeddings of the images, or of the captions (CapDec's text-only training)
     #[arg(long, value_enum)]
     learn_from: Option<LearnFromArg>,
@@ -191,8 +196,24 @@ fn set<T: Clone>(target: &mut T, value: &Option<T>) {
     }
 }
 
+/// Low-rank updates of this rank.
+fn lora(rank: usize) -> Trainable {
+    Trainable::MapperAndLora {
+        rank,
+        alpha: LORA_ALPHA_PER_RANK * rank as f64,
+    }
+}
+
+/// Ends the program: a flag that would have no effect without another is wrong usage.
+fn needs(flag: &str, other: &str) -> ! {
+    usage(
+        ErrorKind::ArgumentConflict,
+        &format!("{flag} needs {other}"),
+    )
+}
+
 impl SettingArgs {
-    /// Changes what was given.
+    /// Changes what was given. Flags that contradict each other end the program.
     pub fn apply(&self, config: &mut TrainConfig) {
         self.apply_mapper(config);
         self.apply_noise(config);
@@ -200,11 +221,14 @@ impl SettingArgs {
             config.trainable = match trainable {
                 TrainableArg::Mapper => Trainable::Mapper,
                 TrainableArg::MapperAndGpt2 => Trainable::MapperAndGpt2,
-                TrainableArg::MapperAndLora => Trainable::MapperAndLora {
-                    rank: self.lora_rank,
-                    alpha: LORA_ALPHA_PER_RANK * self.lora_rank as f64,
-                },
+                TrainableArg::MapperAndLora => lora(LORA_RANK),
             };
+        }
+        if let Some(rank) = self.lora_rank {
+            match config.trainable {
+                Trainable::MapperAndLora { .. } => config.trainable = lora(rank),
+                _ => needs("--lora-rank", "--trainable mapper-and-lora"),
+            }
         }
         if let Some(learn_from) = self.learn_from {
             config.learn_from = learn_from.into();

@@ -191,17 +191,19 @@ fn settings_that_make_no_sense_are_refused() {
         decode(&mut Toy::new(4, &[1], 1.0), &config(strategy, max_length)).unwrap_err()
     };
     assert_eq!(refused(Strategy::Greedy, 0), DecodeError::NoLength);
-    let endless = DecodeConfig {
-        length_penalty: f32::INFINITY,
-        ..config(Strategy::Greedy, 5)
-    };
-    assert_eq!(
-        decode(&mut Toy::new(4, &[1], 1.0), &endless),
-        Err(DecodeError::LengthPenalty(f32::INFINITY))
-    );
+    for length_penalty in [f32::INFINITY, 1e30, -11.0] {
+        let endless = DecodeConfig {
+            length_penalty,
+            ..config(Strategy::Greedy, 5)
+        };
+        assert_eq!(
+            decode(&mut Toy::new(4, &[1], 1.0), &endless),
+            Err(DecodeError::LengthPenalty(length_penalty))
+        );
+    }
     assert_eq!(
         refused(Strategy::Beam { beam_size: 0 }, 5),
-        DecodeError::BeamSize(0, 4)
+        DecodeError::NoBeams
     );
     assert_eq!(
         refused(Strategy::Beam { beam_size: 5 }, 5),
@@ -280,7 +282,12 @@ fn settings_that_make_no_sense_are_refused() {
         refused(groups(4, 2, 0.0), 5),
         DecodeError::DiversityPenalty(0.0)
     );
+    assert_eq!(
+        refused(groups(4, 2, 1e30), 5),
+        DecodeError::DiversityPenalty(1e30)
+    );
     assert_eq!(refused(groups(5, 1, 0.0), 5), DecodeError::BeamSize(5, 4));
+    assert_eq!(refused(groups(0, 1, 0.0), 5), DecodeError::NoBeams);
     for (config, error) in [
         (
             DecodeConfig {
@@ -295,6 +302,13 @@ fn settings_that_make_no_sense_are_refused() {
                 ..config(Strategy::Greedy, 5)
             },
             DecodeError::RepetitionPenalty(0.0),
+        ),
+        (
+            DecodeConfig {
+                repetition_penalty: 1e30,
+                ..config(Strategy::Greedy, 5)
+            },
+            DecodeError::RepetitionPenalty(1e30),
         ),
     ] {
         assert_eq!(decode(&mut Toy::new(4, &[1], 1.0), &config), Err(error));

@@ -76,6 +76,9 @@ pub fn compare_runs(a: Run, b: Run, dataset: &Path, by: &str) -> Result<RunCompa
 }
 
 fn config(run: &Run) -> Result<&TrainConfig> {
+    if let (None, Some(problem)) = (&run.config, run.problems.first()) {
+        bail!("{} is damaged: {problem}", run.folder.display());
+    }
     (run.config.as_ref()).with_context(|| {
         format!(
             "{} is a run of `{}`: only those of `train` can be compared",

@@ -25,6 +25,8 @@ pub enum State {
     Interrupted,
     /// The loss became NaN.
     Diverged,
+    /// A file of it that tells how far it is cannot be read.
+    Damaged,
 }
 
 /// A folder that a command wrote.
@@ -56,6 +58,9 @@ pub struct Run {
     pub seconds: Option<f64>,
     /// When it was last written to, in UTC.
     pub date: Option<String>,
+    /// Why files of it cannot be read; what they would tell is missing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// A training's whole settings.
     #[serde(skip)]
     pub config: Option<TrainConfig>,

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::SystemTime;
 
+use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -31,7 +32,12 @@ const DATED: [&str; 7] = [
     "config.json",
 ];
 
-/// Reads a folder; `None` where no command wrote it.
+/// What runs of the learner write into their folders: one with any of it is a run's, with settings or without.
+const TRACES: [&str; 4] = ["status.json", "inputs.json", "metrics.jsonl", "checkpoint"];
+/// What `train` alone writes.
+const TRAININGS: [&str; 2] = ["status.json", "inputs.json"];
+
+/// Reads a folder; `None` where no command wrote it. What cannot be read of it is said in [`Run::problems`].
 pub(super) fn run(folder: &Path) -> Option<Run> {
     let mut run = Run {
         name: folder.file_name()?.to_string_lossy().into_owned(),
@@ -46,26 +52,15 @@ pub(super) fn run(folder: &Path) -> Option<Run> {
         validation_loss: None,
         validation_cider: None,
         test: serde_json::Map::new(),
-        seconds: RunSummary::read(folder).map(|summary| summary.seconds),
+        seconds: None,
         date: date(folder),
+        problems: Vec::new(),
         config: None,
     };
-    if let Some(config) = read::<TuneConfig>(folder, "tune.json") {
-        search(&mut run, "tune", &config.base);
-        let all = config.settings().map_or(0, |settings| settings.len()) * config.folds;
-        run.progress = Some((results(&folder.join("trials"), 2), all));
-        let scores = read::<Value>(folder, "results.json");
-        run.validation_loss = scores.and_then(|scores| scores[0]["mean"].as_f64());
-    } else if let Some(ablation) = read::<Ablation>(folder, "ablation.json") {
-        search(&mut run, "ablate", &ablation.base);
-        let (depth, all) = match ablation.seeds {
-            1 => (1, ablation.variants.len()),
-            seeds => (2, ablation.variants.len() * seeds),
-        };
-        run.progress = Some((results(folder, depth), all));
+    if folder.join("tune.json").is_file() {
+        tuning(&mut run);
     } else if folder.join("ablation.json").is_file() {
-        run.kind = "probe --ablate".into();
-        run.state = Some(State::Finished);
+        ablation(&mut run);
     } else if folder.join("table.json").is_file() {
         run.kind = "probe --table".into();
         run.state = Some(State::Finished);
@@ -82,14 +77,53 @@ pub(super) fn run(folder: &Path) -> Option<Run> {
     Some(run)
 }
 
-fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Option<T> {
-    files::read_json(&folder.join(name)).ok()
+/// A file of the run's; `None` where it is not there or cannot be read, which is noted.
+fn read<T: DeserializeOwned>(run: &mut Run, name: &str) -> Option<T> {
+    let read = files::read_json_if_there(&run.folder.join(name));
+    noted(run, read)
 }
 
-/// What `tune` and `ablate` have in common.
-fn search(run: &mut Run, kind: &str, base: &TrainConfig) {
-    run.kind = kind.into();
-    set_settings(run, base);
+fn noted<T>(run: &mut Run, read: Result<Option<T>>) -> Option<T> {
+    read.unwrap_or_else(|error| {
+        run.problems.push(format!("{error:#}"));
+        None
+    })
+}
+
+fn tuning(run: &mut Run) {
+    run.kind = "tune".into();
+    let Some(config) = read::<TuneConfig>(run, "tune.json") else {
+        run.state = Some(State::Damaged);
+        return;
+    };
+    set_settings(run, &config.base);
+    let all = config.settings().map_or(0, |settings| settings.len()) * config.folds;
+    run.progress = Some((results(&run.folder.join("trials"), 2), all));
+    let scores = read::<Value>(run, "results.json");
+    run.validation_loss = scores.and_then(|scores| scores[0]["mean"].as_f64());
+}
+
+/// Of captioners, which begin with a file of what is to be done, or of encoders, which end with one of what was found.
+fn ablation(run: &mut Run) {
+    run.kind = "ablate".into();
+    match read::<Value>(run, "ablation.json") {
+        Some(Value::Array(_)) => {
+            run.kind = "probe --ablate".into();
+            run.state = Some(State::Finished);
+        }
+        Some(_) => match read::<Ablation>(run, "ablation.json") {
+            Some(ablation) => {
+                set_settings(run, &ablation.base);
+                let (depth, all) = match ablation.seeds {
+                    1 => (1, ablation.variants.len()),
+                    seeds => (2, ablation.variants.len() * seeds),
+                };
+                run.progress = Some((results(&run.folder, depth), all));
+            }
+            None => run.state = Some(State::Damaged),
+        },
+        None => run.state = Some(State::Damaged),
+    }
 }
 
 fn set_settings(run: &mut Run, config: &TrainConfig) {
@@ -115,8 +149,25 @@ fn set_settings(run: &mut Run, config: &TrainConfig) {
 /// A run of the learner: `train`, or one of `pretrain`.
 fn training(run: &mut Run) -> Option<()> {
     let folder = run.folder.clone();
-    let settings: Value = read(&folder, "config.json")?;
-    let config = serde_json::from_value::<TrainConfig>(settings.clone()).ok();
+    let has = |name: &str| folder.join(name).exists();
+    let Some(settings) = read::<Value>(run, "config.json") else {
+        if run.problems.is_empty() {
+            TRACES.iter().find(|name| has(name))?;
+            let missing = format!("{} has no config.json", folder.display());
+            run.problems.push(missing);
+        }
+        return damaged(run, "unknown");
+    };
+    let is_training = settings.get("trainable").is_some() || TRAININGS.iter().any(|name| has(name));
+    let config = match is_training {
+        true => read::<TrainConfig>(run, "config.json"),
+        false => None,
+    };
+    if is_training && config.is_none() {
+        return damaged(run, "train");
+    }
+    let summary = noted(run, RunSummary::read(&folder));
+    run.seconds = summary.map(|summary| summary.seconds);
     let by = config
         .as_ref()
         .map_or(BestBy::Loss, |config| config.best_by);
@@ -132,12 +183,18 @@ fn training(run: &mut Run) -> Option<()> {
         run.validation_loss = means["Loss"].as_f64();
         run.validation_cider = means["CIDEr"].as_f64();
     }
-    let tested = read::<Value>(&folder, "metrics-test.json");
+    let tested = read::<Value>(run, "metrics-test.json");
     if let Some(Value::Object(scores)) = tested.as_ref().and_then(|tested| tested.get("overall")) {
         run.test = scores.clone();
     }
     let is_whole = settings["epochs"].as_u64() == Some(run.epochs as u64);
-    run.state = state(&folder, is_whole);
+    run.state = Some(match RunStatus::read(&folder) {
+        Ok(status) => state(&folder, status, is_whole),
+        Err(error) => {
+            run.problems.push(format!("{error:#}"));
+            State::Damaged
+        }
+    });
     match config {
         Some(config) => {
             run.kind = "train".into();
@@ -146,6 +203,13 @@ fn training(run: &mut Run) -> Option<()> {
         }
         None => run.kind = pretrained(&settings, &run.name)?,
     }
+    Some(())
+}
+
+/// A run whose settings cannot be read.
+fn damaged(run: &mut Run, kind: &str) -> Option<()> {
+    run.kind = kind.into();
+    run.state = Some(State::Damaged);
     Some(())
 }
 
@@ -168,20 +232,19 @@ fn pretrained(settings: &Value, name: &str) -> Option<String> {
 }
 
 /// As the run noted it; where it noted nothing, as its epochs tell.
-fn state(folder: &Path, is_whole: bool) -> Option<State> {
-    let ended = match RunStatus::read(folder) {
-        Some(RunStatus::Finished) => return Some(State::Finished),
+fn state(folder: &Path, status: Option<RunStatus>, is_whole: bool) -> State {
+    let ended = match status {
+        Some(RunStatus::Finished) => return State::Finished,
         Some(RunStatus::Interrupted) => State::Interrupted,
         Some(RunStatus::Diverged) => State::Diverged,
         Some(RunStatus::Begun) => State::Interrupted,
         None if is_whole => State::Finished,
         None => State::Interrupted,
     };
-    Some(if is_locked(folder) {
-        State::Running
-    } else {
-        ended
-    })
+    match is_locked(folder) {
+        true => State::Running,
+        false => ended,
+    }
 }
 
 fn is_locked(folder: &Path) -> bool {
@@ -312,6 +375,44 @@ mod tests {
         let run = Run::read(folder.path()).unwrap();
         assert_eq!(run.kind, "pretrain simclr");
         assert_eq!(run.state, Some(State::Interrupted));
+    }
+
+    #[test]
+    fn a_run_with_a_damaged_file_is_listed_with_its_reason() {
+        let artifacts = Artifacts(tempfile::tempdir().unwrap());
+        let mut config = TrainConfig::sample("model/sample".into());
+        config.epochs = 2;
+        let folder = artifacts.train("a", &config, &METRICS);
+        RunStatus::Finished.write(&folder).unwrap();
+        let whole = fs::read_to_string(folder.join("config.json")).unwrap();
+        let read = |name: &str, text: &str| {
+            let path = folder.join(name);
+            let before = fs::read(&path).ok();
+            fs::write(&path, text).unwrap();
+            let run = Run::read(&folder).unwrap();
+            match before {
+                Some(before) => fs::write(&path, before).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            assert_eq!(run.problems.len(), 1, "{name}: {:?}", run.problems);
+            assert!(run.problems[0].contains(name), "{}", run.problems[0]);
+            (run.kind, run.state)
+        };
+        let damaged = |kind: &str| (kind.to_string(), Some(State::Damaged));
+        assert_eq!(read("config.json", "{\"epo"), damaged("unknown"));
+        let unknown = whole.replacen("\"epochs\"", "\"epoch\"", 1);
+        assert_eq!(read("config.json", &unknown), damaged("train"));
+        assert_eq!(read("status.json", ""), damaged("train"));
+        assert_eq!(read("tune.json", "{}"), damaged("tune"));
+        assert_eq!(read("ablation.json", "{"), damaged("ablate"));
+        assert_eq!(read("ablation.json", "{}"), damaged("ablate"));
+        let finished = ("train".to_string(), Some(State::Finished));
+        assert_eq!(read("summary.json", "?"), finished);
+        assert_eq!(read("metrics-test.json", "?"), finished);
+        fs::remove_file(folder.join("config.json")).unwrap();
+        let run = Run::read(&folder).unwrap();
+        assert_eq!((run.kind, run.state), damaged("unknown"));
+        assert!(run.problems[0].contains("has no config.json"));
     }
 
     #[test]

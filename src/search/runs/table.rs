@@ -17,6 +17,7 @@ impl State {
             Self::Finished => "finished",
             Self::Interrupted => "interrupted",
             Self::Diverged => "diverged",
+            Self::Damaged => "damaged",
         }
     }
 }

@@ -88,6 +88,21 @@ pub fn fails_with(output: &Output, parts: &[&str]) {
     assert!(!text.contains("panicked"), "{text}");
 }
 
+/// The command line was wrong: the exit code was 2, the error has all of these in it, and no other command's usage follows.
+pub fn refused_with(output: &Output, parts: &[&str]) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.starts_with("error: "), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "no `{part}` in: {text}");
+    }
+    assert!(
+        text.contains("try '--help'") && !text.contains("Usage: clipcap <COMMAND>"),
+        "{text}"
+    );
+    assert_eq!(stdout(output), "");
+}
+
 pub fn image() -> String {
     fixture("preprocess/wide.png").display().to_string()
 }
