@@ -14,6 +14,8 @@ use crate::common::model::write_model;
 use crate::common::place::{stderr, stdout};
 use crate::hub_server::HubServer;
 use clipcap::datasets::scenes;
+use clipcap::files;
+use clipcap::train::config::TrainConfig;
 use clipcap::train::status::RunStatus;
 use serde_json::{Value, json};
 
@@ -80,9 +82,10 @@ impl Desk {
         ] {
             write_model(&desk.path(model));
         }
-        RunStatus::Finished
-            .write(&desk.path("artifacts/train-1"))
-            .unwrap();
+        let run = desk.path("artifacts/train-1");
+        let config = TrainConfig::sample("sample".into());
+        files::write_json(&run.join("config.json"), &config).unwrap();
+        RunStatus::Finished.write(&run).unwrap();
         desk
     }
 

@@ -118,7 +118,7 @@ fn a_value_out_of_its_range_is_wrong_usage_wherever_it_is_found() {
         ),
         (
             "pretrain simclr --output x --resume a --epochs 1",
-            ["--epochs", "pretrain simclr"],
+            ["with '--epochs <N>'", "pretrain simclr"],
         ),
         (
             "probe --ablate losses --values 1",

@@ -131,7 +131,10 @@ fn damaged_runs_are_listed_and_told() {
     let output = place.run(&["runs"]);
     let (table, told) = (stdout(&output), stderr(&output));
     for (name, file) in [("settings", "config.json"), ("status", "status.json")] {
-        let row = table.lines().find(|line| line.contains(name)).unwrap();
+        let row = table
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")))
+            .unwrap();
         assert!(row.contains("damaged"), "{table}");
         let line = told.lines().find(|line| line.starts_with(name)).unwrap();
         assert!(line.contains(file), "{told}");

@@ -21,6 +21,23 @@ use crate::cli::complete;
 use crate::cli::train::run_folder;
 use crate::cli::values::values;
 
+/// Flags that would make another run of one that is resumed.
+const CHANGES: [&str; 13] = [
+    "data",
+    "run",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "warmup_epochs",
+    "image_size",
+    "width",
+    "stem",
+    "optimizer",
+    "loss",
+    "temperature",
+    "seed",
+];
+
 #[derive(Args)]
 pub struct EncoderArgs {
     /// Model folder that gets the encoder
@@ -34,7 +51,7 @@ pub struct EncoderArgs {
         long,
         value_name = "RUN",
         add = complete::runs(),
-        conflicts_with_all = ["data", "SettingArgs", "run"]
+        conflicts_with_all = CHANGES
     )]
     resume: Option<PathBuf>,
     #[command(flatten)]

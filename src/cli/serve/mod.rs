@@ -157,8 +157,9 @@ impl LimitArgs {
 }
 
 impl ServeArgs {
-    fn config(&self, model: &Path, logger: &Logger) -> Result<ServiceConfig> {
-        let max_request = match self.max_request {
+    /// Largest request in megabytes. Flags that contradict each other end the program.
+    fn max_request(&self) -> usize {
+        match self.max_request {
             Some(most) if most < self.max_size => usage(
                 ErrorKind::ArgumentConflict,
                 &format!(
@@ -168,9 +169,13 @@ impl ServeArgs {
             ),
             Some(most) => most,
             None => 64.max(2 * self.max_size),
-        };
+        }
+    }
+
+    /// Connections at a time. Flags that contradict each other end the program.
+    fn max_connections(&self) -> usize {
         let queue = self.queue.get();
-        let max_connections = match self.max_connections.map(NonZeroUsize::get) {
+        match self.max_connections.map(NonZeroUsize::get) {
             // Else images that wait could take them all, and nobody would be told that the queue is
             // full.
             Some(most) if most <= queue => usage(
@@ -179,7 +184,11 @@ impl ServeArgs {
             ),
             Some(most) => most,
             None => 512.max(4 * queue),
-        };
+        }
+    }
+
+    fn config(&self, model: &Path, logger: &Logger) -> Result<ServiceConfig> {
+        let max_request = self.max_request();
         let tokens = match &self.token_file {
             Some(file) => read_tokens(file)?,
             None => Vec::new(),
@@ -190,8 +199,8 @@ impl ServeArgs {
             max_body_bytes: max_request * MEGABYTE,
             max_held_bytes: HELD_BODIES * max_request * MEGABYTE,
             max_images: self.max_images.get(),
-            queue_length: queue,
-            max_connections,
+            queue_length: self.queue.get(),
+            max_connections: self.max_connections(),
             deadlines: Deadlines {
                 head: Duration::from_secs(self.head_timeout),
                 body: Duration::from_secs(self.body_timeout),
@@ -231,6 +240,9 @@ fn read_tokens(file: &Path) -> Result<Vec<String>> {
 pub fn run(args: ServeArgs) -> Result<ExitCode> {
     args.truncated.apply();
     one_line_panics();
+    // Wrong usage is told before a model is looked for.
+    args.max_request();
+    args.max_connections();
     let searches = args.decoding.searches();
     let (model, captioner, search) = args.model.load(&args.decoding)?;
     let limits = args.limits.resolve(&search);

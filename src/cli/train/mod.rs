@@ -23,6 +23,47 @@ use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report, valid
 use super::values::values;
 use super::{complete, find, out};
 
+/// Flags that would make another run of one that is resumed.
+const CHANGES: [&str; 37] = [
+    "preset",
+    "config",
+    "encoder",
+    "data",
+    "images",
+    "split",
+    "name",
+    "trainable",
+    "lora_rank",
+    "learn_from",
+    "mapper",
+    "prefix_length",
+    "clip_length",
+    "layers",
+    "noise",
+    "noise_rate",
+    "noise_variance",
+    "no_normalize",
+    "modality_offset",
+    "captions",
+    "stop",
+    "epochs",
+    "batch_size",
+    "accumulate",
+    "learning_rate",
+    "warmup_steps",
+    "decay",
+    "weight_decay",
+    "clip_norm",
+    "precision",
+    "activation_checkpointing",
+    "label_smoothing",
+    "validation_captions",
+    "best_by",
+    "early_stopping",
+    "seed",
+    "split_seed",
+];
+
 /// Captions shown at the end.
 const SHOWN: usize = 6;
 
@@ -40,7 +81,7 @@ pub struct TrainArgs {
         long,
         value_name = "RUN",
         add = complete::runs(),
-        conflicts_with_all = ["preset", "config", "encoder", "data", "images", "split", "SettingArgs", "name"]
+        conflicts_with_all = CHANGES
     )]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -328,7 +369,10 @@ mod tests {
             );
             let named = error.get(ContextKind::InvalidArg);
             assert!(matches!(named, Some(ContextValue::String(_))), "{error}");
-            assert!(error.to_string().contains(&format!("--{long}")), "{error}");
+            let told = error.to_string();
+            assert!(told.contains(&format!("--{long}")), "{told}");
+            let others = usize::from(long == "images");
+            assert!(told.matches("  --").count() <= 1 + others, "{told}");
         }
         let fine = "train --resume a --model b --ui quiet --device cpu --tensorboard";
         assert!(Cli::try_parse_from(fine.split(' ')).is_ok());
