@@ -86,6 +86,11 @@ impl CaptionDecoder {
         spellings(&self.tokenizer, texts)
     }
 
+    /// Sizes of the mapper, and what its embeddings and captions are to be.
+    pub fn config(&self) -> &CaptionerConfig {
+        &self.config
+    }
+
     /// The longest caption that fits GPT-2's positions after the prefix.
     pub fn longest_caption(&self) -> usize {
         self.n_positions - self.config.sizes.prefix_length
