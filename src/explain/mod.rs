@@ -17,13 +17,16 @@
 //!
 //! [`Method::Attention`] is gradient-weighted attention (Chefer, Gur and Wolf 2021, <https://arxiv.org/abs/2103.15679>) through
 //! GPT-2, the mapper and CLIP's vision transformer; [`Method::Occlusion`] covers one part of the image after the other, which any
-//! encoder takes.
+//! encoder takes. [`mod@check`] measures whether what they find is what the caption depends on.
 
 #[doc(hidden)]
 pub mod attention;
+pub mod check;
 mod forward;
 mod occlusion;
+pub mod overlay;
 mod prefix;
+pub mod report;
 mod trace;
 mod words;
 
@@ -36,6 +39,7 @@ use self::attention::{Reading, TokenSources};
 use crate::captioner::{Caption, CaptionOptions, Captioner, Modules, Search, read};
 use crate::vector;
 
+pub use check::{Faithfulness, Losses};
 pub use occlusion::Grid;
 pub use prefix::{Neighbor, PrefixVector};
 
@@ -162,6 +166,18 @@ impl ExplainOptions {
     #[must_use]
     pub fn neighbors(self, neighbors: usize) -> Self {
         Self { neighbors, ..self }
+    }
+}
+
+impl Explanation {
+    /// The caption's map: the sum of its content words' maps, each by its largest value; of all tokens where it has none.
+    pub fn content_cells(&self) -> Vec<f32> {
+        let count = self.side * self.side;
+        let maps = |all: bool| {
+            let tokens = self.tokens.iter().filter(move |token| all || token.content);
+            tokens.map(|token| &token.cells[..])
+        };
+        overlay::sum(maps(!self.tokens.iter().any(|token| token.content)), count)
     }
 }
 
