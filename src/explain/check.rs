@@ -2,8 +2,10 @@
 //!
 //! Of each token the most relevant share of the cells is covered with the image's mean color, and the caption is scored anew, word
 //! for word as it was. The same is done with as many cells drawn at random, several times, the same draws for all tokens of an image
-//! and for all methods. An explanation that tells nothing loses as much either way: a ratio of 1. Where objects stand on plain ground any map of the objects does well;
-//! whether maps differ as their tokens do is told by what a token loses to the cells most relevant to the other tokens.
+//! and for all methods. An explanation that tells nothing loses as much either way: a ratio of 1.
+//!
+//! Where objects stand on plain ground any map of the objects does well. Whether maps differ as their tokens do is told by what a
+//! token loses with the cells covered that are most relevant to the caption's other content words.
 
 use anyhow::{Context, Result};
 use caption_metrics::bootstrap::{Bootstrap, Interval};
