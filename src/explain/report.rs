@@ -51,14 +51,8 @@ impl Report {
     /// # Errors
     /// When the crop has no pixels.
     pub fn add(&mut self, explained: &Explained, crop: &RgbImage) -> Result<()> {
-        let seen = thumbnail::data_uri(crop.clone(), IMAGE_SIDE)
-            .with_context(|| format!("cannot make a small image of {}", explained.image))?;
-        let drawn = Drawn {
-            explained: rounded(explained),
-            seen,
-        };
         // Within a script element only this can be mistaken for an end.
-        let json = serde_json::to_string(&drawn)?.replace('<', "\\u003c");
+        let json = drawn(explained, crop)?.replace('<', "\\u003c");
         self.items.push(json);
         Ok(())
     }
@@ -82,6 +76,20 @@ impl Report {
         ];
         html::fill(include_str!("report.html"), &fill)
     }
+}
+
+/// What the script draws of an image, as JSON: its explanation, with relevance by the largest of its kind and of few digits, and as
+/// `seen` the square that the encoder looked at, as an address.
+///
+/// # Errors
+/// When the crop has no pixels.
+pub fn drawn(explained: &Explained, crop: &RgbImage) -> Result<String> {
+    let seen = thumbnail::data_uri(crop.clone(), IMAGE_SIDE)
+        .with_context(|| format!("cannot make a small image of {}", explained.image))?;
+    Ok(serde_json::to_string(&Drawn {
+        explained: rounded(explained),
+        seen,
+    })?)
 }
 
 /// With maps of few digits, each by its largest value: a page draws no more of them.
