@@ -37,15 +37,6 @@ const explained = (() => {
     }
     context.putImageData(pixels, 0, 0);
   }
-  // The mean of the content words' maps, each by its largest value.
-  function whole(data) {
-    const named = data.tokens.filter((token) => token.content), mean = new Array(data.side * data.side).fill(0);
-    for (const token of named.length ? named : data.tokens) {
-      const largest = Math.max(...token.cells.map(Math.abs)) || 1;
-      token.cells.forEach((value, i) => { mean[i] += value / largest; });
-    }
-    return mean;
-  }
   function place(cells, side) {
     const most = cells.indexOf(Math.max(...cells));
     return `row ${Math.floor(most / side) + 1} and column ${most % side + 1} of ${side}`;
@@ -98,10 +89,12 @@ const explained = (() => {
     tokens.append(...buttons);
     tokens.onpointerleave = (event) => { if (event.pointerType === "mouse" && !tokens.contains(document.activeElement)) show(pinned); };
     tokens.onfocusout = (event) => { if (!tokens.contains(event.relatedTarget)) show(pinned); };
-    let pinned = -1;
+    // Of the tokens the one that was chosen, and the one that is shown.
+    let pinned = -1, shown = -1;
 
     const picture = new Image();
     function show(index) {
+      shown = index;
       const token = data.tokens[index], count = data.prefix.length;
       buttons.forEach((button, i) => {
         button.classList.toggle("on", i === index);
@@ -140,10 +133,9 @@ const explained = (() => {
       scale.style.visibility = token ? "visible" : "hidden";
       if (picture.complete && picture.naturalWidth) heat(canvas, picture, cells, data.side);
     }
-    picture.onload = () => show(pinned);
+    picture.onload = () => show(shown);
     picture.src = image;
     show(-1);
-    root.whole = () => heat(canvas, picture, whole(data), data.side);
     return root;
   };
 })();

@@ -7,7 +7,7 @@ const KEPT = 200, THUMBNAIL = 200;
 const tokenForm = byId("token"), secret = byId("secret"), decode = byId("decode"), count = byId("count"), seed = byId("seed");
 let running = 0;
 // What was captioned, the latest first: name, captions, thumbnail.
-let history = [];
+let session = [];
 const make = (tag, name, text) => Object.assign(document.createElement(tag), { className: name, textContent: text });
 
 function settings() {
@@ -83,7 +83,7 @@ async function caption(job) {
     }
     if (!response.ok) throw new Error(answer.error);
     const entry = { image: file.name, captions: answer.captions, seen: await job.seen };
-    history.unshift(entry);
+    session.unshift(entry);
     show(job, entry);
     keep();
     byId("news").textContent = `${file.name}: ${entry.captions[0].caption.trim()}`;
@@ -140,10 +140,10 @@ async function explain(job, button, rank) {
   }
 }
 
-// The history is kept for this tab; what does not fit is kept without images.
+// The session is kept for this tab; what does not fit is kept without images.
 function keep() {
-  tools.hidden = !history.length;
-  for (const kept of [history.slice(0, KEPT), history.slice(0, KEPT).map((entry) => ({ ...entry, seen: "" }))]) {
+  tools.hidden = !session.length;
+  for (const kept of [session.slice(0, KEPT), session.slice(0, KEPT).map((entry) => ({ ...entry, seen: "" }))]) {
     try {
       sessionStorage.setItem("history", JSON.stringify(kept));
       return;
@@ -153,11 +153,11 @@ function keep() {
 
 function restore() {
   try {
-    history = JSON.parse(sessionStorage.getItem("history") ?? "[]");
+    session = JSON.parse(sessionStorage.getItem("history") ?? "[]");
   } catch {
-    history = [];
+    session = [];
   }
-  for (const entry of history) {
+  for (const entry of session) {
     const card = make("article", "card", ""), image = document.createElement("img"), state = make("p", "", "");
     image.hidden = !entry.seen;
     image.src = entry.seen || "data:,";
@@ -165,7 +165,7 @@ function restore() {
     show({ image, state, card }, entry);
     cards.append(card);
   }
-  tools.hidden = !history.length;
+  tools.hidden = !session.length;
 }
 
 // Images that need a token; they are asked for again with one.
@@ -180,7 +180,7 @@ tokenForm.onsubmit = (event) => {
 byId("settings").onsubmit = (event) => event.preventDefault();
 decode.onchange = () => { byId("seeded").hidden = decode.value !== "sample"; };
 
-const rows = () => [...history].reverse().flatMap((entry) => entry.captions.map((found, rank) => ({ image: entry.image, rank, ...found })));
+const rows = () => [...session].reverse().flatMap((entry) => entry.captions.map((found, rank) => ({ image: entry.image, rank, ...found })));
 // As `infer --format csv` and `jsonl` write them; a text that a table would take for a formula is left as it is.
 const quoted = (text) => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 const CSV = ["image", "rank", "caption", "log_prob", "score"];
@@ -197,7 +197,7 @@ function download(name, kind, text) {
 byId("csv").onclick = () => download("captions.csv", "text/csv", csv());
 byId("jsonl").onclick = () => download("captions.jsonl", "application/jsonl", jsonl());
 byId("copy").onclick = async () => {
-  const text = [...history].reverse().map((entry) => `${entry.image}: ${entry.captions[0].caption.trim()}\n`).join("");
+  const text = [...session].reverse().map((entry) => `${entry.image}: ${entry.captions[0].caption.trim()}\n`).join("");
   try {
     await navigator.clipboard.writeText(text);
     byId("done").textContent = "copied";
@@ -206,7 +206,7 @@ byId("copy").onclick = async () => {
   }
 };
 byId("clear").onclick = () => {
-  history = [];
+  session = [];
   cards.replaceChildren();
   keep();
   byId("done").textContent = "";
