@@ -215,7 +215,8 @@ impl Captioner {
         options: &ExplainOptions,
     ) -> Result<Explanation> {
         let modules = self.modules()?;
-        let (method, grid) = options.resolve(modules)?;
+        let pixels = self.encoder.preprocessing().image_size as usize;
+        let (method, grid) = options.resolve(modules, pixels)?;
         let crops = std::slice::from_ref(crop);
         let embedding = match method {
             Method::Attention => None,
@@ -323,8 +324,8 @@ impl Captioner {
 }
 
 impl ExplainOptions {
-    /// The method for an encoder, and its grid.
-    fn resolve(&self, modules: &Modules) -> Result<(Method, Grid)> {
+    /// The method for an encoder that looks at squares of `pixels` a side, and its grid.
+    fn resolve(&self, modules: &Modules, pixels: usize) -> Result<(Method, Grid)> {
         let clip = modules
             .clip
             .as_ref()
@@ -345,11 +346,12 @@ impl ExplainOptions {
                 "the model's image encoder is no vision transformer, and has no attention to explain: use occlusion"
             ),
             (None | Some(Method::Occlusion), _) => {
-                let usual = patches.unwrap_or(CELLS).min(MOST_CELLS);
+                let usual = patches.unwrap_or(CELLS).min(MOST_CELLS).min(pixels);
                 let side = self.cells.unwrap_or(usual);
+                let most = pixels.min(64);
                 ensure!(
-                    (1..=64).contains(&side),
-                    "{side} cells a side are asked for: ask for 1 to 64"
+                    (1..=most).contains(&side),
+                    "{side} cells a side are asked for: ask for 1 to {most}"
                 );
                 Ok((Method::Occlusion, Grid { side }))
             }

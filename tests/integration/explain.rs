@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use burn::module::Module;
 use burn::tensor::Device;
+use clipcap::captioner::model_folder::update_config;
 use clipcap::captioner::{CaptionOptions, Captioner, Modules};
 use clipcap::datasets::scenes;
 use clipcap::device::Precision;
@@ -13,13 +14,14 @@ use clipcap::explain::attention::{Reading, patches, sources};
 use clipcap::explain::{ExplainOptions, Method};
 use clipcap::images;
 use clipcap::models::caption_model::CaptionModel;
+use clipcap::models::encoder::{ImageEncoderConfig, NetworkConfig, preprocessing};
 use clipcap::models::mapper::{Mapper, MapperKind};
 use image::RgbImage;
 use serde_json::Value;
 
 #[cfg(unix)]
 use crate::common::browser::{Browser, View};
-use crate::common::model::write_model;
+use crate::common::model::{write_model, write_model_sized};
 use crate::common::place::{stderr, stdout};
 use crate::common::{Case, assert_close, fixture};
 use crate::parity;
@@ -181,6 +183,31 @@ fn what_cannot_be_explained_is_named() {
     assert!(refused(occlusion().cells(0)).contains("0 cells a side"));
     let found = captioner.explain(&photo(), &occlusion().cells(3)).unwrap();
     assert_eq!((found.side, found.tokens[0].cells.len()), (3, 9));
+}
+
+#[test]
+fn an_encoder_without_attention_is_explained_by_occlusion() {
+    let folder = tempfile::tempdir().unwrap();
+    let side = 4;
+    write_model_sized(folder.path(), 1, 3 * side * side);
+    update_config(folder.path(), |config| {
+        config.encoder = Some(ImageEncoderConfig {
+            network: NetworkConfig::Pixels,
+            preprocessing: preprocessing(side as u32),
+        });
+    })
+    .unwrap();
+    let captioner = Captioner::builder().device(&Device::flex());
+    let captioner = captioner.load(folder.path()).unwrap();
+    let found = captioner
+        .explain(&photo(), &ExplainOptions::default())
+        .unwrap();
+    assert_eq!((found.method, found.side), (Method::Occlusion, side));
+    let lost = found.tokens.iter().flat_map(|token| &token.cells);
+    assert!(lost.into_iter().any(|&lost| lost != 0.0));
+    let options = ExplainOptions::default().method(Method::Attention);
+    let error = captioner.explain(&photo(), &options).unwrap_err();
+    assert!(error.to_string().contains("use occlusion"), "{error}");
 }
 
 #[test]
