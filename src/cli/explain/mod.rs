@@ -1,9 +1,9 @@
 //! `clipcap explain`
 
 mod check;
+mod overlays;
 mod text;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,13 +13,14 @@ use clipcap::captioner::{Caption, Captioner, Search};
 use clipcap::data::split::Split;
 use clipcap::evaluate::model::Part;
 use clipcap::explain::report::{Explained, Report};
-use clipcap::explain::{ExplainOptions, Explanation, Method, overlay};
+use clipcap::explain::{ExplainOptions, Explanation, Method};
 use clipcap::files;
 use clipcap::inputs::{Expansion, FileKinds, Input, InputError, OtherFiles};
 use clipcap::path_text;
 use image::RgbImage;
 use serde_json::json;
 
+use self::overlays::Overlays;
 use super::common::{TruncatedArg, open_crops};
 use super::decoding::DecodeArgs;
 use super::infer::find_images;
@@ -190,8 +191,7 @@ struct Answers<'a> {
     /// Lines for --output, to be written at the end.
     lines: String,
     report: Report,
-    /// Names of overlays, without what follows them.
-    names: HashSet<String>,
+    overlays: Option<Overlays>,
     given: usize,
     failed: usize,
     /// Images of a format that is not read.
@@ -200,9 +200,7 @@ struct Answers<'a> {
 
 impl<'a> Answers<'a> {
     fn new(args: &'a ExplainArgs, captioner: &'a Captioner, search: &'a Search) -> Result<Self> {
-        if let Some(folder) = &args.overlays {
-            files::create_dir(folder)?;
-        }
+        let overlays = args.overlays.clone().map(Overlays::new).transpose()?;
         Ok(Self {
             args,
             captioner,
@@ -210,7 +208,7 @@ impl<'a> Answers<'a> {
             options: args.options(),
             lines: String::new(),
             report: Report::default(),
-            names: HashSet::new(),
+            overlays,
             given: 0,
             failed: 0,
             refused: FileKinds::default(),
@@ -272,9 +270,8 @@ impl<'a> Answers<'a> {
     }
 
     fn explained(&mut self, path: &Path, crop: &RgbImage, explanation: Explanation) -> Result<()> {
-        if let Some(folder) = &self.args.overlays {
-            let name = overlay_name(path, &mut self.names);
-            write_overlays(folder, &name, crop, &explanation)?;
+        if let Some(overlays) = &mut self.overlays {
+            overlays.write(path, crop, &explanation)?;
         }
         let explained = Explained {
             image: path_text::text(path).to_string(),
@@ -340,71 +337,5 @@ impl<'a> Answers<'a> {
             "{failed} of {given} images could not be explained{among}"
         ));
         Ok(ExitCode::FAILURE)
-    }
-}
-
-/// An image's name without its ending, with a number where another image has it.
-fn overlay_name(path: &Path, names: &mut HashSet<String>) -> String {
-    let stem = path
-        .file_stem()
-        .map_or_else(|| "image".into(), |stem| stem.to_string_lossy());
-    let stem = plain(&stem);
-    let mut name = stem.clone();
-    for number in 2.. {
-        if names.insert(name.clone()) {
-            break;
-        }
-        name = format!("{stem}-{number}");
-    }
-    name
-}
-
-/// What any file system takes as a part of a name.
-fn plain(text: &str) -> String {
-    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let kept: String = (text.trim().chars().take(60))
-        .map(|c| if allowed(c) { c } else { '_' })
-        .collect();
-    match kept.trim_matches('.') {
-        "" => "_".to_string(),
-        kept => kept.to_string(),
-    }
-}
-
-fn write_overlays(
-    folder: &Path,
-    name: &str,
-    crop: &RgbImage,
-    explanation: &Explanation,
-) -> Result<()> {
-    let side = explanation.side;
-    let write = |name: String, cells: &[f32]| {
-        let path = folder.join(name);
-        let mut png = std::io::Cursor::new(Vec::new());
-        overlay::draw(crop, cells, side).write_to(&mut png, image::ImageFormat::Png)?;
-        files::write_atomic(&path, |writer| writer.write_all(png.get_ref()))
-    };
-    write(format!("{name}.png"), &explanation.content_cells())?;
-    for (place, token) in explanation.tokens.iter().enumerate() {
-        let word = plain(&token.text);
-        write(format!("{name}-{:02}-{word}.png", place + 1), &token.cells)?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_overlays_are_plain_and_none_comes_twice() {
-        let mut names = HashSet::new();
-        let mut name = |path: &str| overlay_name(Path::new(path), &mut names);
-        assert_eq!(name("a/x y.jpg"), "x_y");
-        assert_eq!(name("b/x y.png"), "x_y-2");
-        assert_eq!(name("c/x_y-2.png"), "x_y-2-2");
-        assert_eq!(plain(" <|endoftext|>"), "__endoftext__");
-        assert_eq!(plain("."), "_");
-        assert_eq!(plain("größe"), "größe");
     }
 }
