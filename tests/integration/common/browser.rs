@@ -96,6 +96,11 @@ impl Browser {
     }
 
     fn send(&mut self, method: &str, params: Value) -> Value {
+        let answer = self.try_send(method, params);
+        answer.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    fn try_send(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.last_id += 1;
         let id = self.last_id;
         let mut message = json!({"id": id, "method": method, "params": params});
@@ -115,8 +120,10 @@ impl Browser {
                     .push(answer["params"]["exceptionDetails"].to_string());
             }
             if answer["id"] == id {
-                assert!(answer.get("error").is_none(), "{method}: {answer}");
-                return answer["result"].take();
+                return match answer.get("error") {
+                    Some(error) => Err(error.clone()),
+                    None => Ok(answer["result"].take()),
+                };
             }
         }
     }
@@ -141,7 +148,12 @@ impl Browser {
     /// Waits until an expression is true.
     pub fn until(&mut self, expression: &str) {
         let end = Instant::now() + PATIENCE;
-        while self.evaluate(&format!("!!({expression})")) != true {
+        let params = json!({"expression": format!("!!({expression})"), "returnByValue": true});
+        // Between two pages there is nothing to ask.
+        let is_true = |answer: Result<Value, Value>| {
+            answer.is_ok_and(|answer| answer["result"]["value"] == true)
+        };
+        while !is_true(self.try_send("Runtime.evaluate", params.clone())) {
             let page = || "document.body?.innerText";
             assert!(
                 Instant::now() < end,

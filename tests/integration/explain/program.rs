@@ -78,7 +78,7 @@ fn the_program_writes_tables_lines_overlays_and_a_page() {
     assert_eq!(names.len(), tokens.len() + 1, "{names:?}");
     assert!(
         names.contains(&"scene_4.png".to_string())
-            && names.contains(&"scene_4-01-A.png".to_string()),
+            && names.iter().any(|name| name.starts_with("scene_4-01-")),
         "{names:?}"
     );
     let drawn = image::open(maps.join("scene_4.png")).unwrap();
