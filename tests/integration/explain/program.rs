@@ -176,10 +176,10 @@ fn words_of_the_page_are_pointed_at_by_mouse_and_keys() {
     page.until("document.querySelector('canvas').getContext('2d').getImageData(5, 5, 1, 1).data[3] === 255");
     let plain = page.text(pixels);
     page.hover(".tokens button:nth-of-type(3)");
-    page.until(&format!("{told}.includes('probability')"));
+    page.until(&format!("{told}.includes('with a probability')"));
     assert_ne!(page.text(pixels), plain, "a heat map is drawn");
     page.hover("h1");
-    page.until(&format!("!{told}.includes('probability')"));
+    page.until(&format!("!{told}.includes('with a probability')"));
     assert_eq!((page.text(told), page.text(pixels)), (before, plain));
     page.click(".tokens button:nth-of-type(2)");
     page.hover("h1");
@@ -188,7 +188,7 @@ fn words_of_the_page_are_pointed_at_by_mouse_and_keys() {
         "document.querySelector('.tokens button:nth-of-type(2)').getAttribute('aria-pressed')";
     assert_eq!(page.text(pressed), "true");
     assert!(
-        page.text(told).contains("probability"),
+        page.text(told).contains("with a probability"),
         "what was clicked stays"
     );
     page.evaluate("document.querySelector('.tokens button').focus()");

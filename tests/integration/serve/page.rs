@@ -94,7 +94,7 @@ fn images_are_captioned_explained_kept_and_saved() {
     let second_caption = captions[1].as_str().unwrap();
     assert_eq!(tokens, second_caption.replace(' ', ""));
     page.hover(".tokens button:nth-of-type(2)");
-    page.until("document.querySelector('.told').textContent.includes('probability')");
+    page.until("document.querySelector('.told').textContent.includes('with a probability')");
     page.evaluate("document.querySelector('.tokens button').focus()");
     page.key("ArrowRight", 39);
     page.key("End", 35);
