@@ -50,6 +50,7 @@ pub mod device;
 #[doc(hidden)]
 pub mod engine;
 pub mod evaluate;
+pub mod explain;
 #[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
@@ -86,6 +87,7 @@ pub use catalog::Catalog;
 pub use decode::Strategy;
 pub use device::{DeviceChoice, Devices, Precision};
 pub use evaluate::score::Evaluation;
+pub use explain::{ExplainOptions, Explanation};
 pub use train::Trainer;
 pub use train::caption::Trained;
 pub use train::config::{TrainConfig, TrainData};

@@ -1,6 +1,6 @@
 //! The sentence's half of the captioner: embeddings in, captions out.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
 
 use super::Caption;
@@ -92,9 +92,35 @@ impl CaptionDecoder {
         spellings(&self.tokenizer, texts)
     }
 
+    /// Sizes of the mapper, and what its embeddings and captions are to be.
+    pub fn config(&self) -> &CaptionerConfig {
+        &self.config
+    }
+
     /// The longest caption that fits GPT-2's positions after the prefix.
     pub fn longest_caption(&self) -> usize {
         self.n_positions - self.config.sizes.prefix_length
+    }
+
+    /// A text as if it had been found, after the prompt of `config`: its tokens, and nothing known of its scores.
+    ///
+    /// # Errors
+    /// When it is empty, or longer than fits GPT-2.
+    pub fn text_as_caption(&self, text: &str, config: &DecodeConfig) -> Result<Caption> {
+        let tokens = self.tokenizer.encode(text)?;
+        ensure!(!tokens.is_empty(), "the caption is empty: give a text");
+        let (length, room) = (config.prompt.len() + tokens.len(), self.longest_caption());
+        ensure!(
+            length <= room,
+            "the caption is {length} tokens long, its prompt included, and {room} fit: shorten it"
+        );
+        let found = Hypothesis {
+            tokens,
+            log_prob: f32::NAN,
+            score: f32::NAN,
+            finished: true,
+        };
+        self.sentence(&config.prompt, found)
     }
 
     /// Captions of embeddings as CLIP gave them, for each the best first.

@@ -106,7 +106,11 @@ impl ImageEncoder {
         }
     }
 
-    fn folder(&self) -> Result<&ModelFolder> {
+    /// The model folder that it was loaded from.
+    ///
+    /// # Errors
+    /// When it is of none.
+    pub(crate) fn folder(&self) -> Result<&ModelFolder> {
         self.folder
             .as_ref()
             .context("this image encoder is not of a model folder")
@@ -115,6 +119,11 @@ impl ImageEncoder {
     /// What is done to an image before CLIP sees it.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
+    }
+
+    /// What images are embedded on.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// What images are embedded in.

@@ -5,12 +5,14 @@ mod caption_text;
 pub mod consensus;
 mod image_encoder;
 pub mod model_folder;
+mod modules;
 mod network;
 mod options;
 mod step;
 
 use std::cmp::Ordering;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Device, Tensor};
@@ -26,6 +28,7 @@ pub use caption_decoder::CaptionDecoder;
 pub(crate) use caption_decoder::spellings;
 pub use caption_text::CaptionText;
 pub use image_encoder::ImageEncoder;
+pub use modules::Modules;
 pub use options::{CaptionOptions, Rerank, Search};
 pub use step::Gpt2Step;
 
@@ -34,6 +37,8 @@ pub use step::Gpt2Step;
 pub struct Captioner {
     pub encoder: ImageEncoder,
     pub decoder: CaptionDecoder,
+    /// Read when something looks into the networks: captions are made by those in `encoder` and `decoder`.
+    modules: OnceLock<Modules>,
 }
 
 /// A sentence and how likely the model found it.
@@ -102,6 +107,7 @@ impl CaptionerBuilder {
         Ok(Captioner {
             encoder: encoder?,
             decoder: decoder?,
+            modules: OnceLock::new(),
         })
     }
 }
@@ -161,6 +167,19 @@ impl Captioner {
             captions.truncate(search.num_captions);
         }
         Ok(captions)
+    }
+
+    /// The networks in float32 as burn's modules, for what needs gradients; they are read from the model folder when they are
+    /// first asked for.
+    ///
+    /// # Errors
+    /// When a file of the model folder is missing or damaged.
+    pub fn modules(&self) -> Result<&Modules> {
+        if let Some(modules) = self.modules.get() {
+            return Ok(modules);
+        }
+        let modules = Modules::load(self.encoder.folder()?, self.encoder.device())?;
+        Ok(self.modules.get_or_init(|| modules))
     }
 
     /// Puts the captions of each image in the order of the cosine between CLIP's embeddings of image and caption, and

@@ -25,6 +25,8 @@ use clipcap::evaluate::table::{self, Style};
 use clipcap::files;
 use serde::Serialize;
 
+pub(super) use part::{of_run, sample_or};
+
 use part::from_model;
 
 use super::common::{DeviceArg, MarkdownArg, TruncatedArg, usage, valid};

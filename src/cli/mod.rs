@@ -10,6 +10,7 @@ mod devices;
 mod doctor;
 mod embed;
 mod evaluate;
+mod explain;
 mod export;
 mod fetch;
 mod find;
@@ -57,6 +58,7 @@ struct Cli {
 enum Command {
     Train(Box<train::TrainArgs>),
     Infer(infer::InferArgs),
+    Explain(Box<explain::ExplainArgs>),
     Serve(serve::ServeArgs),
     Embed(embed::EmbedArgs),
     Gap(gap::GapArgs),
@@ -161,6 +163,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Train(args) => train::run(*args),
         Command::Infer(args) => infer::run(args),
+        Command::Explain(args) => explain::run(*args),
         Command::Serve(args) => serve::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Gap(args) => gap::run(args),

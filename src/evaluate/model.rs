@@ -95,7 +95,8 @@ pub fn caption(
     report: &dyn Fn(&str),
 ) -> Result<CaptionedPart> {
     let folder = ModelFolder::open(split.model)?;
-    let images = choose(split, report)?;
+    let (data, folders) = (split.data, split.image_folders);
+    let images = part_images(data, folders, split.part, &split.split, split.seed, report)?;
     if images.is_empty() {
         bail!(
             "the {} part of {} is empty",
@@ -182,11 +183,21 @@ pub(crate) fn best_captions(
     Ok(best)
 }
 
-fn choose(split: &CaptionSplit, report: &dyn Fn(&str)) -> Result<Vec<CaptionedImage>> {
-    let (data, folders) = (split.data, split.image_folders);
-    let images = split_lists::load(data, folders, &split.split, report)?.images;
-    let parts = (split.split.split(&images, split.seed)).map_err(|error| anyhow!(error))?;
-    let mut chosen = match split.part {
+/// The images of a part of a data set, in its order.
+///
+/// # Errors
+/// When the data set cannot be read or divided so.
+pub fn part_images(
+    data: &Path,
+    folders: &[PathBuf],
+    part: Part,
+    split: &Split,
+    seed: u64,
+    report: &dyn Fn(&str),
+) -> Result<Vec<CaptionedImage>> {
+    let images = split_lists::load(data, folders, split, report)?.images;
+    let parts = (split.split(&images, seed)).map_err(|error| anyhow!(error))?;
+    let mut chosen = match part {
         Part::Train => parts.train,
         Part::Val => parts.val,
         Part::Test => parts.test,

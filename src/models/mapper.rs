@@ -269,14 +269,15 @@ impl MultiHeadAttention {
 }
 
 impl MlpTransformer {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// `[B, T, C] -> [B, T, C]`
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let hidden = nn::activate(Activation::Relu, nn::linear(&self.fc1, x)); // [B, T, 2 C]
         nn::linear(&self.fc2, hidden) // [B, T, C]
     }
 }
 
 /// `[B, length * C] -> [B, length, C]`
-fn unflatten(x: Tensor<2>, length: usize) -> Tensor<3> {
+pub(crate) fn unflatten(x: Tensor<2>, length: usize) -> Tensor<3> {
     let [b, width] = x.dims();
     x.reshape([b, length, width / length])
 }

@@ -86,7 +86,7 @@ pub fn attention_with_bias(
 pub const HIDDEN: f64 = -1e9;
 
 /// [`HIDDEN`] where a key comes after the query, the last of both being the same position; `[1, 1, T, S]`.
-fn causal_bias(queries: usize, keys: usize, device: &Device) -> Tensor<4> {
+pub(crate) fn causal_bias(queries: usize, keys: usize, device: &Device) -> Tensor<4> {
     let (t, s) = (queries as i64, keys as i64);
     let query = Tensor::<1, Int>::arange(s - t..s, device).reshape([1, 1, queries, 1]);
     let key = Tensor::<1, Int>::arange(0..s, device).reshape([1, 1, 1, keys]);
@@ -115,13 +115,13 @@ pub fn token_loss(
 }
 
 /// `[B, T, C] -> [B, H, T, D]`
-fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [b, t, c] = x.dims();
     x.reshape([b, t, heads, c / heads]).swap_dims(1, 2)
 }
 
 /// `[B, H, T, D] -> [B, T, C]`
-fn merge_heads(x: Tensor<4>) -> Tensor<3> {
+pub(crate) fn merge_heads(x: Tensor<4>) -> Tensor<3> {
     let [b, h, t, d] = x.dims();
     x.swap_dims(1, 2).reshape([b, t, h * d])
 }

@@ -17,6 +17,7 @@ use super::metrics::{Metrics, Now};
 use super::openapi;
 use super::queue::Queue;
 use super::receive::Memory;
+use crate::explain::report;
 use crate::html;
 
 /// What all requests share.
@@ -30,6 +31,8 @@ pub(super) struct App {
     pub memory: Memory,
     /// As many as images may be decoded at a time.
     pub decoders: Arc<Semaphore>,
+    /// One, for the image that is being explained.
+    pub explainer: Arc<Semaphore>,
     pub page: String,
     pub openapi: String,
     /// Of the tokens their checksums, which take the same time to compare whatever the token.
@@ -46,7 +49,6 @@ impl App {
         config.max_images = config.max_images.clamp(1, config.queue_length);
         let metrics = Arc::new(Metrics::new());
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let name = ("model", html::escape(&config.model));
         Ok(Self {
             queue: Queue::start(
                 captions.clone(),
@@ -59,7 +61,8 @@ impl App {
             metrics,
             memory: Memory::new(config.max_held_bytes),
             decoders: Arc::new(Semaphore::new(cores)),
-            page: html::fill(include_str!("page.html"), &[name])?,
+            explainer: Arc::new(Semaphore::new(1)),
+            page: page(&config)?,
             openapi: openapi::document(&config)?,
             tokens: config.tokens.iter().map(|token| checksum(token)).collect(),
             config,
@@ -86,6 +89,16 @@ impl App {
             held: self.memory.held(),
         })
     }
+}
+
+fn page(config: &ServiceConfig) -> Result<String> {
+    let parts = [
+        ("model", html::escape(&config.model)),
+        ("style", report::STYLE.to_string()),
+        ("explained", report::SCRIPT.to_string()),
+        ("script", include_str!("page.js").to_string()),
+    ];
+    html::fill(include_str!("page.html"), &parts)
 }
 
 fn checksum(token: &str) -> [u8; 32] {

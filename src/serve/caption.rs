@@ -70,7 +70,11 @@ pub(super) async fn caption(
     Ok(response)
 }
 
-async fn read_body(app: &App, form: &Form, request: Request) -> Result<Received, Failure> {
+pub(super) async fn read_body(
+    app: &App,
+    form: &Form,
+    request: Request,
+) -> Result<Received, Failure> {
     let (parts, body) = request.into_parts();
     let most = match form {
         Form::File => app.config.max_image_bytes,
@@ -83,7 +87,7 @@ async fn read_body(app: &App, form: &Form, request: Request) -> Result<Received,
 }
 
 /// Finds images and settings in a body, where it stops nobody else.
-async fn take_apart(
+pub(super) async fn take_apart(
     app: &App,
     form: Form,
     mut choices: Choices,
@@ -138,7 +142,11 @@ async fn caption_all(
 
 /// What the encoder looks at. No more images are decoded at a time than there are cores, since a
 /// whole one may be large.
-async fn crop(app: &Arc<App>, image: Image, held: Arc<Held>) -> Result<RgbImage, Failure> {
+pub(super) async fn crop(
+    app: &Arc<App>,
+    image: Image,
+    held: Arc<Held>,
+) -> Result<RgbImage, Failure> {
     let file = image.file.map_err(Failure::bad_request)?;
     let permit = app.decoders.clone().acquire_owned().await;
     let captions = app.captions.clone();
@@ -204,7 +212,7 @@ fn list(names: &[String], outcomes: Vec<Outcome>) -> Response {
 }
 
 /// The program's own fault, not the client's.
-fn fault(error: JoinError) -> Failure {
+pub(super) fn fault(error: JoinError) -> Failure {
     let message = match error.try_into_panic() {
         Ok(panic) => panic_message(&*panic),
         Err(_) => "the service is ending".to_string(),

@@ -1,15 +1,16 @@
 //! What the service asks for captions.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use image::RgbImage;
 
 use super::settings::Choices;
 use crate::captioner::{Caption, Search};
+use crate::explain::Explanation;
 
 /// What captions images for the service.
 ///
 /// [`Captions::crop`] and [`Captions::search`] are called from several threads,
-/// [`Captions::caption`] from one. Where they panic, the request that was answered has failed and
+/// [`Captions::caption`] from one, and [`Captions::explain`] from one at a time, while others caption. Where they panic, the request that was answered has failed and
 /// the service goes on.
 pub trait Captions: Send + Sync + 'static {
     /// The part of an image that the encoder looks at.
@@ -26,4 +27,19 @@ pub trait Captions: Send + Sync + 'static {
     /// # Errors
     /// When the device fails.
     fn caption(&self, crops: &[RgbImage], search: &Search) -> Result<Vec<Vec<Caption>>>;
+
+    /// Where a caption of a crop came from: of those that [`Captions::caption`] gives the one of `rank`, the best being 0.
+    /// `None` where there are not so many.
+    ///
+    /// # Errors
+    /// When the device fails, or nothing is explained, as nothing is unless this is written.
+    fn explain(
+        &self,
+        crop: &RgbImage,
+        search: &Search,
+        rank: usize,
+    ) -> Result<Option<Explanation>> {
+        let _ = (crop, search, rank);
+        bail!("this service explains nothing")
+    }
 }

@@ -5,6 +5,7 @@
 //! | `GET /` | the page |
 //! | `POST /caption`, an image file as its body, a form or JSON | `{"captions": [{"caption", "tokens", "log_prob", "score"}, ..]}`, best first |
 //! | the same with several images | `{"images": [{"image", "captions"} or {"image", "error"}, ..]}` |
+//! | `POST /explain?rank=N`, one image | where each token of a caption came from, as [`crate::explain`] has it |
 //! | `GET /health` | `{"model"}` |
 //! | `GET /metrics` | counters for Prometheus |
 //! | `GET /openapi.json` | all of this for programs |
@@ -19,6 +20,7 @@
 //! connections   how many, and which makes room
 //! connection    deadlines; HTTP is hyper's
 //! log, router   ids, CORS, tokens, paths
+//! explain       receive -> upload, settings -> one at a time
 //! caption       receive -> upload, settings -> queue -> captions
 //! ```
 
@@ -29,6 +31,7 @@ mod captions;
 mod config;
 mod connection;
 mod connections;
+mod explain;
 mod log;
 mod metrics;
 mod model;

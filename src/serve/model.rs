@@ -7,6 +7,7 @@ use super::captions::Captions;
 use super::settings::{Choices, Decode, Limits, at_most};
 use crate::captioner::{Caption, Captioner, Search, spellings};
 use crate::decode::{DecodeConfig, Sampling, Strategy};
+use crate::explain::{ExplainOptions, Explanation};
 use crate::models::clip::Preprocessing;
 use crate::tokenizer::Tokenizer;
 
@@ -210,6 +211,24 @@ impl Captions for Model {
 
     fn caption(&self, crops: &[RgbImage], search: &Search) -> Result<Vec<Vec<Caption>>> {
         self.captioner.caption_crops(crops, search)
+    }
+
+    fn explain(
+        &self,
+        crop: &RgbImage,
+        search: &Search,
+        rank: usize,
+    ) -> Result<Option<Explanation>> {
+        let captions = self
+            .captioner
+            .caption_crops(std::slice::from_ref(crop), search)?;
+        let chosen = captions.into_iter().flatten().nth(rank);
+        let options = ExplainOptions::default();
+        let explained = chosen.map(|caption| {
+            self.captioner
+                .explain_caption(crop, &caption, search, &options)
+        });
+        explained.transpose()
     }
 }
 

@@ -18,7 +18,11 @@ pub(super) fn document(config: &ServiceConfig) -> Result<String> {
     *images.context("the description of the service has no limit of images")? =
         json!(config.max_images);
     if config.tokens.is_empty() {
-        for operation in ["/paths/~1caption/post", "/paths/~1metrics/get"] {
+        for operation in [
+            "/paths/~1caption/post",
+            "/paths/~1explain/post",
+            "/paths/~1metrics/get",
+        ] {
             let operation = document
                 .pointer_mut(operation)
                 .and_then(Value::as_object_mut);

@@ -22,6 +22,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::answer::{Failure, json_response, text_response};
 use super::app::App;
 use super::caption::caption;
+use super::explain::explain;
 use super::log::{REQUEST_ID, observe};
 use super::metrics;
 use super::queue::panic_message;
@@ -40,9 +41,10 @@ pub(super) struct Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [Route; 5] = [
+pub(super) const ROUTES: [Route; 6] = [
     Route::new("/", "GET, HEAD, OPTIONS", false),
     Route::new("/caption", "POST, OPTIONS", true),
+    Route::new("/explain", "POST, OPTIONS", true),
     Route::new("/health", "GET, HEAD, OPTIONS", false),
     Route::new("/metrics", "GET, HEAD, OPTIONS", true),
     Route::new("/openapi.json", "GET, HEAD, OPTIONS", false),
@@ -72,6 +74,7 @@ pub(super) fn router(app: Arc<App>) -> Result<Router> {
     let mut router = Router::new()
         .route("/", get(page))
         .route("/caption", post(caption))
+        .route("/explain", post(explain))
         .route("/health", get(health))
         .route("/metrics", get(metrics_text))
         .route("/openapi.json", get(openapi))

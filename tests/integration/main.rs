@@ -18,6 +18,7 @@ mod engine;
 mod evaluate;
 mod evaluate_join;
 mod every_entry;
+mod explain;
 mod fetch;
 mod fetch_together;
 mod hub;

@@ -34,7 +34,7 @@ fn device() -> Device {
     Device::flex()
 }
 
-fn clip_a() -> Clip {
+pub fn clip_a() -> Clip {
     let config = ClipConfig {
         vision: ClipVisionConfig {
             hidden_size: 32,
@@ -104,7 +104,7 @@ fn gpt2_config() -> Gpt2Config {
     }
 }
 
-fn gpt2() -> Gpt2 {
+pub fn gpt2() -> Gpt2 {
     load_weights(
         gpt2_config().init(&device()),
         "gpt2",
@@ -112,7 +112,7 @@ fn gpt2() -> Gpt2 {
     )
 }
 
-fn mapper(name: &str, kind: MapperKind, n_embd: usize, prefix_length: usize) -> Mapper {
+pub fn mapper(name: &str, kind: MapperKind, n_embd: usize, prefix_length: usize) -> Mapper {
     let config = MapperConfig {
         kind,
         clip_dim: 20,
@@ -126,7 +126,7 @@ fn mapper(name: &str, kind: MapperKind, n_embd: usize, prefix_length: usize) -> 
     )
 }
 
-fn transformer_mapper() -> Mapper {
+pub fn transformer_mapper() -> Mapper {
     let kind = MapperKind::Transformer {
         clip_length: 3,
         layers: 2,

@@ -107,6 +107,28 @@ impl Bootstrap {
         Some(values.iter().map(|values| self.interval(values)).collect())
     }
 
+    /// An interval for the ratio of two sums over the images, `above` by `below`, which have a value an image each; none without
+    /// resamples or images.
+    ///
+    /// # Panics
+    /// When they are not of the same images.
+    pub fn ratio(&self, above: &[f64], below: &[f64]) -> Option<Interval> {
+        assert_eq!(above.len(), below.len(), "values of other images");
+        if self.resamples == 0 || above.is_empty() {
+            return None;
+        }
+        let sum = |values: &[f64], counts: &[u32]| -> f64 {
+            let weighted = values.iter().zip(counts);
+            weighted
+                .map(|(value, &count)| value * f64::from(count))
+                .sum()
+        };
+        let values = self.values(1, above.len(), |counts| {
+            std::array::from_fn(|i| vec![sum(above, &counts[i]) / sum(below, &counts[i])])
+        });
+        Some(self.interval(&values[0]))
+    }
+
     /// The paired differences of two models' scores on the same images in the same order.
     ///
     /// # Panics
@@ -212,6 +234,22 @@ mod tests {
             (interval.high - (mean + 1.96 * error)).abs() < 0.15 * error,
             "{interval:?}"
         );
+    }
+
+    #[test]
+    fn a_ratio_of_sums_lies_in_its_interval_and_is_sure_where_images_agree() {
+        let below: Vec<f64> = (1..=200).map(|i| f64::from(i % 13 + 1)).collect();
+        let twice: Vec<f64> = below.iter().map(|value| 2.0 * value).collect();
+        let interval = bootstrap().ratio(&twice, &below).unwrap();
+        assert!((interval.low - 2.0).abs() < 1e-9 && (interval.high - 2.0).abs() < 1e-9);
+        let above: Vec<f64> = (0..200).map(|i| f64::from(i % 7)).collect();
+        let ratio = above.iter().sum::<f64>() / below.iter().sum::<f64>();
+        let interval = bootstrap().ratio(&above, &below).unwrap();
+        assert!(
+            interval.low < ratio && ratio < interval.high,
+            "{interval:?}"
+        );
+        assert!(bootstrap().ratio(&[], &[]).is_none());
     }
 
     #[test]

@@ -29,9 +29,24 @@ pub(super) fn data_and_images(args: &EvaluateArgs) -> Result<(PathBuf, PathBuf)>
     if let (Some(data), Some(images)) = (&args.data, &args.images) {
         return Ok((data.clone(), images.clone()));
     }
+    sample()
+}
+
+/// The generated sample's captions and the folder of its images; it is made if need be.
+fn sample() -> Result<(PathBuf, PathBuf)> {
     let sample = Path::new(datasets::FOLDER).join("sample");
     let annotations = scenes::ensure(&sample, scenes::SAMPLE_SEED, scenes::SAMPLE_COUNT)?;
     Ok((annotations, sample.join("images")))
+}
+
+/// A data set with the folders of its images, or the generated sample.
+pub(in crate::cli) fn sample_or(
+    own: Option<(PathBuf, Vec<PathBuf>)>,
+) -> Result<(PathBuf, Vec<PathBuf>)> {
+    match own {
+        Some(own) => Ok(own),
+        None => sample().map(|(data, images)| (data, vec![images])),
+    }
 }
 
 /// How the images are divided, and by which seed: as the flags say, else as in the model's run, so that its test part is
@@ -48,7 +63,7 @@ pub(super) fn division(args: &EvaluateArgs, model: Option<&Path>) -> Result<(Spl
 }
 
 /// How the run of a model divided its images; as `train` does by itself where there is none.
-fn of_run(model: Option<&Path>) -> Result<(Split, u64)> {
+pub(in crate::cli) fn of_run(model: Option<&Path>) -> Result<(Split, u64)> {
     Ok(match model.and_then(run_of) {
         Some(run) => {
             let config = resume::config(run)?;

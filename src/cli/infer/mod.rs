@@ -69,7 +69,7 @@ pub fn run(args: InferArgs) -> Result<ExitCode> {
         allow_urls: args.allow_urls,
     };
     let others = OtherFiles::default();
-    let (inputs, count) = find(args.images, expansion, &others)?;
+    let (inputs, count) = find_images(args.images, expansion, &others)?;
     let batch_size = args.model.batch_size.get();
     let bar = output.progress(count, batch_size);
     let preprocessing = captioner.encoder.preprocessing().clone();
@@ -79,10 +79,11 @@ pub fn run(args: InferArgs) -> Result<ExitCode> {
     output.finish(inputs, &others)
 }
 
-type Inputs = Box<dyn Iterator<Item = Result<Input, InputError>> + Send>;
+/// What is to be captioned, each with the reason where it cannot be opened.
+pub(super) type Inputs = Box<dyn Iterator<Item = Result<Input, InputError>> + Send>;
 
 /// The images asked for and, unless standard input has yet to tell, how many they are.
-fn find(
+pub(super) fn find_images(
     named: Vec<PathBuf>,
     expansion: Expansion,
     others: &OtherFiles,

@@ -120,7 +120,8 @@ impl Attention {
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// `[B, T, C] -> [B, T, C]`
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let hidden = nn::activate(self.hidden_act, nn::linear(&self.fc1, x)); // [B, T, intermediate_size]
         nn::linear(&self.fc2, hidden) // [B, T, C]
     }

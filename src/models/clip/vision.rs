@@ -139,7 +139,8 @@ impl ClipVision {
 }
 
 impl VisionEmbeddings {
-    fn forward(&self, pixel_values: Tensor<4>) -> Tensor<3> {
+    /// `[B, 3, n, n] -> [B, 1 + G*G, C]`
+    pub(crate) fn forward(&self, pixel_values: Tensor<4>) -> Tensor<3> {
         let device = pixel_values.device();
         let patches = self.patch_embedding.forward(pixel_values); // [B, C, G, G]
         let patches = patches.flatten::<3>(2, 3).swap_dims(1, 2); // [B, G*G, C]

@@ -214,7 +214,7 @@ impl Gpt2 {
     }
 
     /// What the blocks read, in their type.
-    fn add_positions(&self, embeddings: Tensor<3>, first: usize) -> Tensor<3> {
+    pub(crate) fn add_positions(&self, embeddings: Tensor<3>, first: usize) -> Tensor<3> {
         let [_, t, _] = embeddings.dims();
         let positions =
             Tensor::<1, Int>::arange(first as i64..(first + t) as i64, &embeddings.device());
@@ -265,14 +265,16 @@ impl Attention {
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// `[B, T, C] -> [B, T, C]`
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let hidden = nn::activate(self.activation, self.c_fc.forward(x)); // [B, T, 4 C]
         self.c_proj.forward(hidden) // [B, T, C]
     }
 }
 
 impl Conv1D {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// `[B, T, input] -> [B, T, output]`
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         nn::affine(x, self.weight.val(), Some(self.bias.val()))
     }
 }

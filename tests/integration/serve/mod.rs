@@ -5,6 +5,8 @@ mod deadlines;
 mod ending;
 mod help;
 mod model;
+#[cfg(unix)]
+mod page;
 mod program;
 mod protocol;
 mod queue;

@@ -1,0 +1,341 @@
+//! `clipcap explain`
+
+mod check;
+mod overlays;
+mod text;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use clipcap::captioner::{Caption, Captioner, Search};
+use clipcap::data::split::Split;
+use clipcap::evaluate::model::Part;
+use clipcap::explain::report::{Explained, Report};
+use clipcap::explain::{ExplainOptions, Explanation, Method};
+use clipcap::files;
+use clipcap::inputs::{Expansion, FileKinds, Input, InputError, OtherFiles};
+use clipcap::path_text;
+use image::RgbImage;
+use serde_json::json;
+
+use self::overlays::Overlays;
+use super::common::{TruncatedArg, open_crops};
+use super::decoding::DecodeArgs;
+use super::infer::find_images;
+use super::model::ModelArgs;
+use super::out;
+use super::values::values;
+
+/// Show which parts of an image, which prefix vectors and which words each token of a caption came from
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    clipcap explain photo.jpg\n  \
+    clipcap explain --report explained.html --overlays maps/ photo.jpg\n  \
+    clipcap explain --method occlusion --format jsonl photos/\n  \
+    clipcap explain --caption 'A dog on a beach.' photo.jpg\n  \
+    clipcap explain --check --data captions.json --images photos/\n\n\
+    Attention is gradient-weighted attention (Chefer, Gur and Wolf 2021) through GPT-2, the mapper and CLIP's vision\n\
+    transformer. Occlusion covers one part of the image after the other with its mean color, and needs no transformer.\n\
+    --check covers the fifth of an image that is most relevant to a token, and as much of it at random, and tells how much\n\
+    likelier the token was before.")]
+pub struct ExplainArgs {
+    /// Image files, folders of them, quoted patterns, addresses (--allow-urls), or - for a list of these, or for an image,
+    /// on standard input [default: some of the sample's test images]
+    #[arg(value_name = "IMAGE", conflicts_with = "check")]
+    inputs: Vec<PathBuf>,
+    /// Look into the subfolders of folders
+    #[arg(long, short)]
+    recursive: bool,
+    /// Download images at http and https addresses
+    #[arg(long)]
+    allow_urls: bool,
+    #[command(flatten)]
+    truncated: TruncatedArg,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// How relevance of the image's parts is found [default: attention, of CLIPs that are vision transformers; else occlusion]
+    #[arg(long, value_enum)]
+    method: Option<MethodArg>,
+    /// Parts a side that occlusion covers one by one [default: CLIP's patches, at most 16; 8 of other encoders]
+    #[arg(long, value_name = "N")]
+    cells: Option<usize>,
+    /// Explain this caption instead of the model's own
+    #[arg(long, value_name = "TEXT", conflicts_with = "check")]
+    caption: Option<String>,
+    /// Likeliest tokens listed in the place of each
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    alternatives: usize,
+    /// Nearest tokens listed for each prefix vector
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    neighbors: usize,
+    /// How explanations are written
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// File for them instead of standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    output: Option<PathBuf>,
+    /// Write an HTML page to point at words on, in one file
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    report: Option<PathBuf>,
+    /// Folder for the image with its heat map as PNG: NAME.png of the caption, NAME-01-WORD.png of each token
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    overlays: Option<PathBuf>,
+    #[command(flatten)]
+    check: CheckArgs,
+    #[command(flatten)]
+    decoding: DecodeArgs,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Check")]
+struct CheckArgs {
+    /// Measure how much tokens depend on what is relevant to them, by attention and by occlusion unless --method names one
+    #[arg(long)]
+    check: bool,
+    /// Images to check on, drawn from the part
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "check")]
+    count: usize,
+    /// Data set of the images, in any format that `train --data` reads [default: the generated sample]
+    #[arg(long, value_name = "PATH", requires = "check")]
+    data: Option<PathBuf>,
+    /// Folder that the images named in --data are in; may be given several times
+    #[arg(long, value_name = "DIR", requires = "data")]
+    images: Vec<PathBuf>,
+    /// Part of it: train, val, test or all
+    #[arg(long, value_name = "PART", default_value = "test", requires = "check")]
+    split: Part,
+    /// How the images were divided in training, as `train --split` says it [default: the run's, else auto]
+    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", requires = "check")]
+    shares: Option<Split>,
+    /// Seed that the model was trained with, or its --split-seed [default: the run's, else 1]
+    #[arg(long, value_name = "N", requires = "check")]
+    split_seed: Option<u64>,
+    /// Share of the image that is covered, in percent
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = 20.0,
+        requires = "check"
+    )]
+    covered: f64,
+    /// Random choices of as much of each image
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "check")]
+    draws: usize,
+}
+
+values! {
+    /// How relevance is found.
+    pub MethodArg for Method {
+        /// Gradient-weighted attention
+        Attention,
+        /// The log-probability that is lost when a part is covered
+        Occlusion,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Format {
+    /// Tables for a person
+    Text,
+    /// One JSON object a line
+    #[value(alias = "json")]
+    Jsonl,
+}
+
+impl ExplainArgs {
+    fn options(&self) -> ExplainOptions {
+        let mut options = ExplainOptions::default()
+            .alternatives(self.alternatives)
+            .neighbors(self.neighbors);
+        if let Some(method) = self.method {
+            options = options.method(method.into());
+        }
+        if let Some(cells) = self.cells {
+            options = options.cells(cells);
+        }
+        options
+    }
+}
+
+pub fn run(args: ExplainArgs) -> Result<ExitCode> {
+    args.truncated.apply();
+    let (model, captioner, search) = args.model.load(&args.decoding)?;
+    if args.check.check {
+        return check::run(&args, &model, &captioner, &search);
+    }
+    let expansion = Expansion {
+        recursive: args.recursive,
+        allow_urls: args.allow_urls,
+    };
+    let others = OtherFiles::default();
+    let (mut inputs, _) = find_images(args.inputs.clone(), expansion, &others)?;
+    let mut answers = Answers::new(&args, &captioner, &search)?;
+    loop {
+        let batch: Vec<_> = inputs.by_ref().take(args.model.batch_size.get()).collect();
+        if batch.is_empty() {
+            break;
+        }
+        answers.explain(&batch)?;
+    }
+    answers.finish(&model, &others)
+}
+
+/// Explanations on their way out.
+struct Answers<'a> {
+    args: &'a ExplainArgs,
+    captioner: &'a Captioner,
+    search: &'a Search,
+    options: ExplainOptions,
+    /// Lines for --output, to be written at the end.
+    lines: String,
+    report: Report,
+    overlays: Option<Overlays>,
+    given: usize,
+    failed: usize,
+    /// Images of a format that is not read.
+    refused: FileKinds,
+}
+
+impl<'a> Answers<'a> {
+    fn new(args: &'a ExplainArgs, captioner: &'a Captioner, search: &'a Search) -> Result<Self> {
+        let overlays = args.overlays.clone().map(Overlays::new).transpose()?;
+        Ok(Self {
+            args,
+            captioner,
+            search,
+            options: args.options(),
+            lines: String::new(),
+            report: Report::default(),
+            overlays,
+            given: 0,
+            failed: 0,
+            refused: FileKinds::default(),
+        })
+    }
+
+    fn explain(&mut self, batch: &[Result<Input, InputError>]) -> Result<()> {
+        let inputs: Vec<&Input> = batch.iter().flatten().collect();
+        let opened = open_crops(&inputs, self.captioner.encoder.preprocessing());
+        let crops: Vec<RgbImage> = opened.iter().flatten().cloned().collect();
+        let mut captions = self.captions(&crops)?.into_iter();
+        let mut opened = opened.into_iter();
+        for input in batch {
+            self.given += 1;
+            let input = match input {
+                Ok(input) => input,
+                Err(error) => {
+                    self.refuse(error.path(), &error.to_string())?;
+                    continue;
+                }
+            };
+            match opened.next().context("an image was not opened")? {
+                Ok(crop) => {
+                    let caption = captions.next().context("an image got no caption")?;
+                    let (search, options) = (self.search, &self.options);
+                    let explanation = (self.captioner)
+                        .explain_caption(&crop, &caption, search, options)
+                        .with_context(|| path_text::text(&input.path))?;
+                    self.explained(&input.path, &crop, explanation)?;
+                }
+                Err(error) => {
+                    if let Some(format) = error.unread_format() {
+                        self.refused.note(format, &input.path);
+                    }
+                    self.refuse(&input.path, &error.to_string())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The best caption of each image, or the one that was given.
+    fn captions(&self, crops: &[RgbImage]) -> Result<Vec<Caption>> {
+        if let Some(text) = &self.args.caption {
+            let caption = self
+                .captioner
+                .decoder
+                .text_as_caption(text, &self.search.decode)?;
+            return Ok(vec![caption; crops.len()]);
+        }
+        let captions = self
+            .captioner
+            .caption_crops(crops, self.search)?
+            .into_iter();
+        let best = |captions: Vec<Caption>| captions.into_iter().next();
+        captions
+            .map(|found| best(found).context("decoding gave no caption"))
+            .collect()
+    }
+
+    fn explained(&mut self, path: &Path, crop: &RgbImage, explanation: Explanation) -> Result<()> {
+        if let Some(overlays) = &mut self.overlays {
+            overlays.write(path, crop, &explanation)?;
+        }
+        let explained = Explained {
+            image: path_text::text(path).to_string(),
+            explanation,
+        };
+        if self.args.report.is_some() {
+            self.report.add(&explained, crop)?;
+        }
+        self.write(&match self.args.format {
+            Format::Text => text::table(&explained),
+            Format::Jsonl => format!("{}\n", serde_json::to_string(&explained)?),
+        })
+    }
+
+    fn refuse(&mut self, path: &Path, reason: &str) -> Result<()> {
+        self.failed += 1;
+        match self.args.format {
+            Format::Text => {
+                out::error(reason);
+                Ok(())
+            }
+            Format::Jsonl => {
+                let line = json!({"image": path_text::text(path), "error": reason});
+                self.write(&format!("{line}\n"))
+            }
+        }
+    }
+
+    fn write(&mut self, lines: &str) -> Result<()> {
+        if self.args.output.is_some() {
+            self.lines += lines;
+            return Ok(());
+        }
+        out::text(lines)
+    }
+
+    /// Writes the files, says on standard error what was not explained, and chooses the exit code.
+    fn finish(self, model: &Path, others: &OtherFiles) -> Result<ExitCode> {
+        if let Some(path) = &self.args.output {
+            files::write_atomic(path, |writer| writer.write_all(self.lines.as_bytes()))?;
+        }
+        if let Some(path) = &self.args.report {
+            let subtitle = format!("Captions of {}", model.display());
+            self.report
+                .write(path, "Where captions came from", &subtitle)?;
+            out::note(format_args!("report: {}", path.display()));
+        }
+        if let Some(folder) = &self.args.overlays {
+            out::note(format_args!("overlays: {}", folder.display()));
+        }
+        if others.count() > 0 {
+            out::note(others);
+        }
+        if self.failed == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let among = match self.refused.count() {
+            0 => String::new(),
+            _ => format!(", among them {}", self.refused),
+        };
+        let (failed, given) = (self.failed, self.given);
+        out::note(format_args!(
+            "{failed} of {given} images could not be explained{among}"
+        ));
+        Ok(ExitCode::FAILURE)
+    }
+}

@@ -1,0 +1,368 @@
+//! Why a caption says what it says: for each of its tokens the parts of the image, the prefix vectors and the earlier words that
+//! it came from, and what else could have stood there.
+//!
+//! ```no_run
+//! use clipcap::{Captioner, ExplainOptions};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let captioner = Captioner::load("model/sample")?;
+//! let image = clipcap::images::open("photo.jpg")?;
+//! let explanation = captioner.explain(&image, &ExplainOptions::default())?;
+//! for token in &explanation.tokens {
+//!     println!("{:?} {:.2}, {:.0}% from the image", token.text, token.probability(), 100.0 * token.image_share);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Method::Attention`] is gradient-weighted attention (Chefer, Gur and Wolf 2021, <https://arxiv.org/abs/2103.15679>) through
+//! GPT-2, the mapper and CLIP's vision transformer; [`Method::Occlusion`] covers one part of the image after the other, which any
+//! encoder takes. [`mod@check`] measures whether what they find is what the caption depends on.
+
+#[doc(hidden)]
+pub mod attention;
+pub mod check;
+mod forward;
+mod occlusion;
+pub mod overlay;
+mod prefix;
+pub mod report;
+mod trace;
+mod words;
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{Tensor, TensorData};
+use image::RgbImage;
+use serde::Serialize;
+
+use self::attention::{Reading, TokenSources};
+use crate::captioner::{Caption, CaptionOptions, Captioner, Modules, Search, read};
+use crate::vector;
+
+pub use check::{Faithfulness, Losses};
+pub use occlusion::Grid;
+pub use prefix::{Neighbor, PrefixVector};
+
+/// Cells a side where the encoder has no patches.
+const CELLS: usize = 8;
+/// Cells a side at most where nothing else is asked for: each costs a look at the image.
+const MOST_CELLS: usize = 16;
+
+/// How relevance of the image's parts is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Gradient-weighted attention, of CLIP's vision transformers.
+    Attention,
+    /// The log-probability that is lost when a part is covered, of any encoder.
+    Occlusion,
+}
+
+/// What is explained, and how. The default is the greedy caption, by attention where the encoder has any.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExplainOptions {
+    captions: CaptionOptions,
+    method: Option<Method>,
+    cells: Option<usize>,
+    alternatives: usize,
+    neighbors: usize,
+}
+
+/// A caption and where its tokens came from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    pub caption: String,
+    /// How likely the networks find it in float32, the sum of its tokens.
+    pub log_prob: f32,
+    /// How the tokens' `cells` were found.
+    pub method: Method,
+    /// Cells a side of the square that the encoder looks at.
+    pub side: usize,
+    /// Texts of the prompt's tokens, which are not explained.
+    pub prompt: Vec<String>,
+    pub tokens: Vec<ExplainedToken>,
+    /// The vectors that GPT-2 read, in order.
+    pub prefix: Vec<PrefixVector>,
+}
+
+/// A token of a caption.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExplainedToken {
+    pub id: u32,
+    pub text: String,
+    pub log_prob: f32,
+    /// Whether it belongs to a content word: neither one like `the` nor a mark. The list of such words is English.
+    pub content: bool,
+    /// The likeliest tokens in its place, likeliest first, itself among them.
+    pub alternatives: Vec<Alternative>,
+    /// Relevance of the image's cells, row by row. By attention it is at least 0, and comparable within a token; by occlusion it is
+    /// the log-probability that is lost, and negative where the cell spoke against the token.
+    pub cells: Vec<f32>,
+    /// The share of the prefix in what GPT-2's attention found relevant; the rest are the words before.
+    pub image_share: f32,
+    /// Relevance of the prefix vectors by GPT-2's attention.
+    pub prefix: Vec<f32>,
+    /// Relevance of the prompt's tokens and the earlier ones.
+    pub words: Vec<f32>,
+    /// Relevance of the vectors that a transformer mapper makes of the embedding; other mappers have none.
+    pub embedding: Vec<f32>,
+}
+
+/// A token that could have stood somewhere.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Alternative {
+    pub id: u32,
+    pub text: String,
+    pub log_prob: f32,
+}
+
+impl Default for ExplainOptions {
+    fn default() -> Self {
+        Self {
+            captions: CaptionOptions::default(),
+            method: None,
+            cells: None,
+            alternatives: 5,
+            neighbors: 5,
+        }
+    }
+}
+
+impl ExplainOptions {
+    /// How the caption is found; of several the best is explained.
+    #[must_use]
+    pub fn captions(self, captions: CaptionOptions) -> Self {
+        Self { captions, ..self }
+    }
+
+    /// How the relevance of the image's parts is found.
+    #[must_use]
+    pub fn method(self, method: Method) -> Self {
+        Self {
+            method: Some(method),
+            ..self
+        }
+    }
+
+    /// Cells a side that occlusion covers, instead of the encoder's patches or at most 16.
+    #[must_use]
+    pub fn cells(self, cells: usize) -> Self {
+        Self {
+            cells: Some(cells),
+            ..self
+        }
+    }
+
+    /// Alternatives given for each token.
+    #[must_use]
+    pub fn alternatives(self, alternatives: usize) -> Self {
+        Self {
+            alternatives,
+            ..self
+        }
+    }
+
+    /// Nearest tokens given for each prefix vector.
+    #[must_use]
+    pub fn neighbors(self, neighbors: usize) -> Self {
+        Self { neighbors, ..self }
+    }
+}
+
+impl Explanation {
+    /// The caption's map: the sum of its content words' maps, each by its largest value; of all tokens where it has none.
+    pub fn content_cells(&self) -> Vec<f32> {
+        let count = self.side * self.side;
+        let maps = |all: bool| {
+            let tokens = self.tokens.iter().filter(move |token| all || token.content);
+            tokens.map(|token| &token.cells[..])
+        };
+        overlay::sum(maps(!self.tokens.iter().any(|token| token.content)), count)
+    }
+}
+
+impl ExplainedToken {
+    /// How likely it was, from 0 to 1.
+    pub fn probability(&self) -> f32 {
+        self.log_prob.exp()
+    }
+}
+
+impl Captioner {
+    /// The best caption of an image, and where its tokens came from.
+    ///
+    /// # Errors
+    /// When an option makes no sense for this model, a file of the model folder is missing or damaged, or the device fails.
+    pub fn explain(&self, image: &RgbImage, options: &ExplainOptions) -> Result<Explanation> {
+        let search = options.captions.search(self)?;
+        let crop = self.encoder.crop(image);
+        let captions = self.caption_crops(std::slice::from_ref(&crop), &search)?;
+        let best = captions.into_iter().flatten().next();
+        let best = best.context("decoding gave no caption")?;
+        self.explain_caption(&crop, &best, &search, options)
+    }
+
+    /// Where a caption's tokens came from, or would have. `crop`: what [`ImageEncoder::crop`](crate::ImageEncoder::crop) cut out;
+    /// of `search` the prompt is read, and of `options` all but how captions are found.
+    ///
+    /// # Errors
+    /// When the caption is empty, a file of the model folder is missing or damaged, or the device fails.
+    pub fn explain_caption(
+        &self,
+        crop: &RgbImage,
+        caption: &Caption,
+        search: &Search,
+        options: &ExplainOptions,
+    ) -> Result<Explanation> {
+        let modules = self.modules()?;
+        let pixels = self.encoder.preprocessing().image_size as usize;
+        let (method, grid) = options.resolve(modules, pixels)?;
+        let crops = std::slice::from_ref(crop);
+        let embedding = match method {
+            Method::Attention => None,
+            Method::Occlusion => self.encoder.embed(crops)?.pop(),
+        };
+        let pixel_values = || pixel_values(self, crop, modules);
+        let embedding = match (embedding, &modules.clip) {
+            (Some(embedding), _) => embedding,
+            (None, Some(clip)) => read(clip.encode_image(pixel_values()))?,
+            (None, None) => bail!("the encoder gave no embedding"),
+        };
+        let normalize = self.decoder.config().normalize_embedding;
+        let reading = Reading {
+            embedding: &embedding,
+            normalize,
+            tokens: &caption.tokens,
+            explained: search.decode.prompt.len()..caption.tokens.len(),
+        };
+        let sources = attention::sources(modules, &reading)?;
+        let cells = match (method, &modules.clip) {
+            (Method::Attention, Some(clip)) => {
+                let gradients: Vec<Vec<f32>> = (sources.iter())
+                    .map(|source| source.gradient.clone())
+                    .collect();
+                attention::patches(clip, &pixel_values(), &gradients)?
+            }
+            _ => occlusion::cells(modules, &self.encoder, crop, &reading, grid)?,
+        };
+        let as_read = match normalize {
+            true => vector::normalized(&embedding),
+            false => embedding.clone(),
+        };
+        let tokenizer = &self.decoder.tokenizer;
+        let prefix = prefix::neighbors(modules, tokenizer, &as_read, options.neighbors)?;
+        let tokens = self.tokens(&reading, sources, cells, prefix.len(), options)?;
+        let prompt = &caption.tokens[..reading.explained.start];
+        Ok(Explanation {
+            caption: caption.caption.clone(),
+            log_prob: tokens.iter().map(|token| token.log_prob).sum(),
+            method,
+            side: grid.side,
+            prompt: self.texts(prompt)?,
+            tokens,
+            prefix,
+        })
+    }
+
+    fn texts(&self, tokens: &[u32]) -> Result<Vec<String>> {
+        let text = |&token: &u32| Ok(self.decoder.tokenizer.decode_all(&[token])?);
+        tokens.iter().map(text).collect()
+    }
+
+    fn tokens(
+        &self,
+        reading: &Reading,
+        sources: Vec<TokenSources>,
+        cells: Vec<Vec<f32>>,
+        prefix_length: usize,
+        options: &ExplainOptions,
+    ) -> Result<Vec<ExplainedToken>> {
+        let texts = self.texts(reading.tokens)?;
+        let content = words::content(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let explained = reading.explained.clone().zip(sources).zip(cells);
+        explained
+            .map(|((place, source), cells)| {
+                let id = reading.tokens[place];
+                let mut positions = source.positions;
+                if let Some(own) = positions.last_mut() {
+                    // What the rule begins with was not attended to.
+                    *own -= 1.0;
+                }
+                let words = positions.split_off(prefix_length);
+                let sum = |values: &[f32]| values.iter().sum::<f32>();
+                let (of_prefix, of_words) = (sum(&positions), sum(&words));
+                let all = of_prefix + of_words;
+                Ok(ExplainedToken {
+                    id,
+                    text: texts[place].clone(),
+                    log_prob: source.log_probs[id as usize],
+                    content: content[place],
+                    alternatives: self.alternatives(&source.log_probs, options.alternatives)?,
+                    cells,
+                    image_share: if all > 0.0 { of_prefix / all } else { 0.0 },
+                    prefix: positions,
+                    words,
+                    embedding: source.embedding,
+                })
+            })
+            .collect()
+    }
+
+    fn alternatives(&self, log_probs: &[f32], count: usize) -> Result<Vec<Alternative>> {
+        let known = self.decoder.tokenizer.vocab_size().min(log_probs.len());
+        let highest = prefix::highest(&log_probs[..known], count).into_iter();
+        highest
+            .map(|(id, log_prob)| {
+                Ok(Alternative {
+                    id,
+                    text: self.decoder.tokenizer.decode_all(&[id])?,
+                    log_prob,
+                })
+            })
+            .collect()
+    }
+}
+
+impl ExplainOptions {
+    /// The method for an encoder that looks at squares of `pixels` a side, and its grid.
+    fn resolve(&self, modules: &Modules, pixels: usize) -> Result<(Method, Grid)> {
+        let clip = modules
+            .clip
+            .as_ref()
+            .and_then(|clip| clip.vision_model.as_ref());
+        let patches = clip.map(|vit| {
+            let [positions, _] = vit.embeddings.position_embedding.weight.dims();
+            (positions - 1).isqrt()
+        });
+        match (self.method, patches) {
+            (None | Some(Method::Attention), Some(side)) => {
+                ensure!(
+                    self.cells.is_none_or(|cells| cells == side),
+                    "attention is between CLIP's patches, of which there are {side} a side: other cells are occlusion's"
+                );
+                Ok((Method::Attention, Grid { side }))
+            }
+            (Some(Method::Attention), None) => bail!(
+                "the model's image encoder is no vision transformer, and has no attention to explain: use occlusion"
+            ),
+            (None | Some(Method::Occlusion), _) => {
+                let usual = patches.unwrap_or(CELLS).min(MOST_CELLS).min(pixels);
+                let side = self.cells.unwrap_or(usual);
+                let most = pixels.min(64);
+                ensure!(
+                    (1..=most).contains(&side),
+                    "{side} cells a side are asked for: ask for 1 to {most}"
+                );
+                Ok((Method::Occlusion, Grid { side }))
+            }
+        }
+    }
+}
+
+/// `[1, 3, n, n]`
+fn pixel_values(captioner: &Captioner, crop: &RgbImage, modules: &Modules) -> Tensor<4> {
+    let preprocessing = captioner.encoder.preprocessing();
+    let n = preprocessing.image_size as usize;
+    let values = TensorData::new(preprocessing.pixel_values(crop), [1, 3, n, n]);
+    Tensor::from_data(values, &modules.device)
+}
