@@ -24,6 +24,7 @@ mod probe;
 mod runs;
 mod search;
 mod serve;
+mod shards;
 mod signals;
 mod train;
 mod tune;

@@ -35,6 +35,7 @@ mod probe_parity;
 mod report;
 mod runs;
 mod serve;
+mod shards;
 mod split_lists;
 mod streams;
 mod together;
