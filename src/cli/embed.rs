@@ -68,15 +68,24 @@ pub struct EmbedArgs {
 enum Format {
     /// One JSON object a line
     Jsonl,
+    /// Apache Parquet, of shards
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 pub fn run(args: EmbedArgs) -> Result<ExitCode> {
-    let Format::Jsonl = args.format;
     args.truncated.apply();
     if let Some(found) = shards::find(&args.images, args.recursive)? {
         return embed_shards(&args, found);
     }
     args.share.refuse();
+    #[cfg(feature = "parquet")]
+    if let Format::Parquet = args.format {
+        usage(
+            ErrorKind::ArgumentConflict,
+            "--format parquet is for shards, and none is named",
+        );
+    }
     if args.output.is_some() {
         usage(
             ErrorKind::ArgumentConflict,
@@ -121,7 +130,12 @@ impl EmbedArgs {
 
 /// Embeds shards, each into a file of its own.
 fn embed_shards(args: &EmbedArgs, found: Vec<ShardFile>) -> Result<ExitCode> {
-    let output = ShardOutput::new(args.output.as_deref(), args.overwrite);
+    let format = match args.format {
+        Format::Jsonl => shards::Format::Jsonl,
+        #[cfg(feature = "parquet")]
+        Format::Parquet => shards::Format::Parquet,
+    };
+    let output = ShardOutput::new(args.output.as_deref(), format, args.overwrite);
     let Some(jobs) = output.jobs(found, args.share)? else {
         return Ok(ExitCode::SUCCESS);
     };

@@ -43,12 +43,13 @@ impl ShareArg {
 /// The folder that records of shards go to, and how.
 pub struct ShardOutput {
     folder: PathBuf,
+    format: Format,
     overwrite: bool,
 }
 
 impl ShardOutput {
     /// Ends the program when no folder is named.
-    pub fn new(folder: Option<&Path>, overwrite: bool) -> Self {
+    pub fn new(folder: Option<&Path>, format: Format, overwrite: bool) -> Self {
         let Some(folder) = folder else {
             usage(
                 ErrorKind::MissingRequiredArgument,
@@ -57,6 +58,7 @@ impl ShardOutput {
         };
         Self {
             folder: folder.to_path_buf(),
+            format,
             overwrite,
         }
     }
@@ -64,7 +66,7 @@ impl ShardOutput {
     /// The shards of this process and their files; `None` when they were to be listed, and were. Clashing names are told
     /// whatever its share is.
     pub fn jobs(&self, found: Vec<ShardFile>, args: ShareArg) -> Result<Option<Vec<Job>>> {
-        let jobs = shards::jobs(found, &self.folder, Format::Jsonl)?;
+        let jobs = shards::jobs(found, &self.folder, self.format)?;
         let jobs = match args.share {
             Some(share) => share.of(jobs),
             None => jobs,
@@ -96,7 +98,7 @@ impl ShardOutput {
         jobs: &[Job],
         batch_size: usize,
     ) -> Result<ExitCode> {
-        let format = Format::Jsonl;
+        let format = self.format;
         let runner = Runner::new(
             task,
             &self.folder,

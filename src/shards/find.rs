@@ -99,7 +99,13 @@ fn find_one(name: &Path, recursive: bool) -> Result<Option<Vec<ShardFile>>> {
     if name.is_dir() {
         return in_folder(name, recursive);
     }
-    if !is_shard(name) {
+    if is_parquet(name) && !cfg!(feature = "parquet") {
+        bail!(
+            "{}: Parquet is not read by this build: build it with the feature `parquet`",
+            one_line(name)
+        );
+    }
+    if !is_shard(name) && !is_parquet(name) {
         return Ok(None);
     }
     let shard = |root: &Path, path: PathBuf| ShardFile {
@@ -117,22 +123,36 @@ fn find_one(name: &Path, recursive: bool) -> Result<Option<Vec<ShardFile>>> {
     Ok(Some(vec![shard(root, name.to_path_buf())]))
 }
 
-/// The shards in a folder; `None` where images lie beside them, or none is there.
+/// Whether a file is Parquet by its name.
+pub(super) fn is_parquet(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"))
+}
+
+/// The shards in a folder; Parquet files are where there is no other, since img2dataset writes tables of metadata beside its
+/// shards. `None` where images lie beside them, or none is there.
 fn in_folder(folder: &Path, recursive: bool) -> Result<Option<Vec<ShardFile>>> {
-    let mut shards = Vec::new();
+    let (mut shards, mut tables) = (Vec::new(), Vec::new());
     for file in files(folder, recursive) {
         // What cannot be looked into is told by whoever reads the folder.
         let Ok(path) = file else { continue };
+        let shard = |path| ShardFile {
+            path,
+            root: folder.to_path_buf(),
+        };
         if is_shard(&path) {
-            shards.push(ShardFile {
-                path,
-                root: folder.to_path_buf(),
-            });
+            shards.push(shard(path));
+        } else if cfg!(feature = "parquet") && is_parquet(&path) {
+            tables.push(shard(path));
         } else if has_image_ending(&path) {
             return Ok(None);
         }
     }
-    Ok((!shards.is_empty()).then_some(shards))
+    let found = match shards.is_empty() {
+        true => tables,
+        false => shards,
+    };
+    Ok((!found.is_empty()).then_some(found))
 }
 
 /// Where the records of shards go: under `output` with the shard's name, laid out as in the folder that was named.
@@ -148,7 +168,14 @@ pub fn jobs(shards: Vec<ShardFile>, output: &Path, format: Format) -> Result<Vec
             .ok()
             .and_then(Path::parent)
             .with_context(|| format!("{}: has no name of its own", one_line(&path)))?;
-        let base = output.join(inside).join(stem(&path));
+        let base = output.join(inside).join(match is_parquet(&path) {
+            true => path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            false => stem(&path),
+        });
         let file = |ending: &str| {
             let mut name = base.clone().into_os_string();
             name.push(ending);

@@ -1,7 +1,6 @@
 //! Images of a shard, opened by a thread that is one batch ahead of whoever takes them.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
 
@@ -10,7 +9,6 @@ use image::RgbImage;
 
 use super::samples::{self, Others, Refused, Sample};
 use crate::captioner::open_crops;
-use crate::data::shard_members;
 use crate::guard::{self, Panicked, guarded};
 use crate::inputs::{Content, Input};
 use crate::models::clip::Preprocessing;
@@ -40,7 +38,6 @@ impl Loader {
         let (sender, batches) = mpsc::sync_channel(1);
         let load = move || {
             let mut opener = Opener {
-                shard: Path::new(shard.file_name().unwrap_or_default()),
                 preprocessing,
                 pending: Vec::new(),
                 bytes: 0,
@@ -75,9 +72,7 @@ impl Loader {
     }
 }
 
-struct Opener<'a> {
-    /// The shard's name.
-    shard: &'a Path,
+struct Opener {
     preprocessing: Preprocessing,
     pending: Vec<Sample>,
     /// Bytes of the images among them.
@@ -85,9 +80,15 @@ struct Opener<'a> {
     sender: SyncSender<Vec<Item>>,
 }
 
-impl Opener<'_> {
+impl Opener {
     fn take(&mut self, sample: Sample, batch_size: usize) -> Result<()> {
-        self.bytes += sample.image.as_ref().map_or(0, Vec::len);
+        self.bytes += match &sample.image {
+            Ok(Input {
+                content: Content::Bytes(bytes),
+                ..
+            }) => bytes.len(),
+            _ => 0,
+        };
         self.pending.push(sample);
         if self.pending.len() == batch_size || self.bytes >= MOST_BYTES {
             self.open()?;
@@ -101,13 +102,7 @@ impl Opener<'_> {
         let mut items = Vec::with_capacity(self.pending.len());
         let mut inputs = Vec::new();
         for sample in self.pending.drain(..) {
-            let image = sample.image.map(|bytes| {
-                inputs.push(Input {
-                    path: shard_members::place(self.shard, Path::new(&sample.member)),
-                    root: None,
-                    content: Content::Bytes(Arc::new(bytes)),
-                });
-            });
+            let image = sample.image.map(|input| inputs.push(input));
             items.push((sample.key, sample.member, image));
         }
         let mut crops =

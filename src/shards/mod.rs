@@ -11,6 +11,8 @@
 
 mod find;
 mod loading;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod records;
 mod run;
 mod samples;

@@ -5,6 +5,8 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
+#[cfg(feature = "parquet")]
+use super::parquet::ParquetFile;
 use super::samples::Refused;
 use crate::captioner::Caption;
 use crate::files::AtomicFile;
@@ -15,6 +17,9 @@ pub enum Format {
     /// One JSON object a line.
     #[default]
     Jsonl,
+    /// Apache Parquet, with embeddings as lists of a fixed size.
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 impl Format {
@@ -22,6 +27,8 @@ impl Format {
     pub fn ending(self) -> &'static str {
         match self {
             Self::Jsonl => ".jsonl",
+            #[cfg(feature = "parquet")]
+            Self::Parquet => ".parquet",
         }
     }
 }
@@ -50,15 +57,23 @@ pub(super) enum Content {
 }
 
 /// A file of records that is there once it is whole.
-pub(super) struct RecordFile {
-    file: AtomicFile,
-    columns: Columns,
+pub(super) enum RecordFile {
+    Jsonl(AtomicFile, Columns),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<ParquetFile>),
 }
 
 impl RecordFile {
-    pub fn new(file: AtomicFile, format: Format, columns: Columns) -> Self {
-        let Format::Jsonl = format;
-        Self { file, columns }
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new(file: AtomicFile, format: Format, columns: Columns) -> Result<Self> {
+        Ok(match format {
+            Format::Jsonl => Self::Jsonl(file, columns),
+            #[cfg(feature = "parquet")]
+            Format::Parquet => Self::Parquet(Box::new(ParquetFile::new(file, columns)?)),
+        })
     }
 
     /// Adds records.
@@ -66,14 +81,19 @@ impl RecordFile {
     /// # Errors
     /// When they cannot be written.
     pub fn write(&mut self, records: &[Record]) -> Result<()> {
-        let mut lines = String::new();
-        for record in records {
-            lines += &json_line(record, self.columns)?;
-            lines.push('\n');
+        match self {
+            Self::Jsonl(file, columns) => {
+                let mut lines = String::new();
+                for record in records {
+                    lines += &json_line(record, *columns)?;
+                    lines.push('\n');
+                }
+                file.write_all(lines.as_bytes())
+                    .context("records cannot be written")
+            }
+            #[cfg(feature = "parquet")]
+            Self::Parquet(file) => file.write(records),
         }
-        self.file
-            .write_all(lines.as_bytes())
-            .context("records cannot be written")
     }
 
     /// Gives the file its name.
@@ -81,7 +101,11 @@ impl RecordFile {
     /// # Errors
     /// When the last of it cannot be written.
     pub fn commit(self) -> Result<()> {
-        self.file.commit()
+        match self {
+            Self::Jsonl(file, _) => file.commit(),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(file) => file.commit(),
+        }
     }
 }
 

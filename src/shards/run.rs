@@ -104,7 +104,7 @@ impl<'a> Runner<'a> {
         }
         let begun = Instant::now();
         let file = AtomicFile::create(&job.output, lock.is_effective())?;
-        let records = RecordFile::new(file, self.format, self.columns);
+        let records = RecordFile::new(file, self.format, self.columns)?;
         let records = self.write(job, records, stats, progress)?;
         stats.seconds = begun.elapsed().as_secs_f64();
         stats.status = Status::Finished;

@@ -2,12 +2,14 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
 use crate::data::shard_members::{self, Member, split_name, text_ending};
 use crate::images::format::{SNIFF_BYTES, has_image_ending, sniff};
 use crate::images::{MAX_BYTES, OpenError};
+use crate::inputs::{Content, Input};
 use crate::path_text;
 
 /// The image of a sample, or why it has none that can be used.
@@ -16,8 +18,8 @@ pub struct Sample {
     pub key: String,
     /// The name of the image in the shard.
     pub member: String,
-    /// The image's bytes.
-    pub image: Result<Vec<u8>, Refused>,
+    /// The image, which is not open yet.
+    pub image: Result<Input, Refused>,
 }
 
 /// Why an image is not used.
@@ -46,12 +48,16 @@ pub struct Others {
     pub members: u64,
 }
 
-/// Reads a shard and gives `emit` each of its images. Members with the same key that follow each other are one sample, as for
+/// Reads a shard, a tar file or Parquet, and gives `emit` each of its images. Members with the same key that follow each other are one sample, as for
 /// WebDataset; of several images in it the one with the shortest ending is the sample's, `1.jpg` and not `1.seg.png`.
 ///
 /// # Errors
 /// When the shard is not a whole tar file, or `emit` fails. What was given before was whole.
 pub fn read(shard: &Path, emit: &mut dyn FnMut(Sample) -> Result<()>) -> Result<Others> {
+    #[cfg(feature = "parquet")]
+    if super::find::is_parquet(shard) {
+        return super::parquet::read(shard, emit);
+    }
     let mut reader = Reader {
         // Records are the same wherever the shard lies.
         shard: Path::new(shard.file_name().unwrap_or_default()),
@@ -112,7 +118,11 @@ impl Reader<'_> {
             member: name.to_string(),
             image: match is_second {
                 true => Err(second(&place)),
-                false => content(&place, member, bytes)?,
+                false => content(&place, member, bytes)?.map(|bytes| Input {
+                    path: place,
+                    root: None,
+                    content: Content::Bytes(Arc::new(bytes)),
+                }),
             },
         };
         match is_second {

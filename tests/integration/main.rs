@@ -36,6 +36,7 @@ mod report;
 mod runs;
 mod serve;
 mod shards;
+mod shards_parquet;
 mod split_lists;
 mod streams;
 mod together;

@@ -62,11 +62,11 @@ pub struct InferArgs {
 }
 
 pub fn run(args: InferArgs) -> Result<ExitCode> {
-    args.output.check();
     args.truncated.apply();
     if let Some(found) = shards::find(&args.images, args.recursive)? {
         return caption_shards(&args, found);
     }
+    args.output.check();
     args.share.refuse();
     let (_, captioner, search) = args.model.load(&args.decoding)?;
     let (mut output, wanted) = Output::open(&args.output, search.num_captions, search.rerank)?;
@@ -91,8 +91,8 @@ fn caption_shards(args: &InferArgs, found: Vec<ShardFile>) -> Result<ExitCode> {
     let Some(jobs) = output.jobs(found, args.share)? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let (model, captioner, search) = args.model.load(&args.decoding)?;
     let text = args.output.text()?;
+    let (model, captioner, search) = args.model.load(&args.decoding)?;
     let settings = Settings::default()
         .with("command", "infer")
         .with("precision", format!("{:?}", captioner.encoder.precision()))

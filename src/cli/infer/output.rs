@@ -72,6 +72,9 @@ enum Format {
     Sidecar,
     /// COCO's results: one list of image_id and caption, the best caption of each image
     Coco,
+    /// Apache Parquet, of shards
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 impl OutputArgs {
@@ -82,6 +85,13 @@ impl OutputArgs {
             usage(
                 ErrorKind::ArgumentConflict,
                 "--overwrite needs --output or --format sidecar",
+            );
+        }
+        #[cfg(feature = "parquet")]
+        if format == Format::Parquet {
+            usage(
+                ErrorKind::ArgumentConflict,
+                "--format parquet is for shards, and none is named",
             );
         }
         if self.ids.is_some() && format != Format::Coco {
@@ -98,13 +108,16 @@ impl OutputArgs {
 
     /// Where and how captions of shards are written; ends the program when flags say otherwise.
     pub fn of_shards(&self) -> ShardOutput {
-        if !matches!(self.format, None | Some(Format::Jsonl)) {
-            usage(
+        let format = match self.format {
+            None | Some(Format::Jsonl) => clipcap::shards::Format::Jsonl,
+            #[cfg(feature = "parquet")]
+            Some(Format::Parquet) => clipcap::shards::Format::Parquet,
+            Some(_) => usage(
                 ErrorKind::ArgumentConflict,
-                "captions of shards are written as --format jsonl",
-            );
-        }
-        ShardOutput::new(self.output.as_deref(), self.overwrite)
+                "captions of shards are written as --format jsonl, or parquet where it is built in",
+            ),
+        };
+        ShardOutput::new(self.output.as_deref(), format, self.overwrite)
     }
 
     /// What is written of a caption's text.
@@ -122,6 +135,8 @@ impl OutputArgs {
             Format::Jsonl => results::Format::Jsonl,
             Format::Csv => results::Format::Csv,
             Format::Sidecar | Format::Coco => return None,
+            #[cfg(feature = "parquet")]
+            Format::Parquet => return None,
         };
         Some(Layout {
             format,
