@@ -92,12 +92,12 @@ impl Reader<'_> {
         let name = path_text::text(&member.path);
         let name = name.trim_start_matches("./");
         let (key, ending) = split_name(name);
+        self.begin(key)?;
         if !member.is_file {
             self.others.members += 1;
             return Ok(());
         }
         if text_ending(ending).is_some() {
-            self.begin(key)?;
             return Ok(());
         }
         let mut bytes = Vec::new();

@@ -205,8 +205,9 @@ fn a_bad_shard_fails_by_name_and_the_others_go_on() {
         &whole[..whole.len() / 2 + 100],
     );
     // Between two members, where nothing but the missing end tells.
-    let member = 512 + png(50).len().next_multiple_of(512);
-    write(&place.path("shards/5-cut.tar"), &whole[..10 * member]);
+    let size = |n| 512 + png(n).len().next_multiple_of(512);
+    let ten: usize = (50..60).map(size).sum();
+    write(&place.path("shards/5-cut.tar"), &whole[..ten]);
     write(&place.path("shards/6-none.tar"), b"");
     write(&place.path("shards/7-words.tar"), &b"words ".repeat(1000));
     write(

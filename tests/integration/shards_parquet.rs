@@ -6,14 +6,11 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, UInt32Type};
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray,
-};
-use arrow_schema::{DataType, Field};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::record::Field;
+use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
 use crate::common::image_files::{cut, png, write};
@@ -21,25 +18,72 @@ use crate::common::place::{INFER, Place, stderr};
 
 const EMBED: [&str; 5] = ["embed", "--model", "model/tiny", "--device", "cpu"];
 
-fn write_table(path: &Path, columns: Vec<(&str, ArrayRef)>) {
+/// A column as it is written.
+enum Column {
+    Bytes(Vec<Option<Vec<u8>>>),
+    Numbers(Vec<i64>),
+}
+
+/// Values that may be missing, in columns of one level (a struct's fields have two).
+fn write_table(path: &Path, schema: &str, level: i16, columns: &[Column]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let batch = RecordBatch::try_from_iter_with_nullable(
-        columns
-            .into_iter()
-            .map(|(name, column)| (name, column, true)),
-    )
-    .unwrap();
-    let mut writer =
-        ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let file = File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for column in columns {
+        let mut writer = group.next_column().unwrap().unwrap();
+        match column {
+            Column::Bytes(values) => {
+                let levels: Vec<i16> = values
+                    .iter()
+                    .map(|value| level * i16::from(value.is_some()))
+                    .collect();
+                let values: Vec<ByteArray> = values
+                    .iter()
+                    .flatten()
+                    .map(|value| value.clone().into())
+                    .collect();
+                writer
+                    .typed::<ByteArrayType>()
+                    .write_batch(&values, Some(&levels), None)
+                    .unwrap();
+            }
+            Column::Numbers(values) => {
+                writer
+                    .typed::<Int64Type>()
+                    .write_batch(values, None, None)
+                    .unwrap();
+            }
+        }
+        writer.close().unwrap();
+    }
+    group.close().unwrap();
     writer.close().unwrap();
 }
 
-fn rows(path: &Path) -> RecordBatch {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
-    let batches: Vec<_> = reader.with_batch_size(1 << 20).build().unwrap().collect();
-    assert_eq!(batches.len(), 1);
-    batches.into_iter().next().unwrap().unwrap()
+/// The rows of a file, as JSON has them.
+fn rows(path: &Path) -> Vec<serde_json::Map<String, Value>> {
+    let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    let rows = reader.get_row_iter(None).unwrap();
+    let row = |row: parquet::record::Row| {
+        let columns = row.into_columns().into_iter();
+        columns.map(|(name, value)| (name, json(value))).collect()
+    };
+    rows.map(|found| row(found.unwrap())).collect()
+}
+
+fn json(value: Field) -> Value {
+    // JSON has numbers as they are written: the shortest text of a float32.
+    let float = |value: f32| serde_json::from_str(&serde_json::to_string(&value).unwrap()).unwrap();
+    match value {
+        Field::Null => Value::Null,
+        Field::Str(text) => text.into(),
+        Field::Int(number) => number.into(),
+        Field::Float(number) => float(number),
+        Field::ListInternal(list) => list.elements().iter().cloned().map(json).collect(),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn succeeds(place: &Place, args: &[&str]) {
@@ -47,7 +91,7 @@ fn succeeds(place: &Place, args: &[&str]) {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
-fn lines(path: &Path) -> Vec<Value> {
+fn lines(path: &Path) -> Vec<serde_json::Map<String, Value>> {
     let text = fs::read_to_string(path).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -55,36 +99,37 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn images_are_bytes_structs_or_paths_and_records_the_same() {
+fn images_are_bytes_structs_or_paths() {
     let place = Place::new();
-    let images: Vec<Option<Vec<u8>>> = vec![Some(png(0)), Some(cut(png(1))), None, Some(png(3))];
-    let bytes =
-        || -> ArrayRef { Arc::new(BinaryArray::from_iter(images.iter().map(Option::as_deref))) };
-    let keys = || -> ArrayRef { Arc::new(StringArray::from(vec!["a", "b", "c", "d"])) };
+    let images = || Column::Bytes(vec![Some(png(0)), Some(cut(png(1))), None, Some(png(3))]);
+    let texts = |texts: [Option<&str>; 4]| {
+        Column::Bytes(texts.map(|text| text.map(|text| text.into())).to_vec())
+    };
     write_table(
         &place.path("in/bytes.parquet"),
-        vec![("image", bytes()), ("key", keys())],
+        "message m { optional binary image; optional binary key (STRING); }",
+        1,
+        &[
+            images(),
+            texts([Some("a"), Some("b"), Some("c"), Some("d")]),
+        ],
     );
-    let paths = vec![Some("0.png"), Some("1.png"), None, Some("3.png")];
-    let paths: ArrayRef = Arc::new(StringArray::from(paths));
     write(&place.path("in/0.png"), &png(0));
     write(&place.path("in/3.png"), &png(3));
-    let ids: ArrayRef = Arc::new(Int64Array::from(vec![7, 8, 9, 10]));
     write_table(
         &place.path("in/paths.parquet"),
-        vec![("image_path", paths), ("id", ids)],
+        "message m { required int64 id; optional binary image_path (STRING); }",
+        1,
+        &[
+            Column::Numbers(vec![7, 8, 9, 10]),
+            texts([Some("0.png"), Some("1.png"), None, Some("3.png")]),
+        ],
     );
-    let field = |name: &str, kind| Arc::new(Field::new(name, kind, true));
-    let of_hugging_face: ArrayRef = Arc::new(StructArray::from(vec![
-        (field("bytes", DataType::Binary), bytes()),
-        (
-            field("path", DataType::Utf8),
-            Arc::new(StringArray::new_null(4)) as ArrayRef,
-        ),
-    ]));
     write_table(
         &place.path("in/struct.parquet"),
-        vec![("image", of_hugging_face)],
+        "message m { optional group image { optional binary bytes; optional binary path (STRING); } }",
+        2,
+        &[images(), texts([None; 4])],
     );
     let names = ["in/bytes.parquet", "in/paths.parquet", "in/struct.parquet"];
     succeeds(&place, &[&INFER[..], &["--output", "out"], &names].concat());
@@ -94,11 +139,9 @@ fn images_are_bytes_structs_or_paths_and_records_the_same() {
     for (records, keys) in found.iter().zip(keys) {
         assert_eq!(records.len(), 3);
         for ((record, key), row) in records.iter().zip(keys).zip([0, 1, 3]) {
-            assert_eq!(
-                (&record["key"], &record["member"]),
-                (&key.into(), &format!("row {row}").into())
-            );
-            assert_eq!(record["error"].is_null(), key != keys[1], "{record}");
+            assert_eq!(record["key"], key);
+            assert_eq!(record["member"], format!("row {row}"));
+            assert_eq!(record["error"].is_null(), key != keys[1], "{record:?}");
         }
         for row in [0, 2] {
             assert_eq!(records[row]["caption"], found[0][row]["caption"]);
@@ -116,8 +159,13 @@ fn images_are_bytes_structs_or_paths_and_records_the_same() {
 #[test]
 fn rows_have_what_lines_have() {
     let place = Place::new();
-    let images: ArrayRef = Arc::new(BinaryArray::from_iter_values([png(0), cut(png(1)), png(2)]));
-    write_table(&place.path("in/a.parquet"), vec![("image", images)]);
+    let images = Column::Bytes(vec![Some(png(0)), Some(cut(png(1))), Some(png(2))]);
+    write_table(
+        &place.path("in/a.parquet"),
+        "message m { optional binary image; }",
+        1,
+        &[images],
+    );
     for command in [&INFER[..], &EMBED] {
         let run = |format, output: &str| {
             succeeds(
@@ -129,52 +177,30 @@ fn rows_have_what_lines_have() {
         run("jsonl", &folder);
         run("parquet", &(folder.clone() + "-rows"));
         let lines = lines(&place.path(&(folder.clone() + "/a.jsonl")));
-        let rows = rows(&place.path(&(folder + "-rows/a.parquet")));
-        assert_eq!(rows.num_rows(), lines.len());
-        for (row, line) in lines.iter().enumerate() {
-            for (name, column) in rows.schema().fields().iter().zip(rows.columns()) {
-                assert_eq!(cell(column, row), line[name.name()], "{name}");
-            }
-        }
-        if command[0] == "embed" {
-            let kind = rows
-                .column_by_name("embedding")
-                .unwrap()
-                .data_type()
-                .clone();
-            assert!(matches!(kind, DataType::FixedSizeList(_, 8)), "{kind}");
-        }
-    }
-}
-
-fn cell(column: &ArrayRef, row: usize) -> Value {
-    if column.is_null(row) {
-        return Value::Null;
-    }
-    // JSON has numbers as they are written: the shortest text of a float32.
-    let float = |value: f32| serde_json::from_str(&serde_json::to_string(&value).unwrap()).unwrap();
-    match column.data_type() {
-        DataType::Utf8 => column.as_string::<i32>().value(row).into(),
-        DataType::UInt32 => column.as_primitive::<UInt32Type>().value(row).into(),
-        DataType::Float32 => float(column.as_primitive::<Float32Type>().value(row)),
-        DataType::FixedSizeList(..) => {
-            let values = column.as_fixed_size_list().value(row);
-            let values = values.as_primitive::<Float32Type>();
-            values.iter().map(|value| float(value.unwrap())).collect()
-        }
-        kind => panic!("{kind}"),
+        assert_eq!(lines.len(), 3);
+        assert_eq!(rows(&place.path(&(folder + "-rows/a.parquet"))), lines);
     }
 }
 
 #[test]
 fn a_table_that_is_cut_off_or_without_images_fails_by_name() {
     let place = Place::new();
-    let images: ArrayRef = Arc::new(BinaryArray::from_iter_values([png(0)]));
-    write_table(&place.path("in/whole.parquet"), vec![("image", images)]);
+    let images = Column::Bytes(vec![Some(png(0))]);
+    write_table(
+        &place.path("in/whole.parquet"),
+        "message m { optional binary image; }",
+        1,
+        &[images],
+    );
     let whole = fs::read(place.path("in/whole.parquet")).unwrap();
     write(&place.path("in/cut.parquet"), &whole[..whole.len() / 2]);
-    let texts: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
-    write_table(&place.path("in/words.parquet"), vec![("words", texts)]);
+    let words = Column::Bytes(vec![Some(b"a".to_vec())]);
+    write_table(
+        &place.path("in/words.parquet"),
+        "message m { optional binary words (STRING); }",
+        1,
+        &[words],
+    );
     let output = place.run(&[&INFER[..], &["--output", "out", "in"]].concat());
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");

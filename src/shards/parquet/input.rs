@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
-use arrow_schema::DataType;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::reader::TreeBuilder;
+use parquet::record::{Field, Row};
+use parquet::schema::types::{SchemaDescriptor, Type};
 
 use crate::data::shard_members::place;
 use crate::images::OpenError;
 use crate::inputs::{Content, Input};
+use crate::path_text::one_line;
 use crate::shards::samples::{Others, Refused, Sample};
 
 /// Names of the column with the images' bytes or, of text, their paths; the first that is there.
@@ -43,89 +43,94 @@ pub(in crate::shards) fn read(
     emit: &mut dyn FnMut(Sample) -> Result<()>,
 ) -> Result<Others> {
     let file = File::open(shard).context("cannot be opened")?;
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(file).context("is not a whole Parquet file")?;
-    let schema = builder.schema().clone();
-    let names: Vec<&str> = schema
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect();
-    let find = |wanted: &[&str]| {
-        wanted
-            .iter()
-            .find_map(|name| names.iter().position(|n| n == name))
+    let reader = SerializedFileReader::new(file).context("is not a whole Parquet file")?;
+    let (descriptor, names) = columns(&reader)?;
+    let table = Table {
+        name: Path::new(shard.file_name().unwrap_or_default()),
+        folder: shard.parent().unwrap_or(Path::new("")),
+        names,
     };
-    let Some(images) = find(&IMAGES) else {
+    let mut others = Others::default();
+    let mut number = 0;
+    for group in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(group)?;
+        let rows = TreeBuilder::new()
+            .with_batch_size(ROWS)
+            .as_iter(descriptor.clone(), &*group)?;
+        for row in rows {
+            let row = row.context("is not a whole Parquet file")?;
+            match table.sample(row, number)? {
+                Some(sample) => emit(sample)?,
+                None => others.without_image += 1,
+            }
+            number += 1;
+        }
+    }
+    Ok(others)
+}
+
+/// The columns that are read: which, and the names of the images' and, if there is one, the keys'.
+fn columns(
+    reader: &SerializedFileReader<File>,
+) -> Result<(Arc<SchemaDescriptor>, (String, Option<String>))> {
+    let schema = reader.metadata().file_metadata().schema();
+    let fields = schema.get_fields();
+    let find = |wanted: &[&str]| {
+        let find = |name: &&str| fields.iter().find(|field| field.name() == *name);
+        wanted.iter().find_map(find).cloned()
+    };
+    let Some(image) = find(&IMAGES) else {
+        let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
         bail!(
             "has no column of images ({}), but {}: name one so",
             IMAGES.join(", "),
             names.join(", ")
         );
     };
-    let keys = find(&KEYS);
-    let columns = [Some(images), keys].into_iter().flatten();
-    let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
-    let rows = builder
-        .with_projection(mask)
-        .with_batch_size(ROWS)
+    let key = find(&KEYS);
+    let names = (
+        image.name().to_string(),
+        key.as_ref().map(|key| key.name().to_string()),
+    );
+    let wanted = Type::group_type_builder("row")
+        .with_fields([Some(image), key].into_iter().flatten().collect())
         .build()?;
-    let table = Table {
-        name: Path::new(shard.file_name().unwrap_or_default()),
-        folder: shard.parent().unwrap_or(Path::new("")),
-        image: names[images],
-        key: keys.map(|key| names[key]),
-    };
-    let mut others = Others::default();
-    let mut first = 0;
-    for batch in rows {
-        let batch = batch.context("is not a whole Parquet file")?;
-        for row in 0..batch.num_rows() {
-            match table.sample(&batch, row, first + row)? {
-                Some(sample) => emit(sample)?,
-                None => others.without_image += 1,
-            }
-        }
-        first += batch.num_rows();
-    }
-    Ok(others)
+    Ok((Arc::new(SchemaDescriptor::new(Arc::new(wanted))), names))
 }
 
 struct Table<'a> {
     /// The file's name, and the folder that paths are relative to.
     name: &'a Path,
     folder: &'a Path,
-    image: &'a str,
-    key: Option<&'a str>,
+    /// Names of the columns of images and of keys.
+    names: (String, Option<String>),
 }
 
 impl Table<'_> {
     /// The image of a row, `number` of the file; `None` when it has none.
-    fn sample(&self, batch: &RecordBatch, row: usize, number: usize) -> Result<Option<Sample>> {
-        let column = batch
-            .column_by_name(self.image)
-            .context("a column is missing")?;
-        let key = match self.key.and_then(|key| batch.column_by_name(key)) {
-            Some(keys) => text(keys, row),
-            None => None,
-        };
+    fn sample(&self, row: Row, number: usize) -> Result<Option<Sample>> {
+        let (mut image, mut key) = (Field::Null, None);
+        for (name, value) in row.into_columns() {
+            if name == self.names.0 {
+                image = value;
+            } else if Some(&name) == self.names.1.as_ref() {
+                key = text(value);
+            }
+        }
         let member = format!("row {number}");
         let place = place(self.name, Path::new(&member));
-        let image = match bytes(column, row) {
-            Some(bytes) => Ok(Input {
+        let image = match found(image) {
+            Found::Nothing => return Ok(None),
+            Found::Bytes(bytes) => Ok(Input {
                 path: place,
                 root: None,
-                content: Content::Bytes(Arc::new(bytes.to_vec())),
+                content: Content::Bytes(Arc::new(bytes)),
             }),
-            None => match path(column, row) {
-                Some(path) => self.file(&path, place),
-                None if is_null(column, row) => return Ok(None),
-                None => bail!(
-                    "column {} is {}, and not bytes, text, or a struct with bytes or path",
-                    self.image,
-                    column.data_type()
-                ),
-            },
+            Found::Path(path) => self.file(&path, &place),
+            Found::Other => bail!(
+                "its column {} is neither bytes, nor text, nor a struct with bytes or path",
+                self.names.0
+            ),
         };
         Ok(Some(Sample {
             key: key.unwrap_or_else(|| number.to_string()),
@@ -135,69 +140,58 @@ impl Table<'_> {
     }
 
     /// A file that a row names.
-    fn file(&self, path: &str, place: PathBuf) -> Result<Input, Refused> {
-        let path = self.folder.join(path);
-        if !path.exists() {
-            return Err(Refused {
-                kind: "missing",
-                reason: format!("{}: {}", place.display(), OpenError::Missing(path)),
-            });
+    fn file(&self, path: &str, place: &Path) -> Result<Input, Refused> {
+        let path: PathBuf = self.folder.join(path);
+        if path.exists() {
+            return Ok(Input::file(path, None));
         }
-        Ok(Input::file(path, None))
+        Err(Refused {
+            kind: "missing",
+            reason: format!("{}: {}", one_line(place), OpenError::Missing(path)),
+        })
     }
 }
 
-/// The field of a struct, as Hugging Face's data sets have images.
-fn field(column: &ArrayRef, name: &str) -> Option<ArrayRef> {
-    let fields = column.as_any().downcast_ref::<StructArray>()?;
-    fields.column_by_name(name).cloned()
+/// What a value of a column of images is.
+enum Found {
+    Nothing,
+    Bytes(Vec<u8>),
+    Path(String),
+    Other,
 }
 
-fn is_null(column: &ArrayRef, row: usize) -> bool {
-    let is_null = |name| field(column, name).is_none_or(|inner: ArrayRef| inner.is_null(row));
-    match column.data_type() {
-        DataType::Struct(_) => column.is_null(row) || (is_null("bytes") && is_null("path")),
-        DataType::Binary | DataType::LargeBinary | DataType::Utf8 | DataType::LargeUtf8 => {
-            column.is_null(row)
+fn found(value: Field) -> Found {
+    match value {
+        Field::Null => Found::Nothing,
+        Field::Bytes(bytes) => Found::Bytes(bytes.data().to_vec()),
+        Field::Str(path) => Found::Path(path),
+        // As Hugging Face's data sets have images.
+        Field::Group(fields) => {
+            let mut found_fields = [Field::Null, Field::Null];
+            for (name, value) in fields.into_columns() {
+                match name.as_str() {
+                    "bytes" => found_fields[0] = value,
+                    "path" => found_fields[1] = value,
+                    _ => {}
+                }
+            }
+            match found_fields {
+                [Field::Null, Field::Null] => Found::Nothing,
+                [Field::Null, Field::Str(path)] => Found::Path(path),
+                [Field::Bytes(bytes), _] => Found::Bytes(bytes.data().to_vec()),
+                _ => Found::Other,
+            }
         }
-        _ => false,
-    }
-}
-
-fn bytes(column: &ArrayRef, row: usize) -> Option<Vec<u8>> {
-    if let Some(inner) = field(column, "bytes") {
-        return bytes(&inner, row);
-    }
-    if column.is_null(row) {
-        return None;
-    }
-    match column.data_type() {
-        DataType::Binary => Some(column.as_binary::<i32>().value(row).to_vec()),
-        DataType::LargeBinary => Some(column.as_binary::<i64>().value(row).to_vec()),
-        _ => None,
-    }
-}
-
-fn path(column: &ArrayRef, row: usize) -> Option<String> {
-    match field(column, "path") {
-        Some(inner) => path(&inner, row),
-        None => matches!(column.data_type(), DataType::Utf8 | DataType::LargeUtf8)
-            .then(|| text(column, row))
-            .flatten(),
+        _ => Found::Other,
     }
 }
 
 /// A value as text: texts and whole numbers.
-fn text(column: &ArrayRef, row: usize) -> Option<String> {
-    use arrow_array::types::{Int32Type, Int64Type};
-    if column.is_null(row) {
-        return None;
-    }
-    match column.data_type() {
-        DataType::Utf8 => Some(column.as_string::<i32>().value(row).to_string()),
-        DataType::LargeUtf8 => Some(column.as_string::<i64>().value(row).to_string()),
-        DataType::Int64 => Some(column.as_primitive::<Int64Type>().value(row).to_string()),
-        DataType::Int32 => Some(column.as_primitive::<Int32Type>().value(row).to_string()),
+fn text(value: Field) -> Option<String> {
+    match value {
+        Field::Str(text) => Some(text),
+        Field::Int(number) => Some(number.to_string()),
+        Field::Long(number) => Some(number.to_string()),
         _ => None,
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use arrow_array::builder::{FixedSizeListBuilder, Float32Builder, StringBuilder, UInt32Builder};
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use parquet::arrow::ArrowWriter;
+use anyhow::Result;
 use parquet::basic::Compression;
+use parquet::column::writer::ColumnWriter;
+use parquet::data_type::ByteArray;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 
 use crate::captioner::Caption;
 use crate::files::AtomicFile;
@@ -19,9 +19,25 @@ const GROUP: usize = 4096;
 
 /// A Parquet file that is there once it is whole.
 pub(in crate::shards) struct ParquetFile {
-    writer: ArrowWriter<AtomicFile>,
-    schema: SchemaRef,
-    columns: Columns,
+    writer: SerializedFileWriter<AtomicFile>,
+    kind: Columns,
+    columns: Vec<Column>,
+    /// Rows in the columns.
+    rows: usize,
+}
+
+/// The values of a column so far. Where a value may be missing there is a level for each: 1 for one that is there, and of
+/// lists 2 for each of their items.
+enum Column {
+    Texts(Vec<ByteArray>, Vec<i16>),
+    Ranks(Vec<i32>, Vec<i16>),
+    Numbers(Vec<f32>, Vec<i16>),
+    Lists {
+        items: Vec<f32>,
+        levels: Vec<i16>,
+        /// 0 for the first item of a list, 1 for the others.
+        repetitions: Vec<i16>,
+    },
 }
 
 impl ParquetFile {
@@ -29,17 +45,16 @@ impl ParquetFile {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn new(file: AtomicFile, columns: Columns) -> Result<Self> {
-        let schema = Arc::new(schema(columns)?);
+    pub fn new(file: AtomicFile, kind: Columns) -> Result<Self> {
+        let schema = Arc::new(parse_message_type(&schema(kind))?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            .set_max_row_group_row_count(Some(GROUP))
             .build();
-        let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))?;
         Ok(Self {
-            writer,
-            schema,
-            columns,
+            writer: SerializedFileWriter::new(file, schema, Arc::new(properties))?,
+            kind,
+            columns: columns(kind),
+            rows: 0,
         })
     }
 
@@ -48,46 +63,31 @@ impl ParquetFile {
     /// # Errors
     /// When they cannot be written.
     pub fn write(&mut self, records: &[Record]) -> Result<()> {
-        let text = |get: &dyn Fn(&Record) -> Option<&str>| -> ArrayRef {
-            let mut builder = StringBuilder::new();
-            records
-                .iter()
-                .for_each(|record| builder.append_option(get(record)));
-            Arc::new(builder.finish())
-        };
-        let mut arrays = vec![
-            text(&|record| Some(&record.key)),
-            text(&|record| Some(&record.member)),
-        ];
-        match self.columns {
-            Columns::Captions {
-                similarity,
-                consensus,
-            } => {
-                let mut ranks = UInt32Builder::new();
-                for record in records {
-                    ranks.append_option(caption(record).map(|(rank, _)| rank as u32));
-                }
-                arrays.push(Arc::new(ranks.finish()));
-                arrays.push(text(&|record| {
-                    caption(record).map(|(_, found)| found.caption.as_str())
-                }));
-                arrays.push(numbers(records, |found| Some(found.score)));
-                if similarity {
-                    arrays.push(numbers(records, |found| found.similarity));
-                }
-                if consensus {
-                    arrays.push(numbers(records, |found| found.consensus));
-                }
+        for record in records {
+            self.columns
+                .iter_mut()
+                .zip(cells(record, self.kind))
+                .for_each(|(column, cell)| column.push(cell));
+            self.rows += 1;
+            if self.rows == GROUP {
+                self.write_group()?;
             }
-            Columns::Embedding { width } => arrays.push(embeddings(records, width)?),
         }
-        arrays.push(text(&|record| match &record.content {
-            Content::Error(refused) => Some(&refused.reason),
-            _ => None,
-        }));
-        let batch = RecordBatch::try_new(self.schema.clone(), arrays)?;
-        self.writer.write(&batch)?;
+        Ok(())
+    }
+
+    fn write_group(&mut self) -> Result<()> {
+        let full = std::mem::replace(&mut self.columns, columns(self.kind));
+        self.rows = 0;
+        let mut group = self.writer.next_row_group()?;
+        for column in &full {
+            let Some(mut writer) = group.next_column()? else {
+                break;
+            };
+            column.write(writer.untyped())?;
+            writer.close()?;
+        }
+        group.close()?;
         Ok(())
     }
 
@@ -95,70 +95,170 @@ impl ParquetFile {
     ///
     /// # Errors
     /// When the last of it cannot be written.
-    pub fn commit(self) -> Result<()> {
+    pub fn commit(mut self) -> Result<()> {
+        if self.rows > 0 {
+            self.write_group()?;
+        }
         self.writer.into_inner()?.commit()
     }
 }
 
-fn schema(columns: Columns) -> Result<Schema> {
-    let field = |name: &str, kind, is_optional| Field::new(name, kind, is_optional);
-    let mut fields = vec![
-        field("key", DataType::Utf8, false),
-        field("member", DataType::Utf8, false),
-    ];
-    match columns {
+fn schema(kind: Columns) -> String {
+    let own = match kind {
         Columns::Captions {
             similarity,
             consensus,
         } => {
-            fields.push(field("rank", DataType::UInt32, true));
-            fields.push(field("caption", DataType::Utf8, true));
-            fields.push(field("score", DataType::Float32, true));
+            let mut own = String::from(
+                "optional int32 rank; optional binary caption (STRING); optional float score;",
+            );
             if similarity {
-                fields.push(field("similarity", DataType::Float32, true));
+                own += " optional float similarity;";
             }
             if consensus {
-                fields.push(field("consensus", DataType::Float32, true));
+                own += " optional float consensus;";
             }
+            own
         }
-        Columns::Embedding { width } => {
-            let width = i32::try_from(width).context("embeddings are too wide")?;
-            let kind = DataType::FixedSizeList(item(), width);
-            fields.push(field("embedding", kind, true));
+        Columns::Embedding { .. } => {
+            "optional group embedding (LIST) { repeated group list { required float element; } }"
+                .to_string()
         }
+    };
+    format!(
+        "message record {{ required binary key (STRING); required binary member (STRING); {own} optional binary error (STRING); }}"
+    )
+}
+
+/// The columns of [`schema`], empty.
+fn columns(kind: Columns) -> Vec<Column> {
+    let texts = || Column::Texts(Vec::new(), Vec::new());
+    let numbers = || Column::Numbers(Vec::new(), Vec::new());
+    let mut columns = vec![texts(), texts()];
+    match kind {
+        Columns::Captions {
+            similarity,
+            consensus,
+        } => {
+            columns.extend([Column::Ranks(Vec::new(), Vec::new()), texts(), numbers()]);
+            columns.extend(similarity.then(numbers));
+            columns.extend(consensus.then(numbers));
+        }
+        Columns::Embedding { .. } => columns.push(Column::Lists {
+            items: Vec::new(),
+            levels: Vec::new(),
+            repetitions: Vec::new(),
+        }),
     }
-    fields.push(field("error", DataType::Utf8, true));
-    Ok(Schema::new(fields))
+    columns.push(texts());
+    columns
 }
 
-fn item() -> Arc<Field> {
-    Arc::new(Field::new("item", DataType::Float32, true))
+enum Cell<'a> {
+    Text(Option<&'a str>),
+    Rank(Option<usize>),
+    Number(Option<f32>),
+    List(Option<&'a [f32]>),
 }
 
-fn caption(record: &Record) -> Option<(usize, &Caption)> {
-    match &record.content {
+/// A record's values, in the order of [`columns`].
+fn cells(record: &Record, kind: Columns) -> Vec<Cell<'_>> {
+    let mut cells = vec![
+        Cell::Text(Some(&record.key)),
+        Cell::Text(Some(&record.member)),
+    ];
+    let caption: Option<(usize, &Caption)> = match &record.content {
         Content::Caption { rank, caption } => Some((*rank, caption)),
         _ => None,
-    }
-}
-
-fn numbers(records: &[Record], get: impl Fn(&Caption) -> Option<f32>) -> ArrayRef {
-    let mut builder = Float32Builder::new();
-    for record in records {
-        builder.append_option(caption(record).and_then(|(_, found)| get(found)));
-    }
-    Arc::new(builder.finish())
-}
-
-fn embeddings(records: &[Record], width: usize) -> Result<ArrayRef> {
-    let size = i32::try_from(width).context("embeddings are too wide")?;
-    let mut builder = FixedSizeListBuilder::new(Float32Builder::new(), size).with_field(item());
-    for record in records {
-        match &record.content {
-            Content::Embedding(embedding) => builder.values().append_slice(embedding),
-            _ => builder.values().append_nulls(width),
+    };
+    match kind {
+        Columns::Captions {
+            similarity,
+            consensus,
+        } => {
+            let found = caption.map(|(_, found)| found);
+            cells.push(Cell::Rank(caption.map(|(rank, _)| rank)));
+            cells.push(Cell::Text(found.map(|found| found.caption.as_str())));
+            cells.push(Cell::Number(found.map(|found| found.score)));
+            if similarity {
+                cells.push(Cell::Number(found.and_then(|found| found.similarity)));
+            }
+            if consensus {
+                cells.push(Cell::Number(found.and_then(|found| found.consensus)));
+            }
         }
-        builder.append(matches!(record.content, Content::Embedding(_)));
+        Columns::Embedding { .. } => cells.push(Cell::List(match &record.content {
+            Content::Embedding(embedding) => Some(embedding),
+            _ => None,
+        })),
     }
-    Ok(Arc::new(builder.finish()))
+    cells.push(Cell::Text(match &record.content {
+        Content::Error(refused) => Some(&refused.reason),
+        _ => None,
+    }));
+    cells
+}
+
+impl Column {
+    fn push(&mut self, cell: Cell<'_>) {
+        match (self, cell) {
+            (Self::Texts(values, levels), Cell::Text(text)) => {
+                levels.push(text.is_some().into());
+                values.extend(text.map(ByteArray::from));
+            }
+            (Self::Ranks(values, levels), Cell::Rank(rank)) => {
+                levels.push(rank.is_some().into());
+                values.extend(rank.map(|rank| rank as i32));
+            }
+            (Self::Numbers(values, levels), Cell::Number(number)) => {
+                levels.push(number.is_some().into());
+                values.extend(number);
+            }
+            (
+                Self::Lists {
+                    items,
+                    levels,
+                    repetitions,
+                },
+                Cell::List(list),
+            ) => {
+                let list = list.unwrap_or_default();
+                items.extend(list);
+                // A record without a list has one entry that says so.
+                levels.extend(list.iter().map(|_| 2));
+                levels.extend(list.is_empty().then_some(0));
+                repetitions.push(0);
+                repetitions.extend(list.iter().skip(1).map(|_| 1));
+            }
+            _ => unreachable!("cells come in the order of columns"),
+        }
+    }
+
+    fn write(&self, writer: &mut ColumnWriter<'_>) -> Result<()> {
+        match (self, writer) {
+            (Self::Texts(values, levels), ColumnWriter::ByteArrayColumnWriter(writer)) => {
+                // What is never missing has no levels.
+                let levels = (writer.get_descriptor().max_def_level() > 0).then_some(&levels[..]);
+                writer.write_batch(values, levels, None)?;
+            }
+            (Self::Ranks(values, levels), ColumnWriter::Int32ColumnWriter(writer)) => {
+                writer.write_batch(values, Some(levels), None)?;
+            }
+            (Self::Numbers(values, levels), ColumnWriter::FloatColumnWriter(writer)) => {
+                writer.write_batch(values, Some(levels), None)?;
+            }
+            (
+                Self::Lists {
+                    items,
+                    levels,
+                    repetitions,
+                },
+                ColumnWriter::FloatColumnWriter(writer),
+            ) => {
+                writer.write_batch(items, Some(levels), Some(repetitions))?;
+            }
+            _ => unreachable!("columns come in the order of the schema"),
+        }
+        Ok(())
+    }
 }
