@@ -138,6 +138,7 @@ def run(args):
         # Workers need not have this file.
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         ray.init(address=args.address, num_cpus=args.local_cpus, log_to_driver=False, include_dashboard=False)
+        progress.begun = time.monotonic()  # starting Ray is not captioning
         remote = ray.remote(run_share).options(
             num_cpus=args.num_cpus,
             num_gpus=args.num_gpus,

@@ -493,6 +493,47 @@ fn a_shard_that_the_disk_has_no_room_for_fails_and_leaves_its_room_to_others() {
 }
 
 #[test]
+fn a_model_is_scored_on_shards_that_have_captions() {
+    let place = Place::new();
+    let names: Vec<[String; 2]> = (0..6)
+        .map(|n| [format!("{n}.png"), format!("{n}.txt")])
+        .collect();
+    let members: Vec<(&str, Vec<u8>)> = (names.iter().zip(0..))
+        .flat_map(|([image, text], n)| {
+            let caption = b"A small red circle.".to_vec();
+            [(image.as_str(), png(n)), (text.as_str(), caption)]
+        })
+        .collect();
+    write(&place.path("shards/0.tar"), &tar(&members));
+    let evaluate = [
+        "evaluate",
+        "--model",
+        "model/tiny",
+        "--device",
+        "cpu",
+        "--split",
+        "all",
+        "--output",
+        "out",
+    ];
+    for data in ["shards", "shards/0.tar"] {
+        succeeds(&place.run(&[&evaluate[..], &["--data", data]].concat()));
+        let path = place.path("out/predictions-all.json");
+        let predictions: Vec<Value> = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(predictions.len(), 6);
+        assert_eq!(predictions[5]["image_id"], "0/5");
+        fs::remove_file(path).unwrap();
+    }
+    let output = place.run(&[&evaluate[..], &["--data", "captions.json"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("give --images their folder"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn wrong_usage_is_told_before_a_model_is_loaded() {
     let place = Place::new();
     write_shards(&place);
