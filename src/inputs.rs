@@ -238,20 +238,15 @@ impl Names {
     }
 }
 
+/// Files that match a pattern.
+pub type Matches = Box<dyn Iterator<Item = Result<PathBuf, InputError>> + Send>;
+
 /// The files, not folders, that match a pattern, by name, and the folder before its first wildcard; `None` for a name that is
 /// no pattern, or a file's.
 ///
 /// # Errors
 /// When it is none that can be read, or nothing matches it.
-pub fn matching(
-    name: &Path,
-) -> Result<
-    Option<(
-        PathBuf,
-        impl Iterator<Item = Result<PathBuf, InputError>> + Send + use<>,
-    )>,
-    InputError,
-> {
+pub fn matching(name: &Path) -> Result<Option<(PathBuf, Matches)>, InputError> {
     if !pattern::is_pattern(name) {
         return Ok(None);
     }
@@ -265,7 +260,7 @@ pub fn matching(
             path: name.to_path_buf(),
         });
     }
-    Ok(Some((pattern::literal_folder(name), files)))
+    Ok(Some((pattern::literal_folder(name), Box::new(files))))
 }
 
 #[cfg(test)]

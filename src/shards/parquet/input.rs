@@ -69,10 +69,14 @@ pub(in crate::shards) fn read(
     Ok(others)
 }
 
-/// The columns that are read: which, and the names of the images' and, if there is one, the keys'.
-fn columns(
-    reader: &SerializedFileReader<File>,
-) -> Result<(Arc<SchemaDescriptor>, (String, Option<String>))> {
+/// Names of the columns of images and, if there is one, of keys.
+struct Names {
+    image: String,
+    key: Option<String>,
+}
+
+/// The columns that are read.
+fn columns(reader: &SerializedFileReader<File>) -> Result<(Arc<SchemaDescriptor>, Names)> {
     let schema = reader.metadata().file_metadata().schema();
     let fields = schema.get_fields();
     let find = |wanted: &[&str]| {
@@ -88,10 +92,10 @@ fn columns(
         );
     };
     let key = find(&KEYS);
-    let names = (
-        image.name().to_string(),
-        key.as_ref().map(|key| key.name().to_string()),
-    );
+    let names = Names {
+        image: image.name().to_string(),
+        key: key.as_ref().map(|key| key.name().to_string()),
+    };
     let wanted = Type::group_type_builder("row")
         .with_fields([Some(image), key].into_iter().flatten().collect())
         .build()?;
@@ -102,8 +106,7 @@ struct Table<'a> {
     /// The file's name, and the folder that paths are relative to.
     name: &'a Path,
     folder: &'a Path,
-    /// Names of the columns of images and of keys.
-    names: (String, Option<String>),
+    names: Names,
 }
 
 impl Table<'_> {
@@ -111,9 +114,9 @@ impl Table<'_> {
     fn sample(&self, row: Row, number: usize) -> Result<Option<Sample>> {
         let (mut image, mut key) = (Field::Null, None);
         for (name, value) in row.into_columns() {
-            if name == self.names.0 {
+            if name == self.names.image {
                 image = value;
-            } else if Some(&name) == self.names.1.as_ref() {
+            } else if Some(&name) == self.names.key.as_ref() {
                 key = text(value);
             }
         }
@@ -129,7 +132,7 @@ impl Table<'_> {
             Found::Path(path) => self.file(&path, &place),
             Found::Other => bail!(
                 "its column {} is neither bytes, nor text, nor a struct with bytes or path",
-                self.names.0
+                self.names.image
             ),
         };
         Ok(Some(Sample {
