@@ -70,6 +70,14 @@ def parent(pid):
         return 0
 
 
+def runs(pid):
+    """Whether a process is there, and more than an entry that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def descendants(pid, word):
     """Processes below `pid` with a word in their command line."""
     found = []
@@ -139,7 +147,7 @@ def worker_killed(place, wanted):
     children = descendants(workers[0], "infer")
     os.kill(workers[0], signal.SIGKILL)
     time.sleep(0.5)
-    assert not any(Path(f"/proc/{child}").exists() for child in children), "the program outlives its worker"
+    assert not any(map(runs, children)), "the program outlives its worker"
     said = ended(process, 0)
     assert records(output) == wanted and not leftovers(output), (leftovers(output), said)
     print(f"a worker killed: the same bytes; {last_line(said)}")
