@@ -1,5 +1,6 @@
 //! Files that are there whole or not at all, and locks between processes.
 
+mod atomic;
 mod lock;
 
 use std::fs;
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::suggest;
 
+pub use atomic::AtomicFile;
 pub use lock::{Lock, LockBeside, Tried, is_at};
 
 /// The folder a path stands in; `.` for a bare name.

@@ -70,6 +70,23 @@ fn but(kind: &Option<&'static str>) -> String {
 }
 
 impl OpenError {
+    /// What is wrong in a word, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "missing",
+            Self::BrokenLink(_) => "broken_link",
+            Self::Folder(_) => "folder",
+            Self::Special(..) => "special",
+            Self::Empty(_) => "empty",
+            Self::Io(..) => "unreadable",
+            Self::NotAnImage(..) => "not_an_image",
+            Self::Unsupported(..) => "unsupported",
+            Self::TooLarge(..) | Self::LongFile(..) => "too_large",
+            Self::Truncated(_) => "truncated",
+            Self::Damaged(..) => "damaged",
+        }
+    }
+
     /// The format of an image that is refused for it.
     pub fn unread_format(&self) -> Option<&'static str> {
         match self {

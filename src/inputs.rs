@@ -4,6 +4,7 @@
 //! Names are expanded as they are asked for, so that a list of any length, or one that is still being written, costs no
 //! memory.
 
+pub mod braces;
 mod download;
 mod list;
 mod other;
@@ -144,10 +145,16 @@ pub fn expand<R: BufRead + Send + 'static>(
                 Some(stdin) => list::read(stdin, names.clone()),
                 None => nothing(),
             }
-        } else if !is_url(&name) && pattern::is_pattern(&name) {
-            matching(&name)
-        } else {
+        } else if is_url(&name) {
             names.expand(name)
+        } else {
+            match matching(&name) {
+                Err(error) => one(Err(error)),
+                Ok(None) => names.expand(name),
+                Ok(Some((root, files))) => {
+                    Box::new(files.map(move |file| Ok(Input::file(file?, Some(root.clone())))))
+                }
+            }
         }
     })
 }
@@ -231,24 +238,29 @@ impl Names {
     }
 }
 
-/// The files, not folders, that match a pattern, by name.
-fn matching(name: &Path) -> Found {
-    let mut files = match pattern::matching(name) {
-        Ok(files) => files.peekable(),
-        Err(error) => {
-            return one(Err(InputError::BadPattern {
-                path: name.to_path_buf(),
-                reason: error.msg.to_string(),
-            }));
-        }
-    };
-    if files.peek().is_none() {
-        return one(Err(InputError::NoMatch {
-            path: name.to_path_buf(),
-        }));
+/// Files that match a pattern.
+pub type Matches = Box<dyn Iterator<Item = Result<PathBuf, InputError>> + Send>;
+
+/// The files, not folders, that match a pattern, by name, and the folder before its first wildcard; `None` for a name that is
+/// no pattern, or a file's.
+///
+/// # Errors
+/// When it is none that can be read, or nothing matches it.
+pub fn matching(name: &Path) -> Result<Option<(PathBuf, Matches)>, InputError> {
+    if !pattern::is_pattern(name) {
+        return Ok(None);
     }
-    let root = pattern::literal_folder(name);
-    Box::new(files.map(move |file| Ok(Input::file(file?, Some(root.clone())))))
+    let files = pattern::matching(name).map_err(|error| InputError::BadPattern {
+        path: name.to_path_buf(),
+        reason: error.msg.to_string(),
+    })?;
+    let mut files = files.peekable();
+    if files.peek().is_none() {
+        return Err(InputError::NoMatch {
+            path: name.to_path_buf(),
+        });
+    }
+    Ok(Some((pattern::literal_folder(name), Box::new(files))))
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ pub mod sample_model;
 pub mod search;
 #[cfg(feature = "serve")]
 pub mod serve;
+pub mod shards;
 #[doc(hidden)]
 pub mod suggest;
 pub mod tokenizer;

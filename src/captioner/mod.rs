@@ -3,6 +3,7 @@
 mod caption_decoder;
 mod caption_text;
 pub mod consensus;
+mod crops;
 mod image_encoder;
 pub mod model_folder;
 mod modules;
@@ -27,6 +28,7 @@ pub use caption_decoder::CaptionDecoder;
 #[cfg(feature = "serve")]
 pub(crate) use caption_decoder::spellings;
 pub use caption_text::CaptionText;
+pub use crops::open_crops;
 pub use image_encoder::ImageEncoder;
 pub use modules::Modules;
 pub use options::{CaptionOptions, Rerank, Search};

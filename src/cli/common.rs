@@ -9,16 +9,11 @@ use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::device::{DeviceChoice, Devices};
 use clipcap::files;
-use clipcap::guard::guarded;
-use clipcap::images::{self, OpenError};
-use clipcap::inputs::Input;
-use clipcap::models::clip::Preprocessing;
+use clipcap::images;
 use clipcap::trainer::dashboard::{LogFn, Ui};
 use clipcap::trainer::run;
 use cpu_kernels::memory::keep_freed_memory;
 use cpu_kernels::simd::Isa;
-use image::RgbImage;
-use rayon::prelude::*;
 use time::OffsetDateTime;
 
 use super::out;
@@ -177,19 +172,4 @@ impl TruncatedArg {
     pub fn apply(&self) {
         images::allow_truncated(self.allow_truncated);
     }
-}
-
-/// Opens images and cuts out what CLIP looks at, on all cores, in order: as many results as inputs. Whole images are in
-/// memory only one a core.
-pub fn open_crops(
-    inputs: &[&Input],
-    preprocessing: &Preprocessing,
-) -> Vec<Result<RgbImage, OpenError>> {
-    let open = |input: &&Input| {
-        guarded(|| Ok(preprocessing.crop(&input.open()?))).unwrap_or_else(|panicked| {
-            let path = input.path.clone();
-            Err(OpenError::Damaged(path, panicked.to_string()))
-        })
-    };
-    inputs.par_iter().map(open).collect()
 }

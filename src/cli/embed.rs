@@ -6,15 +6,19 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use clipcap::captioner::ImageEncoder;
+use clap::error::ErrorKind;
 use clipcap::captioner::model_folder::ModelFolder;
+use clipcap::captioner::{ImageEncoder, open_crops};
+use clipcap::images;
 use clipcap::inputs::{self, Expansion, FileKinds, Input, InputError, OtherFiles};
 use clipcap::path_text;
+use clipcap::shards::{self, Settings, ShardFile, Task};
 use serde_json::json;
 
-use super::common::{DeviceArg, TruncatedArg, open_crops};
+use super::common::{DeviceArg, TruncatedArg, usage};
 use super::model::PrecisionArg;
 use super::out;
+use super::shards::{ShardOutput, ShareArg};
 use super::{complete, find};
 use clipcap::sample_model::NAME as SAMPLE;
 
@@ -23,10 +27,12 @@ const BATCH: usize = 32;
 
 /// Print the CLIP embeddings of images: projected, not normalized
 #[derive(Args)]
-#[command(after_help = "Example:\n  clipcap embed --model model/mine photos/ > embeddings.jsonl")]
+#[command(after_help = "Examples:\n  \
+    clipcap embed --model model/mine photos/ > embeddings.jsonl\n  \
+    clipcap embed --output embeddings/ 'shards/{00000..00999}.tar'")]
 pub struct EmbedArgs {
     /// Image files, folders of them, quoted patterns, addresses (--allow-urls), or - for a list of these, or for an image,
-    /// on standard input
+    /// on standard input; or WebDataset shards (.tar, .tar.gz, .tar.zst), folders of them, names such as {000..999}.tar
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// Look into the subfolders of folders
@@ -37,6 +43,14 @@ pub struct EmbedArgs {
     allow_urls: bool,
     #[command(flatten)]
     truncated: TruncatedArg,
+    /// Folder for the embeddings of shards, a file a shard; those of images go to standard output
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Overwrite finished shards instead of resuming
+    #[arg(long, requires = "output")]
+    overwrite: bool,
+    #[command(flatten)]
+    share: ShareArg,
     /// Model: a folder, or a name that `clipcap models` lists
     #[arg(long, value_name = "DIR|NAME", default_value = SAMPLE, add = complete::models())]
     model: PathBuf,
@@ -54,17 +68,31 @@ pub struct EmbedArgs {
 enum Format {
     /// One JSON object a line
     Jsonl,
+    /// Apache Parquet, of shards
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 pub fn run(args: EmbedArgs) -> Result<ExitCode> {
-    let Format::Jsonl = args.format;
     args.truncated.apply();
-    let device = args.device.resolve()?;
-    let encoder = ImageEncoder::load_as(
-        &ModelFolder::open(&find::folder(&args.model)?)?,
-        &device,
-        args.precision.into(),
-    )?;
+    if let Some(found) = shards::find(&args.images, args.recursive)? {
+        return embed_shards(&args, found);
+    }
+    args.share.refuse();
+    #[cfg(feature = "parquet")]
+    if let Format::Parquet = args.format {
+        usage(
+            ErrorKind::ArgumentConflict,
+            "--format parquet is for shards, and none is named",
+        );
+    }
+    if args.output.is_some() {
+        usage(
+            ErrorKind::ArgumentConflict,
+            "--output is for embeddings of shards: those of images go to standard output",
+        );
+    }
+    let (_, encoder) = args.load()?;
     let expansion = Expansion {
         recursive: args.recursive,
         allow_urls: args.allow_urls,
@@ -87,6 +115,37 @@ pub fn run(args: EmbedArgs) -> Result<ExitCode> {
         answers.given
     );
     Ok(answers.finish(&others))
+}
+
+impl EmbedArgs {
+    /// The model's folder, and what of it embeds.
+    fn load(&self) -> Result<(PathBuf, ImageEncoder)> {
+        let device = self.device.resolve()?;
+        let model = find::folder(&self.model)?;
+        let folder = ModelFolder::open(&model)?;
+        let encoder = ImageEncoder::load_as(&folder, &device, self.precision.into())?;
+        Ok((model, encoder))
+    }
+}
+
+/// Embeds shards, each into a file of its own.
+fn embed_shards(args: &EmbedArgs, found: Vec<ShardFile>) -> Result<ExitCode> {
+    let format = match args.format {
+        Format::Jsonl => shards::Format::Jsonl,
+        #[cfg(feature = "parquet")]
+        Format::Parquet => shards::Format::Parquet,
+    };
+    let output = ShardOutput::new(args.output.as_deref(), format, args.overwrite);
+    let Some(jobs) = output.jobs(found, args.share)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (model, encoder) = args.load()?;
+    let settings = Settings::default()
+        .with("command", "embed")
+        .with("precision", format!("{:?}", encoder.precision()))
+        .with("truncated_images", images::allows_truncated().to_string())
+        .with_model(&model)?;
+    output.run(Task::Embed(&encoder), &settings, &jobs, BATCH)
 }
 
 /// Lines printed so far.

@@ -79,9 +79,10 @@ pub struct EvaluateArgs {
     #[arg(long, conflicts_with_all = ["candidates", "compare", "report", "clip_score"])]
     baselines: bool,
     /// Data set to caption and score, in any format that `train --data` reads [default: the generated sample]
-    #[arg(long, value_name = "PATH", requires_all = [PART, "images"])]
+    #[arg(long, value_name = "PATH", requires = PART)]
     data: Option<PathBuf>,
-    /// Folder of the images: to caption them, to show them in the report, for CLIPScore
+    /// Folder of the images: to caption them, to show them in the report, for CLIPScore; of folders and WebDataset shards
+    /// they are the images themselves
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Part to caption: train, val, test or all

@@ -25,6 +25,7 @@ mod probe;
 mod runs;
 mod search;
 mod serve;
+mod shards;
 mod signals;
 mod train;
 mod tune;

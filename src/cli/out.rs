@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use clipcap::trainer::dashboard::is_dumb;
+use indicatif::{ProgressState, ProgressStyle};
 
 /// Whether standard output was a terminal when the program began. One that is closed says no more that it is one.
 static WAS_TERMINAL: OnceLock<bool> = OnceLock::new();
@@ -141,6 +142,17 @@ pub fn is_closed(error: &anyhow::Error) -> bool {
 /// Whether a bar that moves can be shown on standard error.
 pub fn shows_bars() -> bool {
     io::stderr().is_terminal() && !is_dumb()
+}
+
+/// A bar of this template, in which `{rate}` is images a second.
+pub fn bar_style(template: &str) -> ProgressStyle {
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // A failed write shows as a missing number, and is no reason to stop.
+        let _ = write!(out, "{:.1} images/s", state.per_sec());
+    };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", rate)
 }
 
 #[cfg(test)]

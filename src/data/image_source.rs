@@ -1,13 +1,13 @@
 //! Where a data set's image is: a file, or a member of a tar shard.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
 use sha2::{Digest, Sha256};
 
-use super::shard_file;
+use super::{shard_file, shard_members};
 use crate::images::{self, OpenError};
 
 /// An image that can be opened when it is needed.
@@ -34,7 +34,7 @@ impl ImageSource {
                 offset,
                 size,
             } => {
-                let place = shard.join(name);
+                let place = shard_members::place(shard, Path::new(name));
                 let bytes = shard_file::read_part(shard, *offset, *size)
                     .map_err(|error| OpenError::Io(place.clone(), error))?;
                 images::decode(&bytes, &place)

@@ -10,6 +10,7 @@ pub mod left_out;
 pub mod loader;
 pub mod noise;
 pub mod shard_file;
+pub mod shard_members;
 pub mod source;
 pub mod split;
 pub mod split_lists;

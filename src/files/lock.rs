@@ -120,7 +120,7 @@ impl Lock {
 #[derive(Debug)]
 pub struct LockBeside {
     /// Let go after the file is removed.
-    _lock: Lock,
+    lock: Lock,
     path: PathBuf,
 }
 
@@ -130,6 +130,20 @@ impl LockBeside {
     /// # Errors
     /// When another process has it, or the file beside cannot be made; the message says which.
     pub fn take(file: &Path) -> Result<Self> {
+        match Self::try_take(file)? {
+            Ok(lock) => Ok(lock),
+            Err(who) => bail!(
+                "{}: {who} is writing to it: wait for it, or name another file",
+                file.display()
+            ),
+        }
+    }
+
+    /// [`Self::take`], which gives who has the lock when another process does.
+    ///
+    /// # Errors
+    /// When the file beside cannot be made.
+    pub fn try_take(file: &Path) -> Result<std::result::Result<Self, String>> {
         let mut name = OsString::from(".");
         name.push(file.file_name().unwrap_or_default());
         name.push(".lock");
@@ -138,15 +152,17 @@ impl LockBeside {
             let cannot_write = || format!("cannot write {}: check its folder", file.display());
             match Lock::try_take(&path).with_context(cannot_write)? {
                 Tried::Held(lock) if !lock.is_effective || is_at(lock.file(), &path) => {
-                    return Ok(Self { _lock: lock, path });
+                    return Ok(Ok(Self { lock, path }));
                 }
                 Tried::Held(_) => {} // it was removed just now
-                Tried::Taken(who) => bail!(
-                    "{}: {who} is writing to it: wait for it, or name another file",
-                    file.display()
-                ),
+                Tried::Taken(who) => return Ok(Err(who)),
             }
         }
+    }
+
+    /// Whether the file system has locks at all.
+    pub fn is_effective(&self) -> bool {
+        self.lock.is_effective
     }
 }
 
@@ -263,7 +279,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("results.json");
         let first = LockBeside::take(&file).unwrap();
-        if first._lock.is_effective {
+        if first.lock.is_effective {
             let error = LockBeside::take(&file).unwrap_err().to_string();
             assert!(error.contains("results.json: another run"), "{error}");
         }

@@ -74,6 +74,7 @@ impl Desk {
         desk.write_images();
         desk.write_captions();
         desk.write_checkpoints();
+        desk.write_shards();
         for model in [
             "home/model/clipcap-coco",
             "home/model/capdec",
@@ -112,6 +113,26 @@ impl Desk {
             "scans/1/s.png",
         ] {
             photo.save(self.path(name)).unwrap();
+        }
+    }
+
+    /// Two shards of six scenes each.
+    fn write_shards(&self) {
+        fs::create_dir(self.path("shards")).unwrap();
+        let mut scenes: Vec<PathBuf> = fs::read_dir(self.path("photos"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "png"))
+            .collect();
+        scenes.sort();
+        for (number, scenes) in scenes.chunks(6).enumerate() {
+            let file = fs::File::create(self.path(&format!("shards/{number:05}.tar"))).unwrap();
+            let mut tar = tar::Builder::new(file);
+            for scene in scenes {
+                tar.append_path_with_name(scene, scene.file_name().unwrap())
+                    .unwrap();
+            }
+            tar.finish().unwrap();
         }
     }
 
@@ -280,6 +301,7 @@ pages_with_commands! {
     coming_from_other_tools: "docs/src/coming-from.md",
     installing: "docs/src/installing.md",
     models_and_formats: "docs/src/models.md",
+    many_images: "docs/src/scale.md",
     scoring: "docs/src/scoring.md",
     text_only_training: "docs/src/text-only.md",
     the_sample: "docs/src/sample.md",
@@ -305,6 +327,30 @@ fn every_command_is_run_or_says_why_not() {
         }
     }
     assert_eq!(unused, [""; 0], "no page shows these any more");
+}
+
+/// The array script is run as Slurm would, with its variables set by hand.
+#[test]
+fn the_array_script_does_its_share() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/scale.md");
+    let text = fs::read_to_string(page).unwrap();
+    let scripts = text.split("```bash\n").skip(1);
+    let script = scripts
+        .filter_map(|rest| rest.split("```").next())
+        .find(|script| script.contains("#SBATCH"));
+    let desk = Desk::new();
+    fs::write(desk.path("captions.sbatch"), script.unwrap()).unwrap();
+    for index in 0..2 {
+        let line = format!(
+            "MODEL=sample SLURM_CPUS_PER_TASK=1 SLURM_ARRAY_TASK_ID={index} SLURM_ARRAY_TASK_COUNT=2 bash captions.sbatch"
+        );
+        let output = desk.run(&line);
+        assert!(output.status.success(), "{}", stderr(&output));
+        for shard in 0..2 {
+            let is_there = desk.path(&format!("captions/{shard:05}.jsonl")).exists();
+            assert_eq!(is_there, shard <= index, "{}", stderr(&output));
+        }
+    }
 }
 
 #[test]

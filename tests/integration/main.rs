@@ -37,6 +37,8 @@ mod probe_parity;
 mod report;
 mod runs;
 mod serve;
+mod shards;
+mod shards_parquet;
 mod split_lists;
 mod streams;
 mod together;

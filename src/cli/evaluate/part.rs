@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::error::ErrorKind;
+use clipcap::data::shard_members::is_shard;
 use clipcap::data::split::Split;
 use clipcap::datasets;
 use clipcap::datasets::scenes;
@@ -11,7 +13,7 @@ use clipcap::evaluate::read::join;
 use clipcap::files;
 use clipcap::train::resume;
 
-use super::{EvaluateArgs, Loaded, out, scene_scores};
+use super::{EvaluateArgs, Loaded, out, scene_scores, usage};
 
 /// The folder of a run whose model this is.
 fn run_of(model: &Path) -> Option<&Path> {
@@ -28,6 +30,20 @@ fn run_folder(model: &Path) -> PathBuf {
 pub(super) fn data_and_images(args: &EvaluateArgs) -> Result<(PathBuf, PathBuf)> {
     if let (Some(data), Some(images)) = (&args.data, &args.images) {
         return Ok((data.clone(), images.clone()));
+    }
+    if let Some(data) = &args.data {
+        let has_images = data.is_dir() || is_shard(data);
+        if !has_images {
+            usage(
+                ErrorKind::MissingRequiredArgument,
+                "--data is a file that names images: give --images their folder",
+            );
+        }
+        let folder = match data.is_dir() {
+            true => data.as_path(),
+            false => data.parent().unwrap_or(Path::new("")),
+        };
+        return Ok((data.clone(), folder.to_path_buf()));
     }
     sample()
 }

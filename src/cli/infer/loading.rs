@@ -5,13 +5,13 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
 use anyhow::{Result, anyhow};
+use clipcap::captioner::open_crops;
 use clipcap::guard::{self, Panicked, guarded};
 use clipcap::inputs::{Input, InputError};
 use clipcap::models::clip::Preprocessing;
 use image::RgbImage;
 
 use super::output::{Wanted, Wish};
-use crate::cli::common::open_crops;
 
 /// Some images in the order they were named.
 pub struct Batch {

@@ -13,7 +13,9 @@ use clipcap::captioner::{Captioner, Search};
 use clipcap::data::source;
 use clipcap::data::split::{SplitShares, ids};
 use clipcap::datasets::{self, scenes};
+use clipcap::images;
 use clipcap::inputs::{self, Expansion, Input, InputError, OtherFiles, STDIN};
+use clipcap::shards::{self, Settings, ShardFile, Task};
 use indicatif::ProgressBar;
 
 use self::loading::{Item, Loader};
@@ -21,6 +23,7 @@ use self::output::{Output, OutputArgs};
 use crate::cli::common::TruncatedArg;
 use crate::cli::decoding::DecodeArgs;
 use crate::cli::model::ModelArgs;
+use crate::cli::shards::ShareArg;
 
 /// Sample images captioned when none are given.
 const SAMPLE_IMAGES: usize = 5;
@@ -35,11 +38,12 @@ const SAMPLE_IMAGES: usize = 5;
     clipcap infer --recursive --format jsonl --output captions.jsonl photos/\n  \
     clipcap infer --decode sample --best-of 20 --consensus --bad-words photo,image photo.jpg\n  \
     find photos -newer last | clipcap infer --format sidecar -\n  \
+    clipcap infer --output captions/ 'shards/{00000..00999}.tar'\n  \
     curl https://example.org/photo.jpg | clipcap infer -"
 )]
 pub struct InferArgs {
     /// Image files, folders of them, quoted patterns, addresses (--allow-urls), or - for a list of these, or for an image,
-    /// on standard input
+    /// on standard input; or WebDataset shards (.tar, .tar.gz, .tar.zst), folders of them, names such as {000..999}.tar
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Look into the subfolders of folders
@@ -51,6 +55,8 @@ pub struct InferArgs {
     #[command(flatten)]
     truncated: TruncatedArg,
     #[command(flatten)]
+    share: ShareArg,
+    #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -59,9 +65,13 @@ pub struct InferArgs {
 }
 
 pub fn run(args: InferArgs) -> Result<ExitCode> {
-    args.output.check();
     args.decoding.refuse_other_searches();
     args.truncated.apply();
+    if let Some(found) = shards::find(&args.images, args.recursive)? {
+        return caption_shards(&args, found);
+    }
+    args.output.check();
+    args.share.refuse();
     let (_, captioner, search) = args.model.load(&args.decoding)?;
     let (mut output, wanted) = Output::open(&args.output, search.num_captions, search.rerank)?;
     let expansion = Expansion {
@@ -77,6 +87,29 @@ pub fn run(args: InferArgs) -> Result<ExitCode> {
     let inputs = caption_all(&captioner, &search, loader, &mut output, &bar)?;
     bar.finish_and_clear();
     output.finish(inputs, &others)
+}
+
+/// Captions shards, each into a file of its own.
+fn caption_shards(args: &InferArgs, found: Vec<ShardFile>) -> Result<ExitCode> {
+    let output = args.output.of_shards();
+    let Some(jobs) = output.jobs(found, args.share)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let text = args.output.text()?;
+    let (model, captioner, search) = args.model.load(&args.decoding)?;
+    let settings = Settings::default()
+        .with("command", "infer")
+        .with("precision", format!("{:?}", captioner.encoder.precision()))
+        .with("search", format!("{search:?}"))
+        .with("text", format!("{text:?}"))
+        .with("truncated_images", images::allows_truncated().to_string())
+        .with_model(&model)?;
+    let task = Task::Caption {
+        captioner: &captioner,
+        search: &search,
+        text: &text,
+    };
+    output.run(task, &settings, &jobs, args.model.batch_size.get())
 }
 
 /// What is to be captioned, each with the reason where it cannot be opened.

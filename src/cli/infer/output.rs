@@ -12,26 +12,28 @@ use clipcap::captioner::{Caption, CaptionText, Rerank};
 use clipcap::evaluate::ids::ImageIds;
 use clipcap::inputs::{FileKinds, Input, OtherFiles};
 use clipcap::results::{self, CocoResults, CocoWanted, Layout, Place, ResultsFile, Sidecars};
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::loading::Failure;
 use crate::cli::common::usage;
 use crate::cli::out;
+use crate::cli::shards::ShardOutput;
 
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// How captions are written
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-    /// File for the captions instead of standard output, continued when it is there; with --format sidecar a folder
+    /// How captions are written [default: text, or jsonl of shards]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// File for the captions instead of standard output, continued when it is there; with --format sidecar, and of shards,
+    /// a folder
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// File that lists image ids and file names, such as COCO annotations, for --format coco [default: the number in
     /// names such as COCO_val2014_000000391895.jpg]
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
-    /// Overwrite --output or sidecars instead of resuming
+    /// Overwrite --output, sidecars or finished shards instead of resuming
     #[arg(long)]
     overwrite: bool,
     /// Text written before every caption, with its space
@@ -70,18 +72,29 @@ enum Format {
     Sidecar,
     /// COCO's results: one list of image_id and caption, the best caption of each image
     Coco,
+    /// Apache Parquet, of shards
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 impl OutputArgs {
     /// Ends the program when flags contradict each other.
     pub fn check(&self) {
-        if self.overwrite && self.output.is_none() && self.format != Format::Sidecar {
+        let format = self.format();
+        if self.overwrite && self.output.is_none() && format != Format::Sidecar {
             usage(
                 ErrorKind::ArgumentConflict,
                 "--overwrite needs --output or --format sidecar",
             );
         }
-        if self.ids.is_some() && self.format != Format::Coco {
+        #[cfg(feature = "parquet")]
+        if format == Format::Parquet {
+            usage(
+                ErrorKind::ArgumentConflict,
+                "--format parquet is for shards, and none is named",
+            );
+        }
+        if self.ids.is_some() && format != Format::Coco {
             usage(ErrorKind::ArgumentConflict, "--ids needs --format coco");
         }
         if let Err(error) = self.text() {
@@ -89,21 +102,41 @@ impl OutputArgs {
         }
     }
 
+    fn format(&self) -> Format {
+        self.format.unwrap_or(Format::Text)
+    }
+
+    /// Where and how captions of shards are written; ends the program when flags say otherwise.
+    pub fn of_shards(&self) -> ShardOutput {
+        let format = match self.format {
+            None | Some(Format::Jsonl) => clipcap::shards::Format::Jsonl,
+            #[cfg(feature = "parquet")]
+            Some(Format::Parquet) => clipcap::shards::Format::Parquet,
+            Some(_) => usage(
+                ErrorKind::ArgumentConflict,
+                "captions of shards are written as --format jsonl, or parquet where it is built in",
+            ),
+        };
+        ShardOutput::new(self.output.as_deref(), format, self.overwrite)
+    }
+
     /// What is written of a caption's text.
     ///
     /// # Errors
     /// When the text around captions leaves no room for any.
-    fn text(&self) -> Result<CaptionText> {
+    pub fn text(&self) -> Result<CaptionText> {
         let (prepend, append) = (self.prepend.as_str(), self.append.as_str());
         CaptionText::new(prepend, append, self.lowercase, self.max_chars)
     }
 
     fn layout(&self, rerank: Rerank) -> Option<Layout> {
-        let format = match self.format {
+        let format = match self.format() {
             Format::Text => results::Format::Text,
             Format::Jsonl => results::Format::Jsonl,
             Format::Csv => results::Format::Csv,
             Format::Sidecar | Format::Coco => return None,
+            #[cfg(feature = "parquet")]
+            Format::Parquet => return None,
         };
         Some(Layout {
             format,
@@ -173,7 +206,7 @@ impl Output {
     pub fn open(args: &OutputArgs, num_captions: usize, rerank: Rerank) -> Result<(Self, Wanted)> {
         let text = args.text()?;
         let (sink, wanted) = match (args.layout(rerank), &args.output) {
-            (None, path) if args.format == Format::Coco => {
+            (None, path) if args.format() == Format::Coco => {
                 let ids = (args.ids.as_deref()).map_or(Ok(ImageIds::default()), ImageIds::load)?;
                 let (results, wanted) = CocoResults::open(path.clone(), ids, args.overwrite)?;
                 (Sink::Coco(results), Wanted::Coco(wanted))
@@ -282,7 +315,7 @@ impl Output {
                 "{spinner} {human_pos} images, {rate}",
             ),
         };
-        bar.with_style(style(template))
+        bar.with_style(out::bar_style(template))
     }
 
     /// Says on standard error what was passed over, and chooses the exit code. `inputs`: how many there were.
@@ -320,14 +353,4 @@ impl Output {
         ));
         Ok(ExitCode::FAILURE)
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        // A failed write shows as a missing number, and is no reason to stop.
-        let _ = write!(out, "{:.1} images/s", state.per_sec());
-    };
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .with_key("rate", rate)
 }

@@ -31,6 +31,7 @@ use self::collector::Collector;
 use super::coco::ImageId;
 use super::image_source::ImageSource;
 pub use super::left_out::LeftOut;
+use super::shard_members;
 use super::split::Part;
 use super::text::cell::printable;
 use super::text::{self, Lines};
@@ -137,7 +138,7 @@ fn one_line(error: anyhow::Error) -> anyhow::Error {
 
 fn read(data: &Path, folders: &[PathBuf], collector: &mut Collector) -> Result<Format> {
     if data.is_dir() {
-        let shards = shards::shards_in(data)?;
+        let shards = shard_members::shards_in(data)?;
         if shards.is_empty() {
             folder::read(data, collector)?;
             return Ok(Format::Folder);
@@ -146,7 +147,7 @@ fn read(data: &Path, folders: &[PathBuf], collector: &mut Collector) -> Result<F
         shards::read(&shards, collector)?;
         return Ok(Format::WebDataset);
     }
-    if shards::is_shard(data) {
+    if shard_members::is_shard(data) {
         shards::read(&[data.to_path_buf()], collector)?;
         return Ok(Format::WebDataset);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::collector::Collector;
 use crate::data::coco::ImageId;
 use crate::data::image_source::ImageSource;
-use crate::data::shard_file;
+use crate::data::shard_members::{self, Member, is_shard, split_name, text_ending};
 use crate::data::text::cell::{CAPTION, Entry};
 use crate::data::text::json::read_document;
 use crate::data::text::{clean, decode, reader};
@@ -20,39 +20,6 @@ use crate::inputs::is_hidden;
 
 /// Largest caption file that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
-
-/// Endings of shards.
-const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"];
-
-/// Endings of members that hold captions.
-const TEXTS: [&str; 4] = ["txt", "caption", "text", "json"];
-
-/// Whether a file is a shard by its name.
-pub fn is_shard(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    ENDINGS.iter().any(|ending| name.ends_with(ending))
-}
-
-/// The shards of a folder, by name.
-///
-/// # Errors
-/// When the folder cannot be listed.
-pub fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut shards = Vec::new();
-    for entry in fs::read_dir(folder).context("cannot be listed")? {
-        let path = entry.context("cannot be listed")?.path();
-        let is_seen = path.file_name().is_some_and(|name| !is_hidden(name));
-        if is_seen && is_shard(&path) && path.is_file() {
-            shards.push(path);
-        }
-    }
-    shards.sort();
-    Ok(shards)
-}
 
 /// Passes over what is beside shards.
 ///
@@ -98,69 +65,44 @@ struct Shard<'a> {
 
 impl<'a> Shard<'a> {
     fn new(path: &'a Path) -> Self {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let lower = name.to_lowercase();
-        let ending = ENDINGS.iter().find(|ending| lower.ends_with(*ending));
-        let stem = ending.and_then(|ending| name.get(..name.len() - ending.len()));
         Self {
             path,
             shared: Arc::new(path.to_path_buf()),
-            stem: stem.unwrap_or(&name).to_string(),
+            stem: shard_members::stem(path),
             images: HashMap::new(),
         }
     }
 
     fn read(&mut self, collector: &mut Collector) -> Result<()> {
-        let source = shard_file::open(self.path).context("cannot be opened")?;
-        let mut archive = tar::Archive::new(source);
-        for member in archive.entries().context("is not a tar file")? {
-            let mut member = member.context("is not a whole tar file")?;
-            let kind = member.header().entry_type();
-            if kind.is_dir() || kind.is_pax_global_extensions() {
-                continue;
-            }
-            let path = member
-                .path()
-                .context("has a member whose name cannot be read")?
-                .into_owned();
-            if path
-                .iter()
-                .any(|name| name != "." && name != ".." && is_hidden(name))
-            {
-                continue;
-            }
-            if !kind.is_file() {
+        shard_members::walk(self.path, |mut member| {
+            if !member.is_file {
                 // A link, which has no content of its own.
-                collector.pass_over(&self.path.join(path));
-            } else {
-                self.member(&path.to_string_lossy(), &mut member, collector)?;
+                collector.pass_over(&shard_members::place(self.path, &member.path));
+                return Ok(());
             }
-        }
-        // What is compressed has a checksum at its end, behind the tar file's.
-        let rest = &mut archive.into_inner();
-        io::copy(rest, &mut io::sink()).context("is not whole")?;
-        Ok(())
+            let name = member.path.to_string_lossy().into_owned();
+            self.member(&name, &mut member, collector)
+        })
     }
 
     fn member(
         &mut self,
         name: &str,
-        member: &mut tar::Entry<impl Read>,
+        member: &mut Member<'_>,
         collector: &mut Collector,
     ) -> Result<()> {
         let name = name.trim_start_matches("./");
         let (key, ending) = split_name(name);
-        let last = ending.rsplit('.').next().unwrap_or_default().to_lowercase();
-        let is_text = TEXTS.contains(&last.as_str());
-        let (offset, size) = (member.raw_file_position(), member.size());
-        if !is_text && !is_image(name, member)? {
-            collector.pass_over(&self.path.join(name));
+        let text = text_ending(ending);
+        let (offset, size) = (member.offset, member.size);
+        if text.is_none() && !is_image(name, member)? {
+            collector.pass_over(&shard_members::place(self.path, Path::new(name)));
             return Ok(());
         }
         // A sample begins with any of its members.
         let called = format!("{}/{key}", self.stem);
         let sample = collector.image(ImageId::Text(called.clone()), || (called, None));
-        if !is_text {
+        let Some(text) = text else {
             let source = ImageSource::Member {
                 shard: self.shared.clone(),
                 name: name.to_string(),
@@ -169,9 +111,9 @@ impl<'a> Shard<'a> {
             };
             self.add_image(sample, ending, source, collector);
             return Ok(());
-        }
+        };
         let place = format!("shard {}: member {name}", self.path.display());
-        match read_captions(member, size, last == "json") {
+        match read_captions(member, size, text == "json") {
             Ok(captions) => {
                 for caption in captions {
                     collector.caption(sample, &place, caption.as_deref().map_err(Clone::clone));
@@ -205,13 +147,6 @@ impl<'a> Shard<'a> {
         self.images.insert(sample, ending.to_string());
         collector.images[sample].source = Some(source);
     }
-}
-
-/// `a/b.seg.jpg` is sample `a/b`, member `seg.jpg`.
-fn split_name(name: &str) -> (&str, &str) {
-    let base = name.rfind('/').map_or(0, |slash| slash + 1);
-    let dot = name[base..].find('.').map_or(name.len(), |dot| base + dot);
-    (&name[..dot], name.get(dot + 1..).unwrap_or_default())
 }
 
 /// Whether a member is an image: by its ending, or else by its first bytes.
