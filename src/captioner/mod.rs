@@ -4,9 +4,11 @@ mod caption_decoder;
 mod caption_text;
 pub mod consensus;
 mod image_encoder;
+mod memory;
 pub mod model_folder;
 mod network;
 mod options;
+mod prompt;
 mod step;
 
 use std::cmp::Ordering;
@@ -24,10 +26,13 @@ use crate::vector::cosine;
 pub use caption_decoder::CaptionDecoder;
 #[cfg(feature = "serve")]
 pub(crate) use caption_decoder::spellings;
+pub(crate) use caption_decoder::{CAPTION_ROOM, by_length};
 pub use caption_text::CaptionText;
 pub use image_encoder::ImageEncoder;
+pub use memory::{Memory, MemoryOptions, Own};
 pub use options::{CaptionOptions, Rerank, Search};
 pub use step::Gpt2Step;
+pub(crate) use step::with_contexts;
 
 /// CLIP, mapper, GPT-2, their preprocessing and vocabulary, loaded from one folder.
 #[derive(Debug)]
@@ -59,6 +64,7 @@ pub struct Caption {
 pub struct CaptionerBuilder {
     device: Option<Device>,
     precision: Option<Precision>,
+    memory: MemoryOptions,
 }
 
 impl CaptionerBuilder {
@@ -78,6 +84,12 @@ impl CaptionerBuilder {
             precision: Some(precision),
             ..self
         }
+    }
+
+    /// What is looked up in a datastore, instead of what the model was trained with.
+    #[must_use]
+    pub fn memory(self, memory: MemoryOptions) -> Self {
+        Self { memory, ..self }
     }
 
     /// Loads a model folder.
@@ -101,7 +113,7 @@ impl CaptionerBuilder {
         );
         Ok(Captioner {
             encoder: encoder?,
-            decoder: decoder?,
+            decoder: decoder?.with_memory(self.memory.open(&folder)?),
         })
     }
 }

@@ -26,6 +26,7 @@ use serde::Serialize;
 use part::from_model;
 
 use super::common::{DeviceArg, MarkdownArg, TruncatedArg, usage};
+use super::memory::MemoryArgs;
 use super::model::PrecisionArg;
 use super::out;
 use super::{complete, find};
@@ -127,6 +128,8 @@ pub struct EvaluateArgs {
     /// Write an HTML report, in one file
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     markdown: MarkdownArg,
     #[command(flatten)]

@@ -14,8 +14,10 @@ mod export;
 mod fetch;
 mod find;
 mod gap;
+mod index;
 mod infer;
 mod man;
+mod memory;
 mod model;
 mod models;
 mod out;
@@ -23,6 +25,7 @@ mod pretrain;
 mod probe;
 mod runs;
 mod search;
+mod search_index;
 mod serve;
 mod signals;
 mod train;
@@ -58,6 +61,8 @@ enum Command {
     Infer(infer::InferArgs),
     Serve(serve::ServeArgs),
     Embed(embed::EmbedArgs),
+    Index(index::IndexArgs),
+    Search(search_index::SearchArgs),
     Gap(gap::GapArgs),
     Tune(Box<tune::TuneArgs>),
     Ablate(Box<ablate::AblateArgs>),
@@ -116,6 +121,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Infer(args) => infer::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Embed(args) => embed::run(args),
+        Command::Index(args) => index::run(args),
+        Command::Search(args) => search_index::run(args),
         Command::Gap(args) => gap::run(args),
         Command::Tune(args) => tune::run(*args),
         Command::Ablate(args) => ablate::run(*args),

@@ -273,6 +273,7 @@ pages_with_commands! {
     coming_from_other_tools: "docs/src/coming-from.md",
     installing: "docs/src/installing.md",
     models_and_formats: "docs/src/models.md",
+    retrieval: "docs/src/retrieval.md",
     scoring: "docs/src/scoring.md",
     text_only_training: "docs/src/text-only.md",
     the_sample: "docs/src/sample.md",
