@@ -196,6 +196,12 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     if let Some(files) = &args.compare {
         return run_compare(&args, &options, &files[0], &files[1]);
     }
+    if args.memory.is_given() && args.model.is_none() {
+        usage(
+            ErrorKind::MissingRequiredArgument,
+            "--retrieve, --project-memory and --index are for a model: give --model",
+        );
+    }
     args.truncated.apply();
     if args.baselines {
         return baselines::run(&args, &options);

@@ -27,6 +27,11 @@ pub struct MemoryArgs {
 }
 
 impl MemoryArgs {
+    /// Whether anything is asked of a datastore.
+    pub fn is_given(&self) -> bool {
+        self.options() != MemoryOptions::default()
+    }
+
     pub fn options(&self) -> MemoryOptions {
         MemoryOptions {
             index: self.index.clone(),

@@ -18,10 +18,10 @@ use crate::vector::normalized;
 /// A datastore that is being built; one process at a time.
 pub struct Builder {
     folder: PathBuf,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
     /// What is there already, partial or finished.
     known: HashSet<Entry>,
-    partial: Partial,
+    pub(super) partial: Partial,
     /// Entries that an earlier run that was cut off had got done.
     pub resumed: usize,
     _lock: Lock,
@@ -181,7 +181,7 @@ impl Builder {
 }
 
 /// The files of a segment that is not finished.
-struct Partial {
+pub(super) struct Partial {
     folder: PathBuf,
     number: usize,
     embeddings: File,
@@ -233,7 +233,7 @@ impl Partial {
     }
 
     /// Gives the files their names; `None` where there is nothing in them.
-    fn finish(&mut self) -> Result<Option<Known>> {
+    pub(super) fn finish(&mut self) -> Result<Option<Known>> {
         let names = segment::names(self.number);
         if self.entries == 0 {
             for name in &names {

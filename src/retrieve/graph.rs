@@ -198,7 +198,7 @@ impl VectorStore for Inserting<'_> {
 }
 
 impl VectorStoreMut for Inserting<'_> {
-    fn set<'v>(&self, id: NodeId, _: &'v [f32]) -> hnswlib_rs::Result<()> {
+    fn set(&self, id: NodeId, _: &[f32]) -> hnswlib_rs::Result<()> {
         let place = self.graph.order.get(id.as_usize()).ok_or_else(|| {
             hnswlib_rs::Error::Io(io::Error::other("a node has no place in the graph"))
         })?;

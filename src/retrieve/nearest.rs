@@ -37,8 +37,9 @@ impl Datastore {
         if !self.has_graph() {
             return Ok(self.compare_all(&queries, count, keep));
         }
-        (queries.par_iter().enumerate())
-            .map(|(number, query)| self.by_graph(number, query, count, keep))
+        (0..queries.len())
+            .into_par_iter()
+            .map(|number| self.by_graph(&queries, number, count, keep))
             .collect()
     }
 
@@ -115,10 +116,17 @@ impl Datastore {
     }
 
     /// Asks the graph for more and more candidates, until enough of them may be found.
-    fn by_graph(&self, number: usize, query: &[f32], count: usize, keep: Keep) -> Result<Vec<Hit>> {
+    fn by_graph(
+        &self,
+        queries: &[Vec<f32>],
+        number: usize,
+        count: usize,
+        keep: Keep,
+    ) -> Result<Vec<Hit>> {
         let Some(graph) = &self.graph else {
             return Ok(Vec::new());
         };
+        let query = &queries[number];
         let mut candidates = CANDIDATES * count;
         loop {
             let mut best = Best::new(self, count);
@@ -128,8 +136,13 @@ impl Datastore {
                     best.add(Hit { row, cosine });
                 }
             }
-            if best.hits.len() == count || candidates >= self.len() {
+            if best.hits.len() == count {
                 return Ok(best.hits);
+            }
+            if candidates >= self.len() {
+                let keep = |_, row: usize| keep(number, row);
+                let found = self.compare_all(&queries[number..=number], count, &keep);
+                return Ok(found.into_iter().next().unwrap_or_default());
             }
             candidates *= CANDIDATES;
         }

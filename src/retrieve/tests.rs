@@ -104,9 +104,6 @@ fn what_may_not_be_found_is_not_and_equal_texts_count_once() {
     });
     builder.add(all).unwrap();
     for exact_below in [EXACT_BELOW, 1] {
-        if exact_below == 1 {
-            builder = self::builder(folder.path(), true).unwrap();
-        }
         builder.finish(exact_below, &|_| ()).unwrap();
         let datastore = Datastore::open(folder.path()).unwrap();
         assert_eq!(
