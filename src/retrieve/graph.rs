@@ -1,5 +1,5 @@
 //! The graph over a datastore's embeddings: hierarchical navigable small worlds (Malkov and Yashunin 2016,
-//! <https://arxiv.org/abs/1603.09320>), by the crate hnswlib-rs, which leaves the embeddings where they are mapped.
+//! <https://arxiv.org/abs/1603.09320>), by the crate hnsw-stable (hnswlib-rs on stable Rust), which leaves the embeddings where they are mapped.
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, anyhow};
-use hnswlib_rs::{Dense, Hnsw, HnswConfig, InnerProduct, NodeId, VectorStore, VectorStoreMut};
+use hnsw_stable::{Dense, Hnsw, HnswConfig, InnerProduct, NodeId, VectorStore, VectorStoreMut};
 use rayon::prelude::*;
 
 use super::damaged;
@@ -198,9 +198,9 @@ impl VectorStore for Inserting<'_> {
 }
 
 impl VectorStoreMut for Inserting<'_> {
-    fn set(&self, id: NodeId, _: &[f32]) -> hnswlib_rs::Result<()> {
+    fn set(&self, id: NodeId, _: &[f32]) -> hnsw_stable::Result<()> {
         let place = self.graph.order.get(id.as_usize()).ok_or_else(|| {
-            hnswlib_rs::Error::Io(io::Error::other("a node has no place in the graph"))
+            hnsw_stable::Error::Io(io::Error::other("a node has no place in the graph"))
         })?;
         place.store(self.row as u32, Ordering::Relaxed);
         Ok(())
