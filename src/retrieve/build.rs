@@ -170,9 +170,9 @@ impl Builder {
 
     fn extend_graph(&mut self, progress: &dyn Fn(&str)) -> Result<()> {
         let mut datastore = Datastore::open(&self.folder)?;
-        let (graph, width) = (datastore.graph.take(), self.manifest.encoder.width);
+        let graph = datastore.graph.take().unwrap_or_default();
         let total = datastore.len();
-        Graph::extend(graph, datastore.rows(), width, &self.folder, |known| {
+        graph.extend(datastore.rows(), &self.folder, |known| {
             progress(&format!("graph of {} of {total} entries", known.entries));
             self.manifest.graph = Some(known);
             self.manifest.write(&self.folder)

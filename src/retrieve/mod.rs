@@ -93,7 +93,7 @@ impl Datastore {
             starts.push(starts[starts.len() - 1] + segment.entries.len());
         }
         let graph = match &manifest.graph {
-            Some(known) => Some(Graph::open(path, known, manifest.encoder.width)?),
+            Some(known) => Some(Graph::open(path, known)?),
             None => None,
         };
         let datastore = Self {

@@ -2,10 +2,11 @@
 
 use anyhow::{Result, ensure};
 use cpu_kernels::matrix::{Epilogue, View, product};
+use cpu_kernels::reduce::dot;
 use rayon::prelude::*;
 
 use super::Datastore;
-use crate::vector::{dot, normalized};
+use crate::vector::normalized;
 
 /// Rows compared with queries at once: what stays in the caches.
 const ROWS: usize = 4096;
@@ -130,9 +131,9 @@ impl Datastore {
         let mut candidates = CANDIDATES * count;
         loop {
             let mut best = Best::new(self, count);
-            for row in graph.search(self.rows(), query, candidates)? {
+            for row in graph.search(self.rows(), query, candidates) {
                 if keep(number, row) {
-                    let cosine = dot(self.embedding(row), query) as f32;
+                    let cosine = dot(self.embedding(row), query);
                     best.add(Hit { row, cosine });
                 }
             }
