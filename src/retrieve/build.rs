@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::graph::Graph;
 use super::manifest::{self, Encoder, Known, Manifest};
 use super::segment::{self, Line};
 use super::{Datastore, Entry, Kind};
