@@ -255,6 +255,7 @@ impl Bench {
             clip_embedding: Tensor::from_data(TensorData::new(values, [batch, width]), &device),
             tokens: TokenBatch::new(&rows, &device),
             references: Vec::new(),
+            prompts: Vec::new(),
             weight: 1.0,
         };
         let output = TrainStep::step(&learner, batch);

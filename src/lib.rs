@@ -69,6 +69,7 @@ pub mod path_text;
 pub mod pretrain;
 pub mod probe;
 pub mod results;
+pub mod retrieve;
 pub mod sample_model;
 pub mod search;
 #[cfg(feature = "serve")]

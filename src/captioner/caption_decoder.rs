@@ -1,9 +1,12 @@
 //! The sentence's half of the captioner: embeddings in, captions out.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
 
 use super::Caption;
+use super::memory::{Memory, Own};
 use super::network::{CaptionNetwork, network};
 use crate::captioner::model_folder::{CaptionerConfig, ModelFolder};
 use crate::decode::{self, DecodeConfig, Hypothesis};
@@ -19,6 +22,9 @@ pub(super) const MAX_LENGTH: usize = 67;
 pub(super) const NO_WORD: &str = "a forbidden word is empty: give a word or a text";
 pub(super) const NO_STOP: &str = "the stop text is empty: give one token, such as `.`";
 
+/// Positions that a prompt of retrieved captions leaves to the caption.
+pub const CAPTION_ROOM: usize = 32;
+
 /// The sentence's half: mapper, GPT-2 and vocabulary.
 #[derive(Debug)]
 pub struct CaptionDecoder {
@@ -26,6 +32,8 @@ pub struct CaptionDecoder {
     pub tokenizer: Tokenizer,
     config: CaptionerConfig,
     n_positions: usize,
+    /// What is looked up before captioning.
+    memory: Option<Memory>,
 }
 
 impl CaptionDecoder {
@@ -59,7 +67,14 @@ impl CaptionDecoder {
             tokenizer,
             config,
             n_positions: gpt2.n_positions,
+            memory: None,
         })
+    }
+
+    /// The same, which looks something up in a datastore first.
+    #[must_use]
+    pub fn with_memory(self, memory: Option<Memory>) -> Self {
+        Self { memory, ..self }
     }
 
     /// Decoding as ClipCap does it: up to 67 tokens, ended by this model's stop tokens.
@@ -129,11 +144,22 @@ impl CaptionDecoder {
         embeddings: &[Vec<f32>],
         config: &DecodeConfig,
     ) -> Result<Vec<Vec<Caption>>> {
+        self.caption_of(embeddings, &[], config)
+    }
+
+    /// [`Self::caption`] of images that a datastore may know: their own captions are not looked up. `own`: none, or one an
+    /// embedding.
+    pub fn caption_of(
+        &self,
+        embeddings: &[Vec<f32>],
+        own: &[Own],
+        config: &DecodeConfig,
+    ) -> Result<Vec<Vec<Caption>>> {
         if embeddings.is_empty() {
             return Ok(Vec::new());
         }
         self.check_length(config)?;
-        self.search(embeddings, config)?
+        self.search(embeddings, own, config)?
             .into_iter()
             .map(|hypotheses| {
                 hypotheses
@@ -147,13 +173,55 @@ impl CaptionDecoder {
     fn search(
         &self,
         embeddings: &[Vec<f32>],
+        own: &[Own],
         config: &DecodeConfig,
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        let mut embeddings = embeddings.to_vec();
+        let contexts = self.contexts(embeddings, own, config)?;
+        let mut embeddings = match &self.memory {
+            Some(memory) => memory.embeddings(embeddings)?,
+            None => embeddings.to_vec(),
+        };
         if self.config.normalize_embedding {
             embeddings.iter_mut().for_each(|row| vector::normalize(row));
         }
-        decode::decode(&mut *self.network.start(&embeddings, config), config)
+        if contexts.is_empty() {
+            let mut step = self.network.start(&embeddings, &contexts, config);
+            return decode::decode(&mut *step, config);
+        }
+        let mut found = vec![Vec::new(); embeddings.len()];
+        for group in by_length(&contexts) {
+            let pick = |rows: &[Vec<f32>]| group.iter().map(|&row| rows[row].clone()).collect();
+            let embeddings: Vec<Vec<f32>> = pick(&embeddings);
+            let contexts: Vec<Vec<u32>> = group.iter().map(|&row| contexts[row].clone()).collect();
+            let mut config = config.clone();
+            let taken = contexts[0].len() + config.prompt.len();
+            config.max_length = config.max_length.min(self.longest_caption() - taken);
+            let mut step = self.network.start(&embeddings, &contexts, &config);
+            for (row, captions) in group.into_iter().zip(decode::decode(&mut *step, &config)?) {
+                found[row] = captions;
+            }
+        }
+        Ok(found)
+    }
+
+    /// What GPT-2 reads between prefix and caption of each embedding; none at all where nothing is looked up for it.
+    fn contexts(
+        &self,
+        embeddings: &[Vec<f32>],
+        own: &[Own],
+        config: &DecodeConfig,
+    ) -> Result<Vec<Vec<u32>>> {
+        let Some(memory) = self.memory.as_ref().filter(|memory| memory.has_prompts()) else {
+            return Ok(Vec::new());
+        };
+        let room = self.longest_caption();
+        let caption = config.max_length.min(CAPTION_ROOM) + config.prompt.len();
+        memory.prompts(
+            embeddings,
+            own,
+            &self.tokenizer,
+            room.saturating_sub(caption),
+        )
     }
 
     fn check_length(&self, config: &DecodeConfig) -> Result<()> {
@@ -190,6 +258,15 @@ impl CaptionDecoder {
             consensus: None,
         })
     }
+}
+
+/// The places of equally long rows, together.
+pub(crate) fn by_length(rows: &[Vec<u32>]) -> Vec<Vec<usize>> {
+    let mut groups = BTreeMap::<usize, Vec<usize>>::new();
+    for (place, row) in rows.iter().enumerate() {
+        groups.entry(row.len()).or_default().push(place);
+    }
+    groups.into_values().collect()
 }
 
 /// [`CaptionDecoder::spellings`] in any vocabulary.

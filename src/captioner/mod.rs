@@ -5,10 +5,12 @@ mod caption_text;
 pub mod consensus;
 mod crops;
 mod image_encoder;
+mod memory;
 pub mod model_folder;
 mod modules;
 mod network;
 mod options;
+mod prompt;
 mod step;
 
 use std::cmp::Ordering;
@@ -27,12 +29,15 @@ use crate::vector::cosine;
 pub use caption_decoder::CaptionDecoder;
 #[cfg(feature = "serve")]
 pub(crate) use caption_decoder::spellings;
+pub(crate) use caption_decoder::{CAPTION_ROOM, by_length};
 pub use caption_text::CaptionText;
 pub use crops::open_crops;
 pub use image_encoder::ImageEncoder;
+pub use memory::{Memory, MemoryOptions, Own};
 pub use modules::Modules;
 pub use options::{CaptionOptions, Rerank, Search};
 pub use step::Gpt2Step;
+pub(crate) use step::with_contexts;
 
 /// CLIP, mapper, GPT-2, their preprocessing and vocabulary, loaded from one folder.
 #[derive(Debug)]
@@ -66,6 +71,7 @@ pub struct Caption {
 pub struct CaptionerBuilder {
     device: Option<Device>,
     precision: Option<Precision>,
+    memory: MemoryOptions,
 }
 
 impl CaptionerBuilder {
@@ -85,6 +91,12 @@ impl CaptionerBuilder {
             precision: Some(precision),
             ..self
         }
+    }
+
+    /// What is looked up in a datastore, instead of what the model was trained with.
+    #[must_use]
+    pub fn memory(self, memory: MemoryOptions) -> Self {
+        Self { memory, ..self }
     }
 
     /// Loads a model folder.
@@ -108,7 +120,7 @@ impl CaptionerBuilder {
         );
         Ok(Captioner {
             encoder: encoder?,
-            decoder: decoder?,
+            decoder: decoder?.with_memory(self.memory.open(&folder)?),
             modules: OnceLock::new(),
         })
     }

@@ -8,6 +8,7 @@
 //! mapper.bpk            the mapper's weights; absent in a folder that only supplies CLIP and GPT-2 to train with
 //! clip-tokenizer.json   CLIP's vocabulary
 //! gpt2-tokenizer.json   GPT-2's vocabulary
+//! datastore/            captions of similar images, where the mapper was trained with them
 //! source.json           where each part came from
 //! ```
 
@@ -20,12 +21,15 @@ use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::files::{self, Lock};
 use crate::models::clip::{Clip, ClipConfig, Preprocessing};
 use crate::models::encoder::{Encoder, ImageEncoderConfig, Loader};
 use crate::models::gpt2::{Gpt2, Gpt2Config};
 use crate::models::mapper::{Mapper, MapperConfig};
+use crate::retrieve;
+use crate::sample_model;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
 pub use weights::{load_part, read_now, save_part};
@@ -63,6 +67,9 @@ pub struct CaptionerConfig {
     pub normalize_embedding: bool,
     /// GPT-2 tokens that end a caption.
     pub stop_tokens: Vec<u32>,
+    /// Retrieved captions that GPT-2 reads before its own, where it was trained so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieve: Option<usize>,
 }
 
 /// One of the folder's weight files.
@@ -183,6 +190,22 @@ impl ModelFolder {
             false => String::new(),
         };
         Ok([sha256.into_bytes(), settings].concat())
+    }
+
+    /// What embeds images, as a datastore knows it.
+    ///
+    /// # Errors
+    /// As [`Self::image_fingerprint`]'s.
+    pub fn encoder_identity(&self) -> Result<retrieve::Encoder> {
+        let model = match sample_model::is_name(&self.path) {
+            true => sample_model::NAME.to_string(),
+            false => self.path.display().to_string(),
+        };
+        Ok(retrieve::Encoder {
+            model,
+            fingerprint: files::hex(&Sha256::digest(self.image_fingerprint()?)),
+            width: self.embedding_dim()?,
+        })
     }
 
     /// GPT-2 with its weights.

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use anyhow::Result;
 use burn::tensor::{Device, FloatDType};
 
-use super::Gpt2Step;
 use super::model_folder;
+use super::step::{Gpt2Step, with_contexts};
 use crate::decode::{DecodeConfig, Step};
 use crate::device::{Precision, is_cpu};
 use crate::engine;
@@ -16,10 +16,11 @@ use crate::nn;
 /// A mapper and the GPT-2 that reads what it gives.
 pub trait CaptionNetwork: Debug + Send + Sync {
     /// Maps embeddings, `[B, clip_dim]`, to prefixes, and gives what a search goes on from: GPT-2, about to read each
-    /// prefix and the prompt.
+    /// prefix, its context (`contexts`: none, or one an embedding, all of one length) and the prompt.
     fn start<'a>(
         &'a self,
         embeddings: &[Vec<f32>],
+        contexts: &[Vec<u32>],
         config: &DecodeConfig,
     ) -> Box<dyn Step<Error = anyhow::Error> + 'a>;
 }
@@ -65,12 +66,13 @@ impl CaptionNetwork for Modules {
     fn start<'a>(
         &'a self,
         embeddings: &[Vec<f32>],
+        contexts: &[Vec<u32>],
         config: &DecodeConfig,
     ) -> Box<dyn Step<Error = anyhow::Error> + 'a> {
         let rows: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
         let clip_embedding = nn::rows_to_tensor(&rows, &self.device).cast(self.dtype); // [B, clip_dim]
         let prefix = self.model.prefix_mapper.forward(clip_embedding); // [B, P, C]
-        let prefix = prefix.cast(FloatDType::F32);
+        let prefix = with_contexts(&self.model.gpt2, prefix.cast(FloatDType::F32), contexts);
         let step = Gpt2Step::new(&self.model.gpt2, self.n_layer, prefix, config);
         Box::new(step)
     }
@@ -87,10 +89,12 @@ impl CaptionNetwork for Packed {
     fn start<'a>(
         &'a self,
         embeddings: &[Vec<f32>],
+        contexts: &[Vec<u32>],
         config: &DecodeConfig,
     ) -> Box<dyn Step<Error = anyhow::Error> + 'a> {
         let batch = embeddings.len();
         let prefix = self.mapper.forward(&embeddings.concat(), batch); // [B, P, C]
+        let prefix = self.gpt2.with_contexts(prefix, contexts); // [B, P + T, C]
         let step = engine::Gpt2Step::new(&self.gpt2, &prefix, batch, &config.prompt);
         Box::new(step)
     }

@@ -142,6 +142,17 @@ fn with_prompt(gpt2: &Gpt2, prefix: Tensor<3>, prompt: &[u32]) -> Tensor<3> {
     Tensor::cat(vec![prefix, read], 1)
 }
 
+/// `[B, P, C] -> [B, P + T, C]`: after each prefix its own `T` tokens; without any, the prefixes as they are.
+pub(crate) fn with_contexts(gpt2: &Gpt2, prefix: Tensor<3>, contexts: &[Vec<u32>]) -> Tensor<3> {
+    let length = contexts.first().map_or(0, Vec::len);
+    if length == 0 {
+        return prefix;
+    }
+    let ids = ids_tensor(&contexts.concat(), &prefix.device());
+    let read = gpt2.embed_tokens(ids.reshape([contexts.len(), length])); // [B, T, C]
+    Tensor::cat(vec![prefix, read], 1)
+}
+
 fn ids_tensor(ids: &[u32], device: &Device) -> Tensor<1, Int> {
     let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     Tensor::from_ints(ids.as_slice(), device)

@@ -101,6 +101,11 @@ pub fn models() -> ArgValueCompleter {
     })
 }
 
+/// Completes datastores: folders that `index` built, and those that may hold one.
+pub fn indexes() -> ArgValueCompleter {
+    ArgValueCompleter::new(|written: &OsStr| PathCompleter::dir().complete(written))
+}
+
 /// Completes what `fetch` knows by name.
 pub fn fetchable() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {

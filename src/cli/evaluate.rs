@@ -31,6 +31,7 @@ use part::from_model;
 
 use super::common::{DeviceArg, MarkdownArg, TruncatedArg, usage, valid};
 use super::decoding::BEAM_SIZE;
+use super::memory::MemoryArgs;
 use super::model::PrecisionArg;
 use super::out;
 use super::{complete, find};
@@ -137,6 +138,8 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    memory: MemoryArgs,
+    #[command(flatten)]
     markdown: MarkdownArg,
     #[command(flatten)]
     truncated: TruncatedArg,
@@ -226,6 +229,12 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     args.strategy();
     if let Some(files) = &args.compare {
         return run_compare(&args, &options, &files[0], &files[1]);
+    }
+    if args.memory.is_given() && args.model.is_none() {
+        usage(
+            ErrorKind::MissingRequiredArgument,
+            "--retrieve, --project-memory and --index are for a model: give --model",
+        );
     }
     args.truncated.apply();
     if args.baselines {

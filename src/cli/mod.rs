@@ -15,8 +15,10 @@ mod export;
 mod fetch;
 mod find;
 mod gap;
+mod index;
 mod infer;
 mod man;
+mod memory;
 mod model;
 mod models;
 mod out;
@@ -24,6 +26,7 @@ mod pretrain;
 mod probe;
 mod runs;
 mod search;
+mod search_index;
 mod serve;
 mod shards;
 mod signals;
@@ -62,6 +65,8 @@ enum Command {
     Explain(Box<explain::ExplainArgs>),
     Serve(serve::ServeArgs),
     Embed(embed::EmbedArgs),
+    Index(index::IndexArgs),
+    Search(search_index::SearchArgs),
     Gap(gap::GapArgs),
     Tune(Box<tune::TuneArgs>),
     Ablate(Box<ablate::AblateArgs>),
@@ -167,6 +172,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Explain(args) => explain::run(*args),
         Command::Serve(args) => serve::run(args),
         Command::Embed(args) => embed::run(args),
+        Command::Index(args) => index::run(args),
+        Command::Search(args) => search_index::run(args),
         Command::Gap(args) => gap::run(args),
         Command::Tune(args) => tune::run(*args),
         Command::Ablate(args) => ablate::run(*args),

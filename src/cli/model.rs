@@ -11,6 +11,7 @@ use super::common::DeviceArg;
 use super::complete;
 use super::decoding::DecodeArgs;
 use super::find::{self, FetchArg};
+use super::memory::MemoryArgs;
 use super::values::values;
 
 #[derive(Args)]
@@ -27,6 +28,8 @@ pub struct ModelArgs {
     /// Type of weights and matrix products [default: f16, where the device has it]
     #[arg(long, value_enum, alias = "weights")]
     precision: Option<PrecisionArg>,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -51,7 +54,9 @@ impl ModelArgs {
         let options = decoding.options();
         let device = self.device.resolve()?;
         let model = self.choose()?;
-        let mut builder = Captioner::builder().device(&device);
+        let mut builder = Captioner::builder()
+            .device(&device)
+            .memory(self.memory.options());
         if let Some(precision) = self.precision {
             builder = builder.precision(precision.into());
         }

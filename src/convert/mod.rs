@@ -304,6 +304,7 @@ fn mapper(
             sizes: found.sizes,
             normalize_embedding,
             stop_tokens,
+            retrieve: None,
         },
         weights: found.weights,
         files: checkpoint.files.clone(),

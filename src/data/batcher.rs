@@ -39,6 +39,8 @@ pub struct Pair {
     pub clip_embedding: Arc<[f32]>,
     /// Token ids, at least one.
     pub caption: Vec<u32>,
+    /// Token ids that are read before it and not learned; most often none.
+    pub prompt: Vec<u32>,
 }
 
 /// A padded batch on a device.
@@ -49,6 +51,8 @@ pub struct CaptionBatch {
     pub tokens: TokenBatch,
     /// Rows that are to be captioned, and what the captions are compared with.
     pub references: Vec<(usize, Arc<Described>)>,
+    /// What each of those rows reads before its caption.
+    pub prompts: Vec<Vec<u32>>,
     /// Share of the tokens of the batch that the devices see together; 1 on one device. The mean loss of that batch is
     /// the sum of its shares' mean losses, each times its weight.
     pub weight: f64,
@@ -68,15 +72,24 @@ pub struct TokenBatch {
 impl TokenBatch {
     /// Pads rows to the longest. What stands in the padding has no effect: it is after everything that is read.
     pub fn new(rows: &[&[u32]], device: &Device) -> Self {
-        let t = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+        let rows: Vec<[&[u32]; 2]> = rows.iter().map(|row| [&[], *row]).collect();
+        Self::prompted(&rows, device)
+    }
+
+    /// Rows of a prompt and what comes after it. Prompts are read, and stand at no position that counts.
+    pub fn prompted(rows: &[[&[u32]; 2]], device: &Device) -> Self {
+        let length = |[prompt, row]: &[&[u32]; 2]| prompt.len() + row.len();
+        let t = rows.iter().map(length).max().unwrap_or(0);
         let mut tokens = vec![0_i32; rows.len() * t];
         let mut positions = Vec::new();
         let mut targets = Vec::new();
-        for (i, row) in rows.iter().enumerate() {
-            for (j, &token) in row.iter().enumerate() {
+        for (i, [prompt, row]) in rows.iter().enumerate() {
+            for (j, &token) in prompt.iter().chain(*row).enumerate() {
                 tokens[i * t + j] = token as i32;
-                positions.push((i * t + j) as i32);
-                targets.push(token as i32);
+                if j >= prompt.len() {
+                    positions.push((i * t + j) as i32);
+                    targets.push(token as i32);
+                }
             }
         }
         Self {
@@ -141,7 +154,7 @@ impl SeededBatcher for CaptionBatcher {
         rng: &mut ChaCha8Rng,
         device: &Device,
     ) -> CaptionBatch {
-        let (mut embeddings, mut captions) = (Vec::new(), Vec::new());
+        let (mut embeddings, mut captions, mut texts) = (Vec::new(), Vec::new(), Vec::new());
         for item in &items {
             let picked = match self.training {
                 Some(_) => rng.random_range(0..item.pairs.len()),
@@ -150,6 +163,7 @@ impl SeededBatcher for CaptionBatcher {
             let pair = &item.pairs[picked];
             embeddings.push(self.embedding(pair, rng));
             captions.push(&pair.caption[..]);
+            texts.push([&pair.prompt[..], &pair.caption]);
         }
         let tokens = |captions: &[&[u32]]| captions.iter().map(|row| row.len()).sum::<usize>();
         let weight = tokens(&captions[rows.clone()]) as f64 / tokens(&captions) as f64;
@@ -157,7 +171,11 @@ impl SeededBatcher for CaptionBatcher {
         let embeddings: Vec<&[f32]> = embeddings[rows.clone()].iter().map(Vec::as_slice).collect();
         CaptionBatch {
             clip_embedding: rows_to_tensor(&embeddings, device),
-            tokens: TokenBatch::new(&captions[rows.clone()], device),
+            tokens: TokenBatch::prompted(&texts[rows.clone()], device),
+            prompts: (items[rows.clone()].iter().zip(&texts[rows.clone()]))
+                .filter(|(item, _)| item.references.is_some())
+                .map(|(_, [prompt, _])| prompt.to_vec())
+                .collect(),
             references: items[rows]
                 .iter()
                 .enumerate()
@@ -186,10 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_is_read_and_not_learned() {
+        let batch = TokenBatch::prompted(&[[&[3, 4], &[5, 6]], [&[], &[9]]], &Device::flex());
+        assert_eq!(ints(batch.tokens), [3, 4, 5, 6, 9, 0, 0, 0]);
+        assert_eq!(ints(batch.positions), [2, 3, 4]);
+        assert_eq!(ints(batch.targets), [5, 6, 9]);
+    }
+
+    #[test]
     fn without_noise_and_offset_the_first_pair_comes_as_it_is() {
         let pair = |value: f32, token| Pair {
             clip_embedding: [value, 0.5].into(),
             caption: vec![token],
+            prompt: Vec::new(),
         };
         let item = CaptionItem {
             pairs: vec![pair(1.0, 4), pair(2.0, 6)],
@@ -222,6 +249,7 @@ mod tests {
             pairs: vec![Pair {
                 clip_embedding: [value, 1.0].into(),
                 caption: vec![7; tokens],
+                prompt: Vec::new(),
             }],
             references: None,
         };

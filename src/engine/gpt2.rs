@@ -56,6 +56,17 @@ impl Gpt2 {
         out
     }
 
+    /// `[B, P, C] -> [B, P + T, C]`: after each prefix its own `T` tokens; without any, the prefixes as they are.
+    pub fn with_contexts(&self, prefix: Vec<f32>, contexts: &[Vec<u32>]) -> Vec<f32> {
+        let size = prefix.len() / contexts.len().max(1);
+        if contexts.iter().all(Vec::is_empty) || size == 0 {
+            return prefix;
+        }
+        (prefix.chunks_exact(size).zip(contexts))
+            .flat_map(|(prefix, context)| [prefix, &self.embed(context)].concat())
+            .collect()
+    }
+
     /// Adds positions `first..` to `[B, T, C]`.
     fn add_positions(&self, x: &mut [f32], batch: usize, first: usize) {
         let size = (x.len() / batch).max(1);

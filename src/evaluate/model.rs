@@ -8,7 +8,7 @@ use burn::tensor::Device;
 
 use super::read::{Candidates, References};
 use crate::captioner::model_folder::ModelFolder;
-use crate::captioner::{CaptionDecoder, ImageEncoder};
+use crate::captioner::{CaptionDecoder, ImageEncoder, MemoryOptions, Own};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::embedding_file::Embedding;
 use crate::data::embeddings;
@@ -75,6 +75,8 @@ pub struct CaptionSplit<'a> {
     pub device: &'a Device,
     /// Without it images are embedded as for training, in float32, and captioned in [`Precision::default_for`] the device.
     pub precision: Option<Precision>,
+    /// What is looked up in a datastore; an image's own captions are not.
+    pub memory: MemoryOptions,
 }
 
 /// A part with its captions.
@@ -135,10 +137,18 @@ pub fn caption(
     let total = images.len();
     let default = || Precision::default_for(split.device);
     let precision = split.precision.unwrap_or_else(default);
-    let decoder = CaptionDecoder::load(&folder, split.device, precision)?;
+    let decoder = CaptionDecoder::load(&folder, split.device, precision)?
+        .with_memory(split.memory.open(&folder)?);
     let said = |done: usize| report(&format!("captioned {done}/{total} images"));
     let rows: Vec<&Embedding> = rows.iter().collect();
-    let captions = best_captions(&decoder, &rows, split.strategy.clone(), &said)?;
+    let ids: Vec<String> = images.iter().map(|image| image.id.to_string()).collect();
+    let own: Vec<Own> = (images.iter().zip(&ids))
+        .map(|(image, id)| Own {
+            id,
+            captions: &image.captions,
+        })
+        .collect();
+    let captions = best_captions(&decoder, &rows, &own, split.strategy.clone(), &said)?;
     let results: Vec<CaptionResult> = (images.iter().zip(captions))
         .map(|(image, caption)| CaptionResult {
             image_id: image.id.clone(),
@@ -160,21 +170,23 @@ pub fn caption(
     })
 }
 
-/// The best caption of each embedding, so many decoded together; `report` is told how many there are.
+/// The best caption of each embedding, so many decoded together; `report` is told how many there are. `own`: whose embedding
+/// each is.
 ///
 /// # Errors
 /// When an embedding cannot be read, or decoding fails.
 pub(crate) fn best_captions(
     decoder: &CaptionDecoder,
     rows: &[&Embedding],
+    own: &[Own],
     strategy: Strategy,
     report: &dyn Fn(usize),
 ) -> Result<Vec<String>> {
     let decode = decoder.decode_config(strategy);
     let mut best = Vec::with_capacity(rows.len());
-    for rows in rows.chunks(BATCH) {
+    for (rows, own) in rows.chunks(BATCH).zip(own.chunks(BATCH)) {
         let rows: Vec<Vec<f32>> = rows.iter().map(|row| row.read()).collect::<Result<_>>()?;
-        for captions in decoder.caption(&rows, &decode)? {
+        for captions in decoder.caption_of(&rows, own, &decode)? {
             let first = captions.into_iter().next();
             best.push(first.context("decoding gave no caption")?.caption);
         }
@@ -196,6 +208,19 @@ pub fn part_images(
     report: &dyn Fn(&str),
 ) -> Result<Vec<CaptionedImage>> {
     let images = split_lists::load(data, folders, split, report)?.images;
+    part_of(images, part, split, seed)
+}
+
+/// The images of a part, in their order.
+///
+/// # Errors
+/// As [`Split::split`]'s.
+pub fn part_of(
+    images: Vec<CaptionedImage>,
+    part: Part,
+    split: &Split,
+    seed: u64,
+) -> Result<Vec<CaptionedImage>> {
     let parts = (split.split(&images, seed)).map_err(|error| anyhow!(error))?;
     let mut chosen = match part {
         Part::Train => parts.train,

@@ -17,11 +17,12 @@ use super::learner::{CaptionLearner, Decoding, StepConfig};
 use super::part::{PartItems, TokenizedCaptions};
 #[cfg(feature = "report")]
 use super::report;
+use super::retrieval::Retrieval;
 use super::samples::SampleLog;
 use super::status::RunStatus;
 use super::summary::RunSummary;
 pub use super::test_captions::{Captioned, TestScores};
-use super::{resume, test_captions};
+use super::{resume, retrieval, test_captions};
 use crate::captioner::CaptionDecoder;
 use crate::captioner::model_folder::{self, CaptionerConfig, ModelFolder, Part};
 use crate::data::batcher::{CaptionBatch, CaptionBatcher};
@@ -32,6 +33,7 @@ use crate::device::Precision;
 use crate::files;
 use crate::models::caption_model::{CaptionModel, Trainable};
 use crate::models::mapper::MapperConfig;
+use crate::retrieve;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::trainer::dashboard::{LogFn, Ui};
 use crate::trainer::fit::{FitConfig, Fitted, checkpoint_folder, fit};
@@ -85,13 +87,16 @@ pub struct Prepared {
     pub mapper: MapperConfig,
     pub dataset: Dataset,
     pub tokenized: Arc<TokenizedCaptions>,
+    /// Where captions are learned after retrieved ones.
+    pub retrieval: Option<Retrieval>,
 }
 
 impl Prepared {
     /// How validation captions.
     fn decoding(&self, config: &TrainConfig) -> Result<Decoding> {
         let gpt2 = self.folder.gpt2_config()?;
-        let longest = gpt2.n_positions - config.prefix_length;
+        let prompt = (self.retrieval.as_ref()).map_or(0, |found| found.prompts.longest());
+        let longest = gpt2.n_positions - config.prefix_length - prompt;
         let stop_tokens = stop_tokens(&self.tokenizer, &config.stop)?;
         Ok(Decoding {
             tokenizer: self.tokenizer.clone(),
@@ -121,7 +126,13 @@ impl Prepared {
         };
         mapper.check(mapper.clip_dim, gpt2)?;
         let dataset = dataset::load(config, context, &encoder)?;
-        let longest = gpt2.n_positions - config.prefix_length;
+        let positions = gpt2.n_positions;
+        let retrieval =
+            retrieval::prepare(config, context, &encoder, &dataset, &tokenizer, positions)?;
+        let prompt = retrieval
+            .as_ref()
+            .map_or(0, |found| found.prompts.longest());
+        let longest = positions - config.prefix_length - prompt;
         let images = &dataset.images;
         let tokenized = TokenizedCaptions::new(images, &tokenizer, config.ending, longest)?;
         Ok(Self {
@@ -131,6 +142,7 @@ impl Prepared {
             mapper,
             dataset,
             tokenized: Arc::new(tokenized),
+            retrieval,
         })
     }
 }
@@ -172,12 +184,14 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         sizes: prepared.mapper.clone(),
         normalize_embedding: config.normalize_embedding,
         stop_tokens: stop_tokens(&prepared.tokenizer, &config.stop)?,
+        retrieve: config.retrieve.as_ref().map(|retrieve| retrieve.captions),
     };
     let path = save_model(context, &prepared, &captioner, &model, config, fitted.best)?;
     let Prepared {
         folder,
         tokenizer,
         dataset,
+        retrieval,
         ..
     } = prepared;
     let gpt2 = folder.gpt2_config()?;
@@ -188,7 +202,8 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
         gpt2,
         context.devices.main(),
         Precision::F32,
-    )?;
+    )?
+    .with_memory(retrieval.map(|found| found.memory));
     let test = test_captions::caption(&decoder, &dataset)?;
     let scores = test_captions::write(context.folder, &dataset, &test)?;
     #[cfg_attr(not(feature = "report"), expect(unused_variables))]
@@ -237,7 +252,11 @@ pub fn fit_parts(
     let dataset = &prepared.dataset;
     let items = |part| {
         let from = dataset.learned_from();
-        PartItems::new(part, &prepared.tokenized, from, config.captions)
+        let prompts = prepared
+            .retrieval
+            .as_ref()
+            .map(|found| found.prompts.clone());
+        PartItems::new(part, &prepared.tokenized, from, config.captions).with_prompts(prompts)
     };
     let captioned = config.validation_captions;
     let first = &valid[..captioned.min(valid.len())];
@@ -335,6 +354,7 @@ fn save_model(
     Prepared {
         encoder,
         folder: source,
+        retrieval,
         ..
     }: &Prepared,
     captioner: &CaptionerConfig,
@@ -355,6 +375,9 @@ fn save_model(
             model_folder::save_part(model.gpt2.clone(), path, Part::Gpt2)?;
         }
         model_folder::save_part(model.prefix_mapper.clone(), path, Part::Mapper)?;
+        if let Some(found) = retrieval {
+            found.datastore.link_to(&path.join(retrieve::FOLDER))?;
+        }
         let entry = json!({
             "made_by": "clipcap train",
             "version": env!("CARGO_PKG_VERSION"),

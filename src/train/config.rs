@@ -40,6 +40,9 @@ pub struct TrainConfig {
     pub noise: Noise,
     /// Whether the mean way from captions to images is added to captions that are learned from.
     pub modality_offset: bool,
+    /// Captions of similar images that GPT-2 reads before each caption (SmallCap).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieve: Option<Retrieve>,
     /// How often an image is seen in an epoch.
     pub captions: CaptionChoice,
     /// How a caption ends.
@@ -91,6 +94,17 @@ pub enum LearnFrom {
     Images,
     /// Those of the captions themselves (CapDec): no image is needed to train.
     Captions,
+}
+
+/// What GPT-2 is shown of a datastore while it is trained, and when it captions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retrieve {
+    /// Captions an image, of the nearest.
+    pub captions: usize,
+    /// The datastore's folder; without it, one of the training part's captions is built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<PathBuf>,
 }
 
 /// How an image with several captions is used in an epoch.
@@ -189,6 +203,14 @@ impl TrainConfig {
         if self.modality_offset && self.learn_from == LearnFrom::Images {
             bail!("the modality offset is for captions: give --learn-from captions with it");
         }
+        if let Some(Retrieve { captions: 0, .. }) = self.retrieve {
+            bail!("0 captions are to be retrieved: give at least 1, or leave retrieval out");
+        }
+        if self.encoder.is_some() && self.retrieve.is_some() {
+            bail!(
+                "captions are found by CLIP's embeddings alone: leave out --encoder or --retrieve"
+            );
+        }
         if !(0.0..1.0).contains(&self.label_smoothing) {
             bail!(
                 "the label smoothing is {}: give a share from 0 to below 1",
@@ -245,6 +267,7 @@ impl TrainConfig {
             normalize_embedding: true,
             noise: Noise::default(),
             modality_offset: false,
+            retrieve: None,
             captions: CaptionChoice::All,
             ending: Ending::FullStop,
             stop: vec![".".into()],

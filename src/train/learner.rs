@@ -10,7 +10,7 @@ use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::cider::{Said, ValidationOutput};
 use super::frozen::Frozen;
-use crate::captioner::Gpt2Step;
+use crate::captioner::{Gpt2Step, by_length, with_contexts};
 use crate::data::batcher::{CaptionBatch, Described, TokenBatch};
 use crate::decode::{DecodeConfig, Hypothesis, decode};
 use crate::device::Precision;
@@ -175,8 +175,21 @@ impl CaptionLearner {
         let rows = Tensor::from_ints(rows.as_slice(), &batch.clip_embedding.device()); // [R]
         let embedding = batch.clip_embedding.clone().select(0, rows); // [R, clip_dim]
         let prefix = self.prefix_mapper.forward(embedding); // [R, P, C]
-        let mut step = Gpt2Step::new(gpt2, decoding.n_layer, prefix, &decoding.config);
-        let found = decode(&mut step, &decoding.config).unwrap_or_default();
+        let mut found = vec![Vec::new(); batch.references.len()];
+        for group in by_length(&batch.prompts) {
+            let places: Vec<i32> = group.iter().map(|&place| place as i32).collect();
+            let places = Tensor::from_ints(places.as_slice(), &prefix.device());
+            let prompts: Vec<Vec<u32>> = group
+                .iter()
+                .map(|&place| batch.prompts[place].clone())
+                .collect();
+            let prefix = with_contexts(gpt2, prefix.clone().select(0, places), &prompts);
+            let mut step = Gpt2Step::new(gpt2, decoding.n_layer, prefix, &decoding.config);
+            let captions = decode(&mut step, &decoding.config).unwrap_or_default();
+            for (place, captions) in group.into_iter().zip(captions) {
+                found[place] = captions;
+            }
+        }
         let said = |(found, (_, described)): (Vec<Hypothesis>, &(usize, Arc<Described>))| {
             let best = found.into_iter().next()?;
             Some(Said {

@@ -12,6 +12,7 @@ pub mod part;
 #[cfg(feature = "report")]
 mod report;
 pub mod resume;
+mod retrieval;
 pub mod samples;
 pub mod settings;
 pub mod status;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use burn::data::dataset::{Dataset, DatasetError};
 
 use super::config::{CaptionChoice, Ending};
+use super::retrieval::Prompts;
 use crate::data::batcher::{CaptionItem, Described, Pair};
 use crate::data::embedding_file::Embedding;
 use crate::data::source::CaptionedImage;
@@ -111,6 +112,8 @@ pub struct PartItems {
     references: HashMap<usize, Arc<Described>>,
     tokens: Arc<TokenizedCaptions>,
     from: LearnedFrom,
+    /// What is read before each caption.
+    prompts: Option<Arc<Prompts>>,
 }
 
 impl PartItems {
@@ -134,7 +137,13 @@ impl PartItems {
             references: HashMap::new(),
             tokens: tokens.clone(),
             from,
+            prompts: None,
         }
+    }
+
+    /// The same part, whose captions are learned after others that are read.
+    pub fn with_prompts(self, prompts: Option<Arc<Prompts>>) -> Self {
+        Self { prompts, ..self }
     }
 
     /// The same part, whose first `count` images are also to be captioned.
@@ -161,6 +170,10 @@ impl PartItems {
         };
         let read = |embedding: &Embedding| -> Result<Arc<[f32]>> { Ok(embedding.read()?.into()) };
         let tokens = |caption| self.tokens.get(image, caption).to_vec();
+        let prompt = |caption| match &self.prompts {
+            Some(prompts) => prompts.get(image, caption).to_vec(),
+            None => Vec::new(),
+        };
         let pairs: Result<Vec<Pair>> = match &self.from {
             LearnedFrom::Images(rows) => {
                 let row = rows[image].as_ref().context("an image was not embedded")?;
@@ -168,6 +181,7 @@ impl PartItems {
                 let pair = |caption| Pair {
                     clip_embedding: shared.clone(),
                     caption: tokens(caption),
+                    prompt: prompt(caption),
                 };
                 Ok(captions.map(pair).collect())
             }
@@ -176,6 +190,7 @@ impl PartItems {
                     Ok(Pair {
                         clip_embedding: read(&rows[image][caption])?,
                         caption: tokens(caption),
+                        prompt: prompt(caption),
                     })
                 })
                 .collect(),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::dataset::Dataset;
-use crate::captioner::CaptionDecoder;
+use crate::captioner::{CaptionDecoder, Own};
 use crate::data::coco::{CaptionResult, write_results};
 use crate::data::embedding_file::Embedding;
 use crate::datasets::scenes::SceneScores;
@@ -37,7 +37,15 @@ pub(super) fn caption(decoder: &CaptionDecoder, dataset: &Dataset) -> Result<Vec
             embedding.context("a test image was not embedded")
         })
         .collect::<Result<_>>()?;
-    let captions = best_captions(decoder, &rows, Strategy::Greedy, &|_| ())?;
+    let images = || test.iter().map(|&index| &dataset.images[index]);
+    let ids: Vec<String> = images().map(|image| image.id.to_string()).collect();
+    let own: Vec<Own> = (images().zip(&ids))
+        .map(|(image, id)| Own {
+            id,
+            captions: &image.captions,
+        })
+        .collect();
+    let captions = best_captions(decoder, &rows, &own, Strategy::Greedy, &|_| ())?;
     let captioned = |(&index, caption): (&usize, String)| {
         let image = &dataset.images[index];
         Captioned {

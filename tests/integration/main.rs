@@ -35,6 +35,7 @@ mod pretrain_sample;
 mod probe;
 mod probe_parity;
 mod report;
+mod retrieval;
 mod runs;
 mod serve;
 mod shards;

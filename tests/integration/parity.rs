@@ -367,6 +367,7 @@ fn batch(case: &Case, index: usize, device: &Device) -> CaptionBatch {
         clip_embedding: case.tensor(&format!("embedding_{index}"), device),
         tokens: TokenBatch::new(&rows, device),
         references: Vec::new(),
+        prompts: Vec::new(),
         weight: 1.0,
     }
 }

@@ -94,6 +94,7 @@ fn losses(folder: &ModelFolder, device: &Device, precision: Precision) -> Vec<f3
             clip_embedding: Tensor::from_data(TensorData::new(values, [3, width]), device),
             tokens: TokenBatch::new(&rows, device),
             references: Vec::new(),
+            prompts: Vec::new(),
             weight: 1.0,
         }
     };

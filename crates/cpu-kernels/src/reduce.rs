@@ -42,6 +42,34 @@ pub fn at_least(values: &[f32], least: f32) -> Vec<u32> {
         .collect()
 }
 
+/// The scalar product of two rows of one length.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "lengths of a scalar product");
+    run(ScalarProduct { a, b })
+}
+
+struct ScalarProduct<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl Kernel for ScalarProduct<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let (a, rest_a) = self.a.as_chunks::<LANES>();
+        let (b, rest_b) = self.b.as_chunks::<LANES>();
+        // Two sums, so that one need not wait for the other.
+        let mut sums = [s.splat(0.0); 2];
+        for (i, (a, b)) in a.iter().zip(b).enumerate() {
+            let sum = sums[i % 2];
+            sums[i % 2] = s.mul_add(s.load(a), s.load(b), sum);
+        }
+        let rest: f32 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
+        s.sum(s.add(sums[0], sums[1])) + rest
+    }
+}
+
 struct Highest<'a>(&'a [f32]);
 
 impl Kernel for Highest<'_> {
@@ -93,6 +121,16 @@ mod tests {
             let (found, sum) = exponential_sum(&values);
             assert_eq!(found, most);
             assert!((f64::from(sum) - exact).abs() < 1e-5 * exact);
+        }
+    }
+
+    #[test]
+    fn a_scalar_product_is_that_of_plain_loops() {
+        for length in [0, 1, 16, 37, 512] {
+            let (a, mut b) = (wave(length), wave(length));
+            b.reverse();
+            let exact: f64 = a.iter().zip(&b).map(|(&a, &b)| f64::from(a * b)).sum();
+            assert!((f64::from(dot(&a, &b)) - exact).abs() < 1e-2);
         }
     }
 

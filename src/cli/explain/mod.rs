@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use clipcap::captioner::{Caption, Captioner, Search};
+use clipcap::captioner::{Caption, Captioner, Search, open_crops};
 use clipcap::data::split::Split;
 use clipcap::evaluate::model::Part;
 use clipcap::explain::report::{Explained, Report};
@@ -21,7 +21,7 @@ use image::RgbImage;
 use serde_json::json;
 
 use self::overlays::Overlays;
-use super::common::{TruncatedArg, open_crops};
+use super::common::TruncatedArg;
 use super::decoding::DecodeArgs;
 use super::infer::find_images;
 use super::model::ModelArgs;

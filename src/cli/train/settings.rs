@@ -1,15 +1,18 @@
 //! The settings of a training run as flags. A flag that is not given leaves what the preset or file says.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::data::noise::NoiseMode;
 use clipcap::models::caption_model::Trainable;
 use clipcap::models::mapper::MapperKind;
-use clipcap::train::config::{CaptionChoice, LearnFrom, TrainConfig};
+use clipcap::train::config::{CaptionChoice, LearnFrom, Retrieve, TrainConfig};
 use clipcap::trainer::checkpoints::BestBy;
 use clipcap::trainer::schedule::Decay;
 
 use crate::cli::common::usage;
+use crate::cli::complete;
 use crate::cli::model::PrecisionArg;
 use crate::cli::values::values;
 
@@ -57,6 +60,13 @@ pub struct SettingArgs {
     /// Add the modality gap offset to the captions' embeddings, with --learn-from captions
     #[arg(long)]
     modality_offset: bool,
+    /// Train GPT-2 (or the mapper before it) to read the K captions nearest to the image first (SmallCap), never the image's
+    /// own; the datastore goes into the model's folder
+    #[arg(long, value_name = "K")]
+    retrieve: Option<usize>,
+    /// Datastore of captions that `index` built, with --retrieve [default: one of the training part's captions is built]
+    #[arg(long, value_name = "DIR", requires = "retrieve", add = complete::indexes())]
+    index: Option<PathBuf>,
     /// Captions of an image in an epoch: all, or a random one [default: one on the sample, all elsewhere]
     #[arg(long, value_enum)]
     captions: Option<CaptionsArg>,
@@ -234,6 +244,10 @@ impl SettingArgs {
             config.learn_from = learn_from.into();
         }
         config.modality_offset |= self.modality_offset;
+        if let Some(captions) = self.retrieve {
+            let index = self.index.clone();
+            config.retrieve = Some(Retrieve { captions, index });
+        }
         config.activation_checkpointing |= self.activation_checkpointing;
         if let Some(precision) = self.precision {
             config.precision = precision.into();

@@ -104,6 +104,7 @@ pub fn write_model_sized(folder: &Path, seed: u64, projection_dim: usize) {
             sizes: mapper,
             normalize_embedding: true,
             stop_tokens: vec![stop],
+            retrieve: None,
         });
     })
     .unwrap();

@@ -1,0 +1,42 @@
+//! What a captioner looks up in a datastore, as flags.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clipcap::captioner::MemoryOptions;
+use clipcap::retrieve::TEMPERATURE;
+
+use super::complete;
+
+#[derive(Args)]
+pub struct MemoryArgs {
+    /// Datastore of captions that `index` built [default: the model's own, if it was trained with one]
+    #[arg(long, value_name = "DIR", add = complete::indexes())]
+    index: Option<PathBuf>,
+    /// Show GPT-2 the K captions of --index nearest to the image (SmallCap); 0 for none [default: as many as the model was
+    /// trained with]
+    #[arg(long, value_name = "K")]
+    retrieve: Option<usize>,
+    /// Caption the mean of the captions of --index, weighed by how near they are to the image, in its place (DeCap): for
+    /// models that learned from captions
+    #[arg(long)]
+    project_memory: bool,
+    /// What cosines are divided by before they become weights, with --project-memory
+    #[arg(long, value_name = "T", default_value_t = TEMPERATURE, requires = "project_memory")]
+    memory_temperature: f32,
+}
+
+impl MemoryArgs {
+    /// Whether anything is asked of a datastore.
+    pub fn is_given(&self) -> bool {
+        self.options() != MemoryOptions::default()
+    }
+
+    pub fn options(&self) -> MemoryOptions {
+        MemoryOptions {
+            index: self.index.clone(),
+            retrieve: self.retrieve,
+            project: self.project_memory.then_some(self.memory_temperature),
+        }
+    }
+}
