@@ -57,6 +57,18 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("curl", "asks the service above"),
     ("venv/bin/python", "takes PyTorch"),
     ("benches/gpu.sh", "takes a card"),
+    (
+        "benches/flickr8k.sh",
+        "takes photographs that do not come with the program, and hours",
+    ),
+    (
+        "clipcap train --model base --data dataset_coco.json",
+        "takes COCO's photos and published weights",
+    ),
+    (
+        "clipcap evaluate --model coco",
+        "takes COCO's photos and published weights",
+    ),
 ];
 
 /// A folder with the files that the pages name.
