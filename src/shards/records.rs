@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use serde_json::{Map, Value, json};
+use serde::Serializer;
+use serde::ser::SerializeMap;
 
 #[cfg(feature = "parquet")]
 use super::parquet::ParquetFile;
@@ -83,13 +84,11 @@ impl RecordFile {
     pub fn write(&mut self, records: &[Record]) -> Result<()> {
         match self {
             Self::Jsonl(file, columns) => {
-                let mut lines = String::new();
                 for record in records {
-                    lines += &json_line(record, *columns)?;
-                    lines.push('\n');
+                    file.write_all(&json_line(record, *columns)?)
+                        .context("records cannot be written")?;
                 }
-                file.write_all(lines.as_bytes())
-                    .context("records cannot be written")
+                Ok(())
             }
             #[cfg(feature = "parquet")]
             Self::Parquet(file) => file.write(records),
@@ -109,53 +108,46 @@ impl RecordFile {
     }
 }
 
-fn json_line(record: &Record, columns: Columns) -> Result<String> {
-    let mut line = Map::new();
-    line.insert("key".into(), record.key.as_str().into());
-    line.insert("member".into(), record.member.as_str().into());
+/// A record as one line of JSON. A float32 is the shortest text that reads back as it.
+fn json_line(record: &Record, columns: Columns) -> serde_json::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut line);
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("key", &record.key)?;
+    map.serialize_entry("member", &record.member)?;
     match columns {
         Columns::Captions {
             similarity,
             consensus,
         } => {
-            let caption = match &record.content {
-                Content::Caption { rank, caption } => Some((*rank, caption)),
-                _ => None,
+            let (rank, caption) = match &record.content {
+                Content::Caption { rank, caption } => (Some(rank), Some(caption)),
+                _ => (None, None),
             };
-            let mut add = |name: &str, value: Option<Value>| {
-                line.insert(name.into(), value.unwrap_or_default());
-            };
-            add("rank", caption.map(|(rank, _)| rank.into()));
-            add(
-                "caption",
-                caption.map(|(_, found)| found.caption.as_str().into()),
-            );
-            add("score", caption.map(|(_, found)| json!(found.score)));
+            map.serialize_entry("rank", &rank)?;
+            map.serialize_entry("caption", &caption.map(|found| &found.caption))?;
+            map.serialize_entry("score", &caption.map(|found| found.score))?;
             if similarity {
-                add(
-                    "similarity",
-                    caption.map(|(_, found)| json!(found.similarity)),
-                );
+                map.serialize_entry("similarity", &caption.and_then(|found| found.similarity))?;
             }
             if consensus {
-                add(
-                    "consensus",
-                    caption.map(|(_, found)| json!(found.consensus)),
-                );
+                map.serialize_entry("consensus", &caption.and_then(|found| found.consensus))?;
             }
         }
         Columns::Embedding { .. } => {
             let embedding = match &record.content {
-                Content::Embedding(embedding) => json!(embedding),
-                _ => Value::Null,
+                Content::Embedding(embedding) => Some(embedding),
+                _ => None,
             };
-            line.insert("embedding".into(), embedding);
+            map.serialize_entry("embedding", &embedding)?;
         }
     }
     let error = match &record.content {
-        Content::Error(refused) => refused.reason.as_str().into(),
-        _ => Value::Null,
+        Content::Error(refused) => Some(&refused.reason),
+        _ => None,
     };
-    line.insert("error".into(), error);
-    serde_json::to_string(&Value::Object(line)).context("a record cannot be written as JSON")
+    map.serialize_entry("error", &error)?;
+    map.end()?;
+    line.push(b'\n');
+    Ok(line)
 }

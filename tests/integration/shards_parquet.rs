@@ -78,8 +78,8 @@ fn json(value: Field) -> Value {
         Field::Null => Value::Null,
         Field::Str(text) => text.into(),
         Field::Int(number) => number.into(),
-        // Lines have float32 widened to float64.
-        Field::Float(number) => f64::from(number).into(),
+        // Lines have the shortest text of a float32.
+        Field::Float(number) => number.to_string().parse::<f64>().unwrap().into(),
         Field::ListInternal(list) => list.elements().iter().cloned().map(json).collect(),
         other => panic!("{other:?}"),
     }
