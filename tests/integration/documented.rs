@@ -310,6 +310,7 @@ macro_rules! pages_with_commands {
 pages_with_commands! {
     the_readme: "README.md",
     captioning: "docs/src/captioning.md",
+    explaining: "docs/src/explaining.md",
     coming_from_other_tools: "docs/src/coming-from.md",
     installing: "docs/src/installing.md",
     models_and_formats: "docs/src/models.md",
