@@ -224,6 +224,31 @@ impl CaptionDecoder {
         )
     }
 
+    /// What GPT-2 reads between prefix and prompt of an embedding that is to be explained, beside a caption of `length` tokens
+    /// with its prompt.
+    ///
+    /// # Errors
+    /// When embeddings are projected on a datastore, or it all does not fit.
+    pub(crate) fn explained_context(
+        &self,
+        embedding: &[f32],
+        length: usize,
+        config: &DecodeConfig,
+    ) -> Result<Vec<u32>> {
+        ensure!(
+            !self.memory.as_ref().is_some_and(Memory::projects),
+            "an embedding that is projected on captions says nothing of the image's parts: explain without the projection"
+        );
+        let contexts = self.contexts(&[embedding.to_vec()], &[], config)?;
+        let context = contexts.into_iter().next().unwrap_or_default();
+        let (taken, room) = (context.len() + length, self.longest_caption());
+        ensure!(
+            taken <= room,
+            "the caption and the captions that stand before it are {taken} tokens long, and {room} fit: shorten it, or retrieve fewer"
+        );
+        Ok(context)
+    }
+
     fn check_length(&self, config: &DecodeConfig) -> Result<()> {
         let room = self.longest_caption();
         if config.max_length + config.prompt.len() > room {

@@ -108,6 +108,11 @@ impl Memory {
         self.retrieve > 0
     }
 
+    /// Whether embeddings are projected on the captions'.
+    pub fn projects(&self) -> bool {
+        self.project.is_some()
+    }
+
     /// Embeddings as the mapper is to read them.
     ///
     /// # Errors

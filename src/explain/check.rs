@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::attention::Reading;
 use super::occlusion::{Grid, log_probs};
-use super::{Explanation, Method};
+use super::{Explanation, Method, read_tokens};
 use crate::captioner::{Caption, Captioner, Search};
 
 /// How explanations are checked.
@@ -126,11 +126,14 @@ impl Check {
         let mut crops = vec![crop.clone()];
         crops.extend(relevant.chain(random).map(|cells| grid.cover(crop, cells)));
         let embeddings = captioner.encoder.embed(&crops)?;
+        // What is looked up stays that of the whole image.
+        let whole = embeddings.first().context("the image has no embedding")?;
+        let tokens = read_tokens(captioner, whole, caption, search)?;
         let reading = Reading {
             embedding: &[],
             normalize: captioner.decoder.config().normalize_embedding,
-            tokens: &caption.tokens,
-            explained: search.decode.prompt.len()..caption.tokens.len(),
+            tokens: &tokens,
+            explained: tokens.len() - explanation.tokens.len()..tokens.len(),
         };
         let scores = log_probs(&captioner.modules()?.captions, &embeddings, &reading)?;
         let (whole, scores) = scores.split_first().context("the image has no scores")?;

@@ -78,7 +78,7 @@ pub struct Explanation {
     pub method: Method,
     /// Cells a side of the square that the encoder looks at.
     pub side: usize,
-    /// Texts of the prompt's tokens, which are not explained.
+    /// Texts of the tokens before the caption, which are not explained: captions that were looked up, and the prompt.
     pub prompt: Vec<String>,
     pub tokens: Vec<ExplainedToken>,
     /// The vectors that GPT-2 read, in order.
@@ -229,11 +229,13 @@ impl Captioner {
             (None, None) => bail!("the encoder gave no embedding"),
         };
         let normalize = self.decoder.config().normalize_embedding;
+        let tokens = read_tokens(self, &embedding, caption, search)?;
+        let explained = tokens.len() - caption.tokens.len() + search.decode.prompt.len();
         let reading = Reading {
             embedding: &embedding,
             normalize,
-            tokens: &caption.tokens,
-            explained: search.decode.prompt.len()..caption.tokens.len(),
+            tokens: &tokens,
+            explained: explained..tokens.len(),
         };
         let sources = attention::sources(modules, &reading)?;
         let cells = match (method, &modules.clip) {
@@ -251,15 +253,15 @@ impl Captioner {
         };
         let tokenizer = &self.decoder.tokenizer;
         let prefix = prefix::neighbors(modules, tokenizer, &as_read, options.neighbors)?;
-        let tokens = self.tokens(&reading, sources, cells, prefix.len(), options)?;
-        let prompt = &caption.tokens[..reading.explained.start];
+        let explained = self.tokens(&reading, sources, cells, prefix.len(), options)?;
+        let prompt = &reading.tokens[..reading.explained.start];
         Ok(Explanation {
             caption: caption.caption.clone(),
-            log_prob: tokens.iter().map(|token| token.log_prob).sum(),
+            log_prob: explained.iter().map(|token| token.log_prob).sum(),
             method,
             side: grid.side,
             prompt: self.texts(prompt)?,
-            tokens,
+            tokens: explained,
             prefix,
         })
     }
@@ -357,6 +359,19 @@ impl ExplainOptions {
             }
         }
     }
+}
+
+/// All that GPT-2 reads after the prefix of an embedding: captions that were looked up, the prompt, and the caption.
+fn read_tokens(
+    captioner: &Captioner,
+    embedding: &[f32],
+    caption: &Caption,
+    search: &Search,
+) -> Result<Vec<u32>> {
+    let (decoder, length) = (&captioner.decoder, caption.tokens.len());
+    let mut tokens = decoder.explained_context(embedding, length, &search.decode)?;
+    tokens.extend(&caption.tokens);
+    Ok(tokens)
 }
 
 /// `[1, 3, n, n]`

@@ -8,7 +8,6 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::clip::Pairs;
-use crate::data::image_source::ImageSource;
 use crate::data::source::CaptionedImage;
 use crate::data::split::Split;
 use crate::data::split_lists;
@@ -83,16 +82,15 @@ impl PretrainData {
                 };
                 Ok((scenes(0, count - valid), scenes(count - valid, valid)))
             }
-            Self::Files { captions, .. } => {
+            Self::Files { .. } => {
                 let (train, valid) = self.files(report)?;
-                let pairs = |images: Vec<CaptionedImage>| -> Result<Pairs> {
-                    let mut files: Vec<_> = (images.into_iter())
+                let pairs = |images: Vec<CaptionedImage>| {
+                    let files = (images.into_iter())
                         .filter_map(|image| Some((image.source?, image.captions)))
                         .collect();
-                    keep_readable(&mut files, captions, report)?;
-                    Ok(Pairs::Files(Arc::new(files)))
+                    Pairs::Files(Arc::new(files))
                 };
-                Ok((pairs(train)?, pairs(valid)?))
+                Ok((pairs(train), pairs(valid)))
             }
         }
     }
@@ -108,7 +106,9 @@ impl PretrainData {
         else {
             return Ok((Vec::new(), Vec::new()));
         };
-        let images = split_lists::load(captions, images, split, report)?.images;
+        let mut images = split_lists::load(captions, images, split, report)?.images;
+        // Before they are dealt out, as in `train`: shares of the others are other shares.
+        keep_readable(&mut images, captions, report)?;
         let parts = split
             .split(&images, *split_seed)
             .map_err(|error| anyhow!(error))?;
@@ -134,22 +134,20 @@ fn first_seed() -> u64 {
     1
 }
 
-/// Takes out the images that cannot be read, each of which is opened for it and named.
+/// Takes out the images that cannot be read, each of which is opened for it and named; captions without an image stay.
 ///
 /// # Errors
 /// When there are too many of them; see [`unreadable`].
 fn keep_readable(
-    files: &mut Vec<(ImageSource, Vec<String>)>,
+    images: &mut Vec<CaptionedImage>,
     data: &Path,
     report: &dyn Fn(&str),
 ) -> Result<()> {
-    let errors: Vec<Option<OpenError>> = files
-        .par_iter()
-        .map(|(source, _)| source.open().err())
-        .collect();
+    let error = |image: &CaptionedImage| image.source.as_ref()?.open().err();
+    let errors: Vec<Option<OpenError>> = images.par_iter().map(error).collect();
     let unreadable: Vec<&OpenError> = errors.iter().flatten().collect();
-    unreadable::check(&unreadable, files.len(), data.display(), report)?;
+    unreadable::check(&unreadable, images.len(), data.display(), report)?;
     let mut errors = errors.iter();
-    files.retain(|_| errors.next().is_some_and(Option::is_none));
+    images.retain(|_| errors.next().is_some_and(Option::is_none));
     Ok(())
 }

@@ -267,7 +267,7 @@ fn a_table_and_an_ablation_go_on_where_they_were() {
     let rows: Vec<&str> = table.lines().skip(2).collect();
     assert_eq!(rows.len(), 5, "{table}");
     assert!(
-        rows[0].starts_with("| SimCLR | 1 epochs, batch 8, 16 px")
+        rows[0].starts_with("| SimCLR | width 2, 1 epochs, batch 8, 16 px")
             && rows[0].contains("80.2 / 76.4"),
         "{table}"
     );

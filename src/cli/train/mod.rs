@@ -24,7 +24,7 @@ use super::values::values;
 use super::{complete, find, out};
 
 /// Flags that would make another run of one that is resumed.
-const CHANGES: [&str; 37] = [
+const CHANGES: [&str; 39] = [
     "preset",
     "config",
     "encoder",
@@ -62,6 +62,8 @@ const CHANGES: [&str; 37] = [
     "early_stopping",
     "seed",
     "split_seed",
+    "retrieve",
+    "index",
 ];
 
 /// Captions shown at the end.
