@@ -218,6 +218,36 @@ fn infer_reads_retrieved_captions_and_projects() {
 }
 
 #[test]
+fn a_caption_that_read_others_is_explained_with_them() {
+    let place = with_store();
+    let run = |command: &str| {
+        let line = format!(
+            "{command} --model sample --device cpu --precision f32 --format jsonl --retrieve 2 --index store data/images/000000.png"
+        );
+        json_lines(&place.line(&line).output().unwrap()).remove(0)
+    };
+    let (found, explained) = (run("infer"), run("explain"));
+    assert_eq!(explained["caption"], found["caption"]);
+    let log_prob = |value: &Value| value["log_prob"].as_f64().unwrap();
+    assert!(
+        (log_prob(&explained) - log_prob(&found)).abs() < 1e-3,
+        "{explained} {found}"
+    );
+    let prompt: String = (explained["prompt"].as_array().unwrap().iter())
+        .map(|token| token.as_str().unwrap())
+        .collect();
+    assert!(prompt.starts_with("Similar images show"), "{prompt}");
+    assert!(prompt.ends_with("This image shows "), "{prompt}");
+
+    let line =
+        "explain --model sample --device cpu --project-memory --index store data/images/000000.png";
+    let output = place.line(line).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("explain without the projection"), "{said}");
+}
+
+#[test]
 fn a_model_trained_with_retrieval_keeps_its_datastore_and_asks_for_it() {
     let place = Place::new();
     place.write_data();
