@@ -315,6 +315,7 @@ pages_with_commands! {
     installing: "docs/src/installing.md",
     models_and_formats: "docs/src/models.md",
     many_images: "docs/src/scale.md",
+    reproduction: "docs/src/reproduction.md",
     retrieval: "docs/src/retrieval.md",
     scoring: "docs/src/scoring.md",
     text_only_training: "docs/src/text-only.md",
