@@ -23,6 +23,7 @@ use crate::models::clip::Preprocessing;
 use crate::tokenizer::TokenizerKind;
 use crate::trainer::dashboard::{LogFn, Ui};
 use crate::trainer::fit::{checkpoint_folder, fit};
+use crate::trainer::metrics::PerplexityMetric;
 use crate::trainer::{checkpoints, run};
 
 /// Where a run happens and how it is seen.
@@ -217,7 +218,7 @@ pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Resu
         config.optimizer(),
         train,
         valid,
-        |training| training,
+        |training| training.metric_valid_numeric(PerplexityMetric::default()),
     )?;
 
     files::create_dir(context.output)?;

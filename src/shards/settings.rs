@@ -69,19 +69,38 @@ impl Settings {
             let differs = |name: &&String| self.0.get(*name) != there.get(*name);
             if let Some(name) = names.into_iter().find(differs) {
                 let value = |settings: &Map<String, Value>| match settings.get(name) {
+                    Some(Value::String(text)) => text.clone(),
                     Some(value) => value.to_string(),
                     None => "none".into(),
                 };
+                let (before, now) = (value(&there), value(&self.0));
                 bail!(
-                    "{}: holds records of another `{name}`, {} and not {}: name another folder, or delete this one",
+                    "{}: holds records of another `{name}`, {} and not {}: give the same settings, name another folder, or delete this one",
                     folder.display(),
-                    value(&there),
-                    value(&self.0)
+                    beside(&before, &now),
+                    beside(&now, &before)
                 );
             }
             return Ok(());
         }
         files::write_json(&path, &self.0)
+    }
+}
+
+/// What a setting has that another has not, without what both have.
+fn beside(setting: &str, other: &str) -> String {
+    let fields = |text: &str| -> Vec<String> {
+        let text = text.replace(['{', '}'], ",");
+        let fields = text.split(',').map(|field| field.trim().to_string());
+        fields.filter(|field| !field.is_empty()).collect()
+    };
+    let others = fields(other);
+    let own: Vec<String> = (fields(setting).into_iter())
+        .filter(|field| !others.contains(field))
+        .collect();
+    match own.is_empty() {
+        true => "without it".to_string(),
+        false => format!("`{}`", own.join(", ")),
     }
 }
 
@@ -107,6 +126,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_two_searches_what_differs_is_told() {
+        let search = |strategy: &str| {
+            format!("Search {{ decode: Config {{ {strategy}, max_length: 67 }}, rerank: None }}")
+        };
+        let (greedy, beam) = (
+            search("strategy: Greedy"),
+            search("strategy: Beam { size: 5 }"),
+        );
+        assert_eq!(beside(&greedy, &beam), "`strategy: Greedy`");
+        assert_eq!(beside(&beam, &greedy), "`strategy: Beam, size: 5`");
+    }
+
+    #[test]
     fn a_folder_keeps_to_its_settings() {
         let place = tempfile::tempdir().unwrap();
         let (model, out) = (place.path().join("model"), place.path().join("out"));
@@ -127,7 +159,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("another `search`, \"greedy\" and not \"beam\""),
+                .contains("another `search`, `greedy` and not `beam`"),
             "{error}"
         );
         weights[(3 << 20) / 16 * 5 + 7] = 1;

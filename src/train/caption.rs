@@ -37,6 +37,7 @@ use crate::retrieve;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 use crate::trainer::dashboard::{LogFn, Ui};
 use crate::trainer::fit::{FitConfig, Fitted, checkpoint_folder, fit};
+use crate::trainer::metrics::PerplexityMetric;
 use crate::trainer::tensorboard::TensorBoardLogger;
 use crate::trainer::{checkpoints, run};
 
@@ -321,6 +322,7 @@ pub fn fit_parts(
         loader(train, batcher(Some(config.noise.clone())), Order::Shuffled),
         loader(valid, batcher(None), Order::Given),
         |training| {
+            let training = training.metric_valid_numeric(PerplexityMetric::default());
             let training = match captioned {
                 0 => training,
                 _ => training.metric_valid_numeric(CiderMetric::new(samples)),

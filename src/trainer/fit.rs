@@ -21,7 +21,6 @@ use burn::train::{
 use super::checkpoints::{BestBy, LastTwoAndBest, Stopping};
 use super::dashboard::{LogFn, Ui};
 use super::log::JsonLinesLogger;
-use super::metrics::PerplexityMetric;
 use super::precision::with_checkpointing;
 use super::schedule::ScheduleConfig;
 use crate::files;
@@ -113,8 +112,7 @@ fn model_file(checkpoints: &Path, epoch: usize) -> PathBuf {
     checkpoints.join(format!("model-{epoch}.bpk"))
 }
 
-/// Trains a model and returns its best weights, without autodiff. `metrics` adds those that the model has besides its loss
-/// and perplexity.
+/// Trains a model and returns its best weights, without autodiff. `metrics` adds those that the model has besides its loss.
 ///
 /// # Errors
 /// When a batch cannot be read, a checkpoint cannot be written, or the loss was never a number.
@@ -150,7 +148,6 @@ where
     let renderer = (config.ui).renderer(config.interrupter.clone(), config.report.clone());
     let mut training = SupervisedTraining::new(config.folder, train, valid)
         .metrics((LossMetric::new(),))
-        .metric_valid_numeric(PerplexityMetric::default())
         .metric_train_numeric(LearningRateMetric::new())
         .metric_train_numeric(IterationSpeedMetric::new())
         .with_metric_logger(logger)
