@@ -5,8 +5,13 @@ use std::path::Path;
 
 /// A path as text. Bytes that are no text become `\xff` and the like, so that two names stay two.
 pub fn text(path: &Path) -> String {
+    bytes(path.as_os_str().as_encoded_bytes())
+}
+
+/// Bytes as text, those that are none as `\xff` and the like.
+pub fn bytes(bytes: &[u8]) -> String {
     let mut text = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+    for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
         for byte in chunk.invalid() {
             // Writing to a string does not fail.

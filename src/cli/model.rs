@@ -1,11 +1,12 @@
 //! Which model captions, and in which precision, as flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use clipcap::captioner::{Captioner, Search};
 use clipcap::device::Precision;
+use clipcap::path_text;
 
 use super::common::DeviceArg;
 use super::complete;
@@ -70,5 +71,39 @@ impl ModelArgs {
             Some(model) => find::captioner(model, self.fetch),
             None => find::default_captioner(),
         }
+    }
+}
+
+/// What others are shown of a model's place: the name of its folder, the run's of its best, and `sample` of the sample model.
+pub fn name(model: &Path) -> String {
+    let whole = model.canonicalize();
+    let model = whole.as_deref().unwrap_or(model);
+    let folder = match model.parent() {
+        Some(run) if model.ends_with("best") => run,
+        _ => model,
+    };
+    let name = folder.file_name().unwrap_or(folder.as_os_str());
+    let name = path_text::one_line(Path::new(name));
+    match name.strip_prefix("sample-") {
+        // Where the program unpacked it, with its checksum.
+        Some(sum) if sum.len() == 16 && sum.bytes().all(|c| c.is_ascii_hexdigit()) => {
+            "sample".to_string()
+        }
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_called_by_its_folder_and_a_run_by_its_name() {
+        let called = |path: &str| name(Path::new(path));
+        assert_eq!(called("/home/someone/models/coco"), "coco");
+        assert_eq!(called("/nowhere/artifacts/first run/best"), "first run");
+        assert_eq!(called("/nowhere/sample-0123456789abcdef"), "sample");
+        assert_eq!(called("/nowhere/sample-of-mine"), "sample-of-mine");
+        assert_eq!(called("model/sample"), "sample");
     }
 }

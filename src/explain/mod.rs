@@ -48,6 +48,9 @@ const CELLS: usize = 8;
 /// Cells a side at most where nothing else is asked for: each costs a look at the image.
 const MOST_CELLS: usize = 16;
 
+/// By occlusion, a log-probability that is lost and is less than this is hardly an effect.
+pub const HARDLY: f32 = 0.01;
+
 /// How relevance of the image's parts is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -267,7 +270,7 @@ impl Captioner {
     }
 
     fn texts(&self, tokens: &[u32]) -> Result<Vec<String>> {
-        let text = |&token: &u32| Ok(self.decoder.tokenizer.decode_all(&[token])?);
+        let text = |&token: &u32| Ok(self.decoder.tokenizer.token_text(token)?);
         tokens.iter().map(text).collect()
     }
 
@@ -317,7 +320,7 @@ impl Captioner {
             .map(|(id, log_prob)| {
                 Ok(Alternative {
                     id,
-                    text: self.decoder.tokenizer.decode_all(&[id])?,
+                    text: self.decoder.tokenizer.token_text(id)?,
                     log_prob,
                 })
             })

@@ -54,7 +54,7 @@ pub fn neighbors(
             let neighbors = near.into_iter().map(|(id, cosine)| {
                 Ok(Neighbor {
                     id,
-                    text: tokenizer.decode_all(&[id])?,
+                    text: tokenizer.token_text(id)?,
                     cosine,
                 })
             });

@@ -37,6 +37,8 @@ struct Drawn {
     explained: Explained,
     /// The square that the encoder looked at, as an address.
     seen: String,
+    /// Of each token the largest of its cells as they were, without signs.
+    largest: Vec<f32>,
 }
 
 /// The images of a page, put into it one by one.
@@ -87,6 +89,9 @@ pub fn drawn(explained: &Explained, crop: &RgbImage) -> Result<String> {
     let seen = thumbnail::data_uri(crop.clone(), IMAGE_SIDE)
         .with_context(|| format!("cannot make a small image of {}", explained.image))?;
     Ok(serde_json::to_string(&Drawn {
+        largest: (explained.explanation.tokens.iter())
+            .map(|token| largest(&[&token.cells]))
+            .collect(),
         explained: rounded(explained),
         seen,
     })?)
@@ -104,9 +109,18 @@ fn rounded(explained: &Explained) -> Explained {
     explained
 }
 
+fn largest(together: &[&[f32]]) -> f32 {
+    let values = together.iter().flat_map(|values| values.iter());
+    values.fold(0.0, |largest, value| largest.max(value.abs()))
+}
+
 fn round(together: &mut [&mut Vec<f32>]) {
-    let largest = together.iter().flat_map(|values| values.iter());
-    let largest = largest.fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let largest = largest(
+        &together
+            .iter()
+            .map(|values| &values[..])
+            .collect::<Vec<_>>(),
+    );
     if largest > 0.0 {
         for value in together.iter_mut().flat_map(|values| values.iter_mut()) {
             *value = (*value / largest * STEPS).round() / STEPS;

@@ -7,6 +7,7 @@ use std::thread;
 use anyhow::Result;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
@@ -17,6 +18,8 @@ use super::metrics::{Metrics, Now};
 use super::openapi;
 use super::queue::Queue;
 use super::receive::Memory;
+use super::settings::{Choices, Decode};
+use crate::decode::Strategy;
 use crate::explain::report;
 use crate::html;
 
@@ -49,6 +52,7 @@ impl App {
         config.max_images = config.max_images.clamp(1, config.queue_length);
         let metrics = Arc::new(Metrics::new());
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let page = page(&config, searches(&*captions))?;
         Ok(Self {
             queue: Queue::start(
                 captions.clone(),
@@ -62,7 +66,7 @@ impl App {
             memory: Memory::new(config.max_held_bytes),
             decoders: Arc::new(Semaphore::new(cores)),
             explainer: Arc::new(Semaphore::new(1)),
-            page: page(&config)?,
+            page,
             openapi: openapi::document(&config)?,
             tokens: config.tokens.iter().map(|token| checksum(token)).collect(),
             config,
@@ -91,9 +95,44 @@ impl App {
     }
 }
 
-fn page(config: &ServiceConfig) -> Result<String> {
+/// For the page: of each search how many captions it gives by itself and at most, and as `own` the service's.
+fn searches(captions: &dyn Captions) -> Value {
+    let limit = captions.most_captions();
+    let choices = |decode| Choices {
+        decode,
+        ..Choices::default()
+    };
+    let search = |decode| {
+        let search = captions.search(&choices(Some(decode))).ok();
+        let found = search.as_ref().map_or(1, |search| search.num_captions);
+        let most = match decode {
+            Decode::Greedy => 1,
+            Decode::Beam => {
+                let beams = search.map_or(limit, |search| search.decode.strategy.found());
+                limit.min(beams)
+            }
+            Decode::Sample => limit,
+        };
+        json!({"captions": found, "most": most})
+    };
+    let own = captions.search(&choices(None));
+    let own = own.map_or("greedy", |search| match search.decode.strategy {
+        Strategy::Greedy => "greedy",
+        Strategy::Beam { .. } | Strategy::HfBeam(_) => "beam",
+        Strategy::Sample(_) => "sample",
+    });
+    json!({
+        "own": own,
+        "greedy": search(Decode::Greedy),
+        "beam": search(Decode::Beam),
+        "sample": search(Decode::Sample),
+    })
+}
+
+fn page(config: &ServiceConfig, searches: Value) -> Result<String> {
     let parts = [
         ("model", html::escape(&config.model)),
+        ("searches", searches.to_string()),
         ("style", report::STYLE.to_string()),
         ("explained", report::SCRIPT.to_string()),
         ("script", include_str!("page.js").to_string()),

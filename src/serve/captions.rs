@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use image::RgbImage;
 
-use super::settings::Choices;
+use super::settings::{Choices, Limits};
 use crate::captioner::{Caption, Search};
 use crate::explain::Explanation;
 
@@ -21,6 +21,11 @@ pub trait Captions: Send + Sync + 'static {
     /// # Errors
     /// When the choices contradict each other, or are beyond the limits; the message says which.
     fn search(&self, choices: &Choices) -> Result<Search>;
+
+    /// Captions that a request may ask for of an image.
+    fn most_captions(&self) -> usize {
+        Limits::default().num_captions
+    }
 
     /// The captions of each crop, best first.
     ///

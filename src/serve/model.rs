@@ -209,6 +209,10 @@ impl Captions for Model {
         })
     }
 
+    fn most_captions(&self) -> usize {
+        self.limits.num_captions
+    }
+
     fn caption(&self, crops: &[RgbImage], search: &Search) -> Result<Vec<Vec<Caption>>> {
         self.captioner.caption_crops(crops, search)
     }

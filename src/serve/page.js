@@ -10,11 +10,23 @@ let running = 0;
 let session = [];
 const make = (tag, name, text) => Object.assign(document.createElement(tag), { className: name, textContent: text });
 
+// Of each search how many captions it gives by itself and at most, and of which the service's own is.
+const searches = JSON.parse(byId("searches").textContent);
+function refresh() {
+  const search = searches[decode.value || searches.own];
+  count.placeholder = search.captions;
+  count.max = search.most;
+  count.disabled = search.most === 1;
+  if (count.disabled) count.value = "";
+  byId("seeded").hidden = (decode.value || searches.own) !== "sample";
+}
+
 function settings() {
   const query = new URLSearchParams();
+  refresh();
   if (decode.value) query.set("decode", decode.value);
   if (count.value) query.set("num_captions", count.value);
-  if (decode.value === "sample" && seed.value) query.set("seed", seed.value);
+  if (!byId("seeded").hidden && seed.value) query.set("seed", seed.value);
   return query;
 }
 
@@ -67,6 +79,12 @@ async function ask(path, query, file, say) {
   }
 }
 
+// What the service says of a file, without what it tells programs to send instead.
+function forVisitors(error, file) {
+  if (!file.size) return "This file is empty: choose an image.";
+  return error.split("; send the file's bytes")[0].replace(/^the image: /, "This file ");
+}
+
 const reason = (error) => error instanceof TypeError ? "The service does not answer: is it still running?" : error.message;
 
 async function caption(job) {
@@ -81,7 +99,7 @@ async function caption(job) {
       tokenForm.hidden = false;
       secret.focus();
     }
-    if (!response.ok) throw new Error(answer.error);
+    if (!response.ok) throw new Error(forVisitors(answer.error, file));
     const entry = { image: file.name, captions: answer.captions, seen: await job.seen };
     session.unshift(entry);
     show(job, entry);
@@ -129,7 +147,7 @@ async function explain(job, button, rank) {
     const response = await ask("explain", query, file, (text) => { state.textContent = text; });
     const answer = await response.json();
     if (turn !== job.turn) return;
-    if (!response.ok) throw new Error(answer.error);
+    if (!response.ok) throw new Error(forVisitors(answer.error, file));
     card.classList.add("wide");
     state.replaceWith(explained(answer, answer.seen));
     card.scrollIntoView({ block: "nearest" });
@@ -143,12 +161,18 @@ async function explain(job, button, rank) {
 // The session is kept for this tab; what does not fit is kept without images.
 function keep() {
   tools.hidden = !session.length;
+  hint();
   for (const kept of [session.slice(0, KEPT), session.slice(0, KEPT).map((entry) => ({ ...entry, seen: "" }))]) {
     try {
       sessionStorage.setItem("history", JSON.stringify(kept));
       return;
     } catch { /* full */ }
   }
+}
+
+// Captions without their files, from before the page was loaded again, are not explained by a click.
+function hint() {
+  byId("hint").textContent = cards.querySelector(".said button") ? "A click on a caption shows where it came from." : "To see where a caption came from, choose its image again.";
 }
 
 function restore() {
@@ -166,6 +190,7 @@ function restore() {
     cards.append(card);
   }
   tools.hidden = !session.length;
+  hint();
 }
 
 // Images that need a token; they are asked for again with one.
@@ -178,7 +203,8 @@ tokenForm.onsubmit = (event) => {
   next();
 };
 byId("settings").onsubmit = (event) => event.preventDefault();
-decode.onchange = () => { byId("seeded").hidden = decode.value !== "sample"; };
+decode.onchange = refresh;
+refresh();
 
 const rows = () => [...session].reverse().flatMap((entry) => entry.captions.map((found, rank) => ({ image: entry.image, rank, ...found })));
 // As `infer --format csv` and `jsonl` write them; a text that a table would take for a formula is left as it is.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::files;
 use crate::guard::guarded;
+use crate::path_text;
 
 /// GPT-2's end of text, which also ends CLIP's sentences.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -191,6 +192,16 @@ impl Tokenizer {
         self.inner
             .decode(ids, false)
             .map_err(|error| TokenizerError::Decode(error.to_string()))
+    }
+
+    /// The text of one token, as far as its bytes are whole characters; others are written `\xff` and the like.
+    pub fn token_text(&self, id: u32) -> Result<String> {
+        let text = self.decode_all(&[id])?;
+        if !text.contains(char::REPLACEMENT_CHARACTER) {
+            return Ok(text);
+        }
+        let bytes = (self.inner.id_to_token(id)).and_then(|token| pipeline::token_bytes(&token));
+        Ok(bytes.map_or(text, |bytes| path_text::bytes(&bytes)))
     }
 
     /// Number of entries, special tokens included.

@@ -115,3 +115,28 @@ fn check_merges(model: &Value) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// The bytes of a token of a byte-level vocabulary, which writes each byte as a character that can be seen; `None` of another
+/// vocabulary's.
+pub(super) fn token_bytes(token: &str) -> Option<Vec<u8>> {
+    let seen = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    // The others are moved behind the first 256 characters, in their order.
+    let moved: Vec<u8> = (0..=u8::MAX).filter(|byte| !seen(byte)).collect();
+    let byte = |c: char| match u32::from(c).checked_sub(256) {
+        None => u8::try_from(c).ok().filter(seen),
+        Some(place) => moved.get(place as usize).copied(),
+    };
+    token.chars().map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_back_as_bytes() {
+        assert_eq!(token_bytes("Ġcafé"), Some(b" caf\xe9".to_vec()));
+        assert_eq!(token_bytes("ðŁ"), Some(vec![0xf0, 0x9f]));
+        assert_eq!(token_bytes("日"), None);
+    }
+}

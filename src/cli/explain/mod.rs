@@ -24,7 +24,7 @@ use self::overlays::Overlays;
 use super::common::TruncatedArg;
 use super::decoding::DecodeArgs;
 use super::infer::find_images;
-use super::model::ModelArgs;
+use super::model::{ModelArgs, name};
 use super::out;
 use super::values::values;
 
@@ -36,9 +36,9 @@ use super::values::values;
     clipcap explain --method occlusion --format jsonl photos/\n  \
     clipcap explain --caption 'A dog on a beach.' photo.jpg\n  \
     clipcap explain --check --data captions.json --images photos/\n\n\
-    Attention is gradient-weighted attention (Chefer, Gur and Wolf 2021) through GPT-2, the mapper and CLIP's vision\n\
-    transformer. Occlusion covers one part of the image after the other with its mean color, and needs no transformer.\n\
-    --check covers the fifth of an image that is most relevant to a token, and as much of it at random, and tells how much\n\
+    Attention is gradient-weighted attention (Chefer, Gur and Wolf 2021) through GPT-2, the mapper and CLIP's vision \
+    transformer. Occlusion covers one part of the image after the other with its mean color, and needs no transformer.\n\n\
+    --check covers the fifth of an image that is most relevant to a token, and as much of it at random, and tells how much \
     likelier the token was before.")]
 pub struct ExplainArgs {
     /// Image files, folders of them, quoted patterns, addresses (--allow-urls), or - for a list of these, or for an image,
@@ -314,7 +314,7 @@ impl<'a> Answers<'a> {
             files::write_atomic(path, |writer| writer.write_all(self.lines.as_bytes()))?;
         }
         if let Some(path) = &self.args.report {
-            let subtitle = format!("Captions of {}", model.display());
+            let subtitle = format!("Captions of {}", name(model));
             self.report
                 .write(path, "Where captions came from", &subtitle)?;
             out::note(format_args!("report: {}", path.display()));

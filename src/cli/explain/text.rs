@@ -1,14 +1,11 @@
 //! An explanation as lines for a person.
 
 use clipcap::explain::report::Explained;
-use clipcap::explain::{ExplainedToken, Faithfulness, Losses};
+use clipcap::explain::{ExplainedToken, Faithfulness, HARDLY, Losses, Method, PrefixVector};
 
 use crate::cli::out::one_line;
 
-/// A token's row of other tokens has so many at most.
-const OTHERS: usize = 3;
-
-/// The caption, a row a token, and a row a prefix vector.
+/// The caption, a row a token, and a row a prefix vector unless none of its nearest tokens were asked for.
 pub fn table(explained: &Explained) -> String {
     let explanation = &explained.explanation;
     let mut text = format!(
@@ -21,21 +18,34 @@ pub fn table(explained: &Explained) -> String {
         .max()
         .unwrap_or(0)
         .max("token".len());
-    text += &format!("  {:width$}  prob.  image  most relevant  else\n", "token");
+    let (method, lost) = match explanation.method {
+        Method::Attention => ("attention", ""),
+        Method::Occlusion => ("occlusion", "   loss"),
+    };
+    text += &format!("  method: {method}\n");
+    text += &format!(
+        "  {:width$}  prob.  image{lost}  {:21}  likeliest\n",
+        "token", "most relevant"
+    );
     for token in &explanation.tokens {
         let (row, column) = most_relevant(token, explanation.side);
-        let place = format!("row {row}, col. {column}");
+        let place = format!("row {row} of {}, col. {column}", explanation.side);
+        let loss = match explanation.method {
+            Method::Attention => String::new(),
+            Method::Occlusion => loss(token),
+        };
         let line = format!(
-            "  {:width$}  {:>4.0}%  {:>4.0}%  {place:13}  {}",
+            "  {:width$}  {:>5}  {:>5}{loss}  {place:21}  {}",
             shown(&token.text),
-            100.0 * token.probability(),
-            100.0 * token.image_share,
-            others(token)
+            percent(token.probability()),
+            percent(token.image_share),
+            likeliest(token)
         );
         text += line.trim_end();
         text.push('\n');
     }
-    for (place, vector) in explanation.prefix.iter().enumerate() {
+    let looked_up = |vector: &&PrefixVector| !vector.neighbors.is_empty();
+    for (place, vector) in explanation.prefix.iter().filter(looked_up).enumerate() {
         let near: Vec<String> = (vector.neighbors.iter())
             .map(|neighbor| format!("{} {:.2}", shown(&neighbor.text), neighbor.cosine))
             .collect();
@@ -61,21 +71,29 @@ fn most_relevant(token: &ExplainedToken, side: usize) -> (usize, usize) {
     (most / side + 1, most % side + 1)
 }
 
-fn others(token: &ExplainedToken) -> String {
-    let others = token
-        .alternatives
-        .iter()
-        .filter(|other| other.id != token.id);
-    let others: Vec<String> = (others.take(OTHERS))
-        .map(|other| {
-            format!(
-                "{} {:.0}%",
-                shown(&other.text),
-                100.0 * other.log_prob.exp()
-            )
-        })
+/// The likeliest tokens in its place, itself among them.
+fn likeliest(token: &ExplainedToken) -> String {
+    let likeliest: Vec<String> = (token.alternatives.iter())
+        .map(|other| format!("{} {}", shown(&other.text), percent(other.log_prob.exp())))
         .collect();
-    others.join(", ")
+    likeliest.join(", ")
+}
+
+/// In whole percent; not 0% of what is possible.
+fn percent(share: f32) -> String {
+    match share {
+        share if share < 0.005 => "<1%".to_string(),
+        _ => format!("{:.0}%", 100.0 * share),
+    }
+}
+
+/// The most of its log-probability that covering a cell cost, `-` where it is hardly any.
+fn loss(token: &ExplainedToken) -> String {
+    let most = token.cells.iter().copied().fold(0.0, f32::max);
+    match most < HARDLY {
+        true => format!("  {:>5}", "-"),
+        false => format!("  {most:>5.2}"),
+    }
 }
 
 /// What checks came to, a row a method and kind of words.

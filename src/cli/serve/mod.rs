@@ -19,7 +19,7 @@ use clipcap::serve::{Deadlines, Limits, Listening, Model, Service, ServiceConfig
 use self::log::{LogFormat, Logger};
 use super::common::{TruncatedArg, interruptible, usage};
 use super::decoding::DecodeArgs;
-use super::model::ModelArgs;
+use super::model::{ModelArgs, name};
 
 const MEGABYTE: usize = 1024 * 1024;
 /// Bodies that may be in memory at a time, as a multiple of the largest.
@@ -209,7 +209,7 @@ impl ServeArgs {
             allow_origins: self.allow_origin.clone(),
             tokens,
             log: logger.log_fn(),
-            ..ServiceConfig::new(model.display().to_string())
+            ..ServiceConfig::new(name(model))
         })
     }
 }

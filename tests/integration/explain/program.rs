@@ -47,6 +47,29 @@ fn the_program_writes_tables_lines_overlays_and_a_page() {
     ]));
     assert!(table.starts_with(image), "{table}");
     assert_eq!(table.matches("\n  prefix ").count(), 40);
+    assert!(
+        table.contains("  method: attention\n") && table.contains(" of 8, col. "),
+        "{table}"
+    );
+    let written = fs::read_to_string(&page).unwrap();
+    assert!(written.contains("Captions of sample<"), "no path");
+    let lost = succeeded(explain(&[
+        image,
+        "--method",
+        "occlusion",
+        "--alternatives",
+        "2",
+        "--neighbors",
+        "0",
+    ]));
+    assert!(
+        !lost.contains("prefix") && lost.contains(" loss "),
+        "{lost}"
+    );
+    for row in lost.lines().skip(3) {
+        let (_, likeliest) = row.rsplit_once("col. ").unwrap();
+        assert_eq!(likeliest.matches('%').count(), 2, "{row}");
+    }
     let output = explain(&[
         image,
         "--format",
@@ -180,17 +203,41 @@ fn words_of_the_page_are_pointed_at_by_mouse_and_keys() {
     assert_ne!(page.text(pixels), plain, "a heat map is drawn");
     page.hover("h1");
     page.until(&format!("!{told}.includes('with a probability')"));
-    assert_eq!((page.text(told), page.text(pixels)), (before, plain));
+    assert_eq!(
+        (page.text(told), page.text(pixels)),
+        (before.clone(), plain.clone())
+    );
     page.click(".tokens button:nth-of-type(2)");
     page.hover("h1");
-    page.evaluate("document.activeElement.blur()");
     let pressed =
         "document.querySelector('.tokens button:nth-of-type(2)').getAttribute('aria-pressed')";
     assert_eq!(page.text(pressed), "true");
+    let pinned = page.text(told);
     assert!(
-        page.text(told).contains("with a probability"),
-        "what was clicked stays"
+        pinned.contains("with a probability") && pinned.contains("of its relevance is"),
+        "{pinned}"
     );
+    page.hover(".tokens button:nth-of-type(4)");
+    page.until(&format!("!{told}.includes({pinned:?})"));
+    page.hover("h1");
+    page.until(&format!("{told}.includes({pinned:?})"));
+    // The image without the map, by key and back by the box.
+    page.key("h", 72);
+    assert_eq!(page.text(pixels), plain, "no heat map is drawn");
+    page.click(".heat input");
+    assert_ne!(page.text(pixels), plain);
+    // A second click lets go, and so does Escape.
+    let let_go = |page: &mut Browser| {
+        page.hover("h1");
+        page.until(&format!("{told}.includes({before:?})"));
+        assert_eq!(page.text(pressed), "false");
+    };
+    page.click(".tokens button:nth-of-type(2)");
+    let_go(&mut page);
+    page.click(".tokens button:nth-of-type(2)");
+    assert_eq!(page.text(pressed), "true");
+    page.key("Escape", 27);
+    let_go(&mut page);
     page.evaluate("document.querySelector('.tokens button').focus()");
     page.key("ArrowRight", 39);
     page.key("ArrowRight", 39);

@@ -58,6 +58,12 @@ fn images_are_captioned_explained_kept_and_saved() {
     };
     assert_eq!(page.evaluate("tools.hidden"), true);
 
+    // The settings begin with the service's own, which is greedy.
+    assert_eq!(page.evaluate("count.disabled"), true);
+    page.evaluate("decode.value = 'beam'; decode.onchange()");
+    let beam = page.evaluate("[count.disabled, count.placeholder, count.max]");
+    assert_eq!(beam, serde_json::json!([false, "1", "5"]));
+
     // Several captions, with scores, by the settings on the page.
     page.evaluate("decode.value = 'beam'; count.value = 3");
     page.choose("#drop input", &[&first]);
@@ -142,6 +148,8 @@ fn images_are_captioned_explained_kept_and_saved() {
         page.evaluate("document.querySelectorAll('.said button').length"),
         0
     );
+    let hint = page.text("byId('hint').textContent");
+    assert!(hint.contains("choose its image again"), "{hint}");
     page.until("[...document.querySelectorAll('.card > img')].every((i) => i.naturalWidth > 0)");
     page.click("#clear");
     assert_eq!(
@@ -178,6 +186,11 @@ fn a_narrow_dark_page_has_room_for_all_of_it() {
     std::fs::write(&text, "no image").unwrap();
     page.choose("#drop input", &[&text]);
     page.until("document.querySelector('.card .error')");
+    let said = page.text("document.querySelector('.card .error').textContent");
+    assert!(
+        said.starts_with("This file is not an image") && !said.contains("curl"),
+        "{said}"
+    );
     assert!(page.fits());
     assert!(page.errors.is_empty(), "{:?}", page.errors);
 }

@@ -52,7 +52,9 @@ fn it_prints_its_port_logs_each_request_and_ends_well_on_signals() {
     for name in ["-INT", "-TERM", "-HUP"] {
         let mut program = start(&["--port", "0", "--log", "json"]);
         assert_ne!(program.address.port(), 0);
-        assert_eq!(get(program.address, "/health").status, 200);
+        let health = get(program.address, "/health");
+        assert_eq!(health.status, 200);
+        assert_eq!(health.body, "{\"model\":\"sample\"}\n", "no path");
         assert_eq!(post(program.address, &png(40)).status, 200);
         signal(&program.child, name);
         let mut text = String::new();
