@@ -65,7 +65,7 @@ fn measure(name: &str, rows: &[Vec<f32>]) {
         width: rows[0].len(),
     };
     let mut builder =
-        Builder::open(&path, Kind::Images, encoder, false, &|_| ()).expect("a datastore");
+        Builder::open(&path, Kind::Images, encoder, false, "images", &|_| ()).expect("a datastore");
     let entry = |(number, row): (usize, &Vec<f32>)| {
         let entry = Entry {
             entry: number.to_string(),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::model_folder::ModelFolder;
 use super::prompt;
@@ -13,6 +13,19 @@ use crate::tokenizer::Tokenizer;
 
 /// Hits asked for beside those wanted, for some are too long.
 const SPARE: usize = 8;
+
+/// Most captions that GPT-2 is shown: more would not fit its positions.
+const MOST: usize = 100;
+
+/// # Errors
+/// When so many captions fit no GPT-2.
+pub(crate) fn check_retrieved(count: usize) -> Result<()> {
+    ensure!(
+        count <= MOST,
+        "{count} captions are to be retrieved: give at most {MOST}"
+    );
+    Ok(())
+}
 
 /// What is asked of a datastore.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,11 +72,18 @@ impl MemoryOptions {
     /// # Errors
     /// When there is no datastore, or one that does not fit; the message says what to do.
     pub fn open(&self, folder: &ModelFolder) -> Result<Option<Memory>> {
+        if let Some(temperature) = self.project {
+            ensure!(
+                temperature > 0.0 && temperature.is_finite(),
+                "the temperature of the projection is {temperature}: give a number above 0"
+            );
+        }
         let config = folder.captioner_config()?;
         let retrieve = self.retrieve.or(config.retrieve).unwrap_or(0);
         if retrieve == 0 && self.project.is_none() {
             return Ok(None);
         }
+        check_retrieved(retrieve)?;
         let own = folder.path.join(FOLDER);
         let path = match &self.index {
             Some(index) => index.clone(),

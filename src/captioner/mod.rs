@@ -33,6 +33,7 @@ pub(crate) use caption_decoder::{CAPTION_ROOM, by_length};
 pub use caption_text::CaptionText;
 pub use crops::open_crops;
 pub use image_encoder::ImageEncoder;
+pub(crate) use memory::check_retrieved;
 pub use memory::{Memory, MemoryOptions, Own};
 pub use modules::Modules;
 pub use options::{CaptionOptions, Rerank, Search};

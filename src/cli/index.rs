@@ -99,6 +99,25 @@ impl IndexArgs {
     }
 }
 
+impl IndexArgs {
+    /// What is added, as the command line says it.
+    fn adding(&self) -> String {
+        let mut words: Vec<String> = (self.inputs.iter())
+            .map(|input| path_text::text(input).to_string())
+            .collect();
+        if words.is_empty() {
+            words.push("the sample".into());
+        }
+        if self.split != Part::All {
+            let (split, shares, seed) = (self.split, &self.shares, self.split_seed);
+            words.push(format!(
+                "--split {split} --shares {shares} --split-seed {seed}"
+            ));
+        }
+        words.join(" ")
+    }
+}
+
 pub fn run(args: IndexArgs) -> Result<ExitCode> {
     args.truncated.apply();
     let kind = args.kind();
@@ -107,7 +126,8 @@ pub fn run(args: IndexArgs) -> Result<ExitCode> {
     let mut identity = folder.encoder_identity()?;
     identity.model = path_text::text(&args.model);
     let note = |line: &str| out::note(line);
-    let builder = Builder::open(&args.output, kind, identity, args.append, &note)?;
+    let adding = args.adding();
+    let builder = Builder::open(&args.output, kind, identity, args.append, &adding, &note)?;
     if builder.resumed > 0 {
         out::note(format_args!(
             "going on after {} {kind} of a build that was interrupted",

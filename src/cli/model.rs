@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use clipcap::captioner::{Captioner, Search};
+use clipcap::captioner::{Captioner, MemoryOptions, Search};
 use clipcap::device::Precision;
 use clipcap::path_text;
 
@@ -64,6 +64,11 @@ impl ModelArgs {
         let captioner = builder.load(&model)?;
         let search = options.search(&captioner)?;
         Ok((model, captioner, search))
+    }
+
+    /// What is looked up in a datastore.
+    pub fn memory(&self) -> MemoryOptions {
+        self.memory.options()
     }
 
     fn choose(&self) -> Result<PathBuf> {

@@ -9,6 +9,10 @@ use crate::nn::Activation;
 
 /// Channels of one attention head, where a network is wide enough for four of them.
 const HEAD: usize = 32;
+/// Fewest positions of a GPT-2.
+const LEAST_POSITIONS: usize = 16;
+/// Most parameters of a transformer's layers: more than GPT-2 XL has.
+const MOST_PARAMETERS: u128 = 2_000_000_000;
 /// Fewest attention heads.
 const HEADS: usize = 4;
 
@@ -89,6 +93,7 @@ impl ClipSizes {
             "a longest sentence of {} tokens leaves no room for a word between its start and end: give at least 3",
             self.context_length
         );
+        check_total(self.width, self.layers)?;
         let text = (self.width * 2 / 3).next_multiple_of(HEAD);
         Ok(ClipConfig {
             vision: ClipVisionConfig {
@@ -126,6 +131,12 @@ impl Gpt2Sizes {
             ("number of layers", self.layers),
             ("number of positions", self.positions),
         ])?;
+        ensure!(
+            self.positions >= LEAST_POSITIONS,
+            "{} positions leave no room for a prefix and a caption: give at least {LEAST_POSITIONS}",
+            self.positions
+        );
+        check_total(self.width, self.layers)?;
         Ok(Gpt2Config {
             vocab_size,
             n_positions: self.positions,
@@ -149,6 +160,16 @@ fn heads(width: usize) -> Result<usize> {
         HEAD * HEADS
     );
     Ok(heads)
+}
+
+/// A transformer's layers have about 12 parameters for each square of its width.
+fn check_total(width: usize, layers: usize) -> Result<()> {
+    let parameters = 12 * (width as u128).pow(2) * layers as u128;
+    ensure!(
+        parameters <= MOST_PARAMETERS,
+        "{layers} layers of width {width} have {parameters} parameters: give fewer, at most {MOST_PARAMETERS} in all"
+    );
+    Ok(())
 }
 
 fn check(sizes: &[(&str, usize)]) -> Result<()> {

@@ -38,17 +38,18 @@ pub struct Built {
 }
 
 impl Builder {
-    /// Begins a datastore, goes on with one whose building was cut off, or with `append` adds to a finished one. `note` is
-    /// told when another process is waited for.
+    /// Begins a datastore, goes on with one whose building was cut off, or with `append` adds to a finished one. `adding` says
+    /// what is added, and tells a build from others; `note` is told when another process is waited for.
     ///
     /// # Errors
-    /// When there is a finished one and nothing is to be added to it, one of other things or of another encoder, or the
-    /// folder cannot be written.
+    /// When there is a finished one and nothing is to be added to it, one of other things or of another encoder, one to which
+    /// something else was being added, or the folder cannot be written.
     pub fn open(
         folder: &Path,
         kind: Kind,
         encoder: Encoder,
         append: bool,
+        adding: &str,
         note: &dyn Fn(&str),
     ) -> Result<Self> {
         if !folder.join(manifest::FILE).is_file() {
@@ -67,6 +68,13 @@ impl Builder {
                     manifest.kind
                 );
             }
+            if let Some(before) = manifest.adding.as_deref().filter(|_| manifest.unfinished) {
+                ensure!(
+                    before == adding,
+                    "{}: adding {before} was interrupted: finish that first by the same command, or delete the folder",
+                    folder.display()
+                );
+            }
             if !manifest.segments.is_empty() {
                 ensure!(
                     append || manifest.unfinished,
@@ -79,6 +87,7 @@ impl Builder {
             }
         }
         manifest.unfinished = true;
+        manifest.adding = Some(adding.to_string());
         manifest.write(folder)?;
         let number = manifest.segments.len();
         let (partial, found) = Partial::open(folder, number, encoder.width)?;
@@ -159,6 +168,7 @@ impl Builder {
             self.extend_graph(progress)?;
         }
         self.manifest.unfinished = false;
+        self.manifest.adding = None;
         self.manifest.write(&self.folder)?;
         Ok(Built {
             entries,

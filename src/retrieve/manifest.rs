@@ -35,6 +35,9 @@ pub struct Manifest {
     /// Whether somebody is building it, or was cut off.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unfinished: bool,
+    /// What is being added, as its builder calls it: a build that was cut off is finished by the same one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adding: Option<String>,
     /// The finished ones, in order.
     pub segments: Vec<Known>,
     /// The graph over the first of the entries, or all.
@@ -59,6 +62,7 @@ impl Manifest {
             kind,
             encoder,
             unfinished: true,
+            adding: None,
             segments: Vec::new(),
             graph: None,
         }

@@ -31,7 +31,14 @@ fn entry(number: usize) -> Entry {
 }
 
 fn builder(folder: &Path, append: bool) -> Result<Builder> {
-    Builder::open(folder, Kind::Captions, encoder("a"), append, &|_| ())
+    Builder::open(
+        folder,
+        Kind::Captions,
+        encoder("a"),
+        append,
+        "captions",
+        &|_| (),
+    )
 }
 
 fn numbered(rows: &[Vec<f32>], first: usize) -> impl Iterator<Item = (Entry, Vec<f32>)> {
@@ -246,7 +253,7 @@ fn another_encoder_and_other_things_are_refused() {
         ],
     );
     let open = |kind, encoder| {
-        Builder::open(&path, kind, encoder, true, &|_| ())
+        Builder::open(&path, kind, encoder, true, "captions", &|_| ())
             .err()
             .unwrap()
     };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::captioner::check_retrieved;
 use crate::data::noise::{Noise, NoiseMode};
 use crate::data::split::Split;
 use crate::device::Precision;
@@ -202,6 +203,9 @@ impl TrainConfig {
         }
         if self.modality_offset && self.learn_from == LearnFrom::Images {
             bail!("the modality offset is for captions: give --learn-from captions with it");
+        }
+        if let Some(retrieve) = &self.retrieve {
+            check_retrieved(retrieve.captions)?;
         }
         if let Some(Retrieve { captions: 0, .. }) = self.retrieve {
             bail!("0 captions are to be retrieved: give at least 1, or leave retrieval out");

@@ -112,7 +112,14 @@ fn build(
     let report = &context.report;
     let note = |line: &str| report(line);
     let identity = folder.encoder_identity()?;
-    let mut builder = Builder::open(path, Kind::Captions, identity, false, &note)?;
+    let mut builder = Builder::open(
+        path,
+        Kind::Captions,
+        identity,
+        false,
+        "the training part's captions",
+        &note,
+    )?;
     let images: Vec<CaptionedImage> = (dataset.splits.train.iter())
         .map(|&index| dataset.images[index].clone())
         .collect();

@@ -7,7 +7,7 @@ mod text;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clipcap::captioner::{Caption, Captioner, Search, open_crops};
 use clipcap::data::split::Split;
@@ -232,6 +232,7 @@ impl<'a> Answers<'a> {
             };
             match opened.next().context("an image was not opened")? {
                 Ok(crop) => {
+                    self.spare(&input.path)?;
                     let caption = captions.next().context("an image got no caption")?;
                     let (search, options) = (self.search, &self.options);
                     let explanation = (self.captioner)
@@ -247,6 +248,33 @@ impl<'a> Answers<'a> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Refuses to write over an image that is explained.
+    fn spare(&self, image: &Path) -> Result<()> {
+        let Ok(image) = image.canonicalize() else {
+            return Ok(()); // no file, or none any more
+        };
+        let files = [
+            ("--output", &self.args.output),
+            ("--report", &self.args.report),
+        ];
+        for (flag, file) in files {
+            let file = file.as_ref().and_then(|file| file.canonicalize().ok());
+            ensure!(
+                file.as_ref() != Some(&image),
+                "{flag} is {}, which is one of the images: name another file",
+                image.display()
+            );
+        }
+        let overlays = self.args.overlays.as_ref();
+        let overlays = overlays.and_then(|folder| folder.canonicalize().ok());
+        ensure!(
+            overlays.is_none() || overlays.as_deref() != image.parent(),
+            "--overlays is the folder of {}, and would write over images: name another folder",
+            image.display()
+        );
         Ok(())
     }
 

@@ -101,6 +101,7 @@ fn caption_shards(args: &InferArgs, found: Vec<ShardFile>) -> Result<ExitCode> {
         .with("command", "infer")
         .with("precision", format!("{:?}", captioner.encoder.precision()))
         .with("search", format!("{search:?}"))
+        .with("datastore", format!("{:?}", args.model.memory()))
         .with("text", format!("{text:?}"))
         .with("truncated_images", images::allows_truncated().to_string())
         .with_model(&model)?;
