@@ -217,5 +217,13 @@ mod tests {
             };
             assert!(sizes.config(500).is_err(), "{width}");
         }
+        for (positions, layers, width) in [(1, 4, 64), (128, 100, 65_536)] {
+            let sizes = Gpt2Sizes {
+                width,
+                layers,
+                positions,
+            };
+            assert!(sizes.config(500).is_err(), "{sizes:?}");
+        }
     }
 }

@@ -150,6 +150,61 @@ fn a_build_that_is_ended_goes_on_and_becomes_what_it_would_have_been() {
 }
 
 #[test]
+fn an_interrupted_build_is_finished_by_the_same_command_alone() {
+    let place = with_store();
+    let path = place.path("store/index.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert!(manifest.get("adding").is_none(), "{manifest}");
+    manifest["unfinished"] = true.into();
+    manifest["adding"] = "captions.txt --split train".into();
+    fs::write(&path, manifest.to_string()).unwrap();
+    let line = "index data/captions.json --output store --device cpu";
+    fails_with(
+        &place.line(line).output().unwrap(),
+        &[
+            "adding captions.txt --split train was interrupted",
+            "same command",
+        ],
+    );
+}
+
+#[test]
+fn more_captions_than_any_gpt2_reads_are_refused() {
+    let place = with_store();
+    for count in ["101", "99999999999", "18446744073709551615"] {
+        let line = format!(
+            "infer --model sample --device cpu --retrieve {count} --index store data/images/000000.png"
+        );
+        fails_with(&place.line(&line).output().unwrap(), &["give at most 100"]);
+    }
+    let line = "infer --model sample --device cpu --project-memory --memory-temperature 0 --index store data/images/000000.png";
+    fails_with(
+        &place.line(line).output().unwrap(),
+        &["temperature of the projection is 0"],
+    );
+}
+
+#[test]
+fn an_explanation_never_replaces_an_image() {
+    let place = with_store();
+    let image = place.path("data/images/000000.png");
+    let before = fs::read(&image).unwrap();
+    for more in [
+        "--output data/images/000000.png",
+        "--report data/images/../images/000000.png",
+        "--overlays data/images",
+    ] {
+        let line = format!("explain --model sample --device cpu {more} data/images/000000.png");
+        let flag = more.split(' ').next().unwrap();
+        fails_with(
+            &place.line(&line).output().unwrap(),
+            &[flag, "name another"],
+        );
+        assert_eq!(fs::read(&image).unwrap(), before, "{more}");
+    }
+}
+
+#[test]
 fn a_datastore_of_another_encoder_is_refused_by_name() {
     let place = with_store();
     let line =

@@ -393,7 +393,7 @@ fn compressed_shards_are_made_into_the_same_and_embedded_like_files() {
     assert_eq!(values(line).len(), 8);
     fails_with(
         &place.run(&[&embed[..], &["--output", "infer", "a.tar"]].concat()),
-        &["infer: holds records of another `command`, \"infer\" and not \"embed\""],
+        &["infer: holds records of another `command`, `infer` and not `embed`"],
     );
     fails_with(
         &place.run(
