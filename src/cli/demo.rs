@@ -29,7 +29,9 @@ pub fn run(_: DemoArgs) -> Result<ExitCode> {
         .into_owned();
     let report = run.join("report.html");
     let report_text = report.display().to_string();
-    let steps: [(&str, &[&str]); 4] = [
+    let explained = run.join("explained.html");
+    let explained_text = explained.display().to_string();
+    let steps: [(&str, &[&str]); 5] = [
         (
             "The sample model captions images that it was not trained on.",
             &["infer", "--model", "sample"],
@@ -67,6 +69,17 @@ pub fn run(_: DemoArgs) -> Result<ExitCode> {
                 &report_text,
             ],
         ),
+        (
+            "Where the words of a caption came from.",
+            &[
+                "explain",
+                "--model",
+                "sample",
+                "--report",
+                &explained_text,
+                IMAGE,
+            ],
+        ),
     ];
     for (what, words) in steps {
         out::note(format_args!("\n{what}\n$ clipcap {}\n", words.join(" ")));
@@ -78,7 +91,7 @@ pub fn run(_: DemoArgs) -> Result<ExitCode> {
         }
     }
     out::note("\nTo look at:");
-    for page in [report, run.join("curves.svg"), run.join("best")] {
+    for page in [report, explained, run.join("curves.svg"), run.join("best")] {
         out::line(page.display())?;
     }
     out::note(
