@@ -94,7 +94,16 @@ impl Reader<'_> {
         let (key, ending) = split_name(name);
         self.begin(key)?;
         if !member.is_file {
-            self.others.members += 1;
+            if !has_image_ending(Path::new(name)) {
+                self.others.members += 1;
+                return Ok(());
+            }
+            let link = Sample {
+                key: key.to_string(),
+                member: name.to_string(),
+                image: Err(link(&shard_members::place(self.shard, Path::new(name)))),
+            };
+            self.begin(key)?.refused.push(link);
             return Ok(());
         }
         if text_ending(ending).is_some() {
@@ -154,10 +163,21 @@ impl Reader<'_> {
             return Ok(());
         };
         match current.image {
-            None => self.others.without_image += 1,
+            None if current.refused.is_empty() => self.others.without_image += 1,
+            None => {}
             Some((_, sample)) => (self.emit)(sample)?,
         }
         current.refused.into_iter().try_for_each(&mut *self.emit)
+    }
+}
+
+fn link(place: &Path) -> Refused {
+    Refused {
+        kind: "link",
+        reason: format!(
+            "{}: is a link to another file, and has no content: pack files in place of links (tar --dereference --hard-dereference)",
+            path_text::one_line(place)
+        ),
     }
 }
 

@@ -47,6 +47,37 @@ fn write_shards(place: &Place) {
     }
 }
 
+#[test]
+fn a_link_to_an_image_gets_a_record_that_says_so() {
+    let place = Place::new();
+    let mut tar = tar::Builder::new(Vec::new());
+    let bytes = png(1);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "a.png", &bytes[..]).unwrap();
+    for (kind, name) in [
+        (tar::EntryType::Link, "b.png"),
+        (tar::EntryType::Symlink, "c.png"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        tar.append_link(&mut header, name, "a.png").unwrap();
+    }
+    write(&place.path("s.tar"), &tar.into_inner().unwrap());
+    succeeds(&infer(&place, &["s.tar"]));
+    let found = records(&place.path("out/s.jsonl"));
+    let names: Vec<&Value> = found.iter().map(|record| &record["member"]).collect();
+    assert_eq!(names, ["a.png", "b.png", "c.png"]);
+    assert!(found[0]["caption"].is_string(), "{found:?}");
+    for record in &found[1..] {
+        let error = record["error"].as_str().unwrap();
+        assert!(error.contains("is a link to another file"), "{error}");
+    }
+    assert_eq!(stats(&place, "s")["errors"]["link"], 2);
+}
+
 fn infer(place: &Place, more: &[&str]) -> Output {
     place.run(&[&INFER[..], &["--output", "out"], more].concat())
 }
