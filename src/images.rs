@@ -2,6 +2,8 @@
 //!
 //! The result equals Pillow's `Image.open(path).convert("RGB")`, with one difference on purpose: an image that carries
 //! an EXIF orientation is turned the way it is meant to be seen, as every viewer does, where Pillow leaves it lying.
+//!
+//! The sentences of [`OpenError`] stand here beside the checks that give them.
 
 mod bmp;
 pub mod format;

@@ -30,9 +30,9 @@ const explained = (() => {
       context.fillRect(x, 0, 1, canvas.height);
     }
   }
-  function heat(canvas, picture, cells, side, strength) {
+  function heat(canvas, original, cells, side, strength) {
     const size = canvas.width, context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(picture, 0, 0, size, size);
+    context.drawImage(original, 0, 0, size, size);
     const largest = cells ? Math.max(...cells.map(Math.abs)) : 0;
     if (!cells) return;
     const pixels = context.getImageData(0, 0, size, size), data = pixels.data, last = side - 1;
@@ -124,7 +124,7 @@ const explained = (() => {
     let pinned = -1, focused = -1, shown = -1;
     root.start = () => { pinned = focused = -1; show(-1); };
 
-    const picture = new Image();
+    const original = new Image();
     function show(index) {
       shown = index;
       const token = data.tokens[index], count = data.prefix.length;
@@ -169,10 +169,10 @@ const explained = (() => {
       canvas.setAttribute("aria-label", token ? `Where “${token.text.trim()}” came from: mostly ${place(token.cells, data.side)}` : `The image, as the encoder saw it: ${data.caption}`);
       scale.style.visibility = cells ? "visible" : "hidden";
       legend(colors, occlusion ? -1 : 0, strength);
-      if (picture.complete && picture.naturalWidth) heat(canvas, picture, cells, data.side, strength);
+      if (original.complete && original.naturalWidth) heat(canvas, original, cells, data.side, strength);
     }
-    picture.onload = () => show(shown);
-    picture.src = image;
+    original.onload = () => show(shown);
+    original.src = image;
     show(-1);
     return root;
   };

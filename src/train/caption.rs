@@ -1,4 +1,5 @@
-//! Training a captioner, from a configuration to a run folder with a model and captions of the test part.
+//! Training a captioner, from a configuration to a run folder with a model and captions of the test part: the steps in their
+//! order, each of which is another file's.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

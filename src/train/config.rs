@@ -1,4 +1,5 @@
-//! Everything that is set for a training run; it is saved in the run's folder.
+//! Everything that is set for a training run; it is saved in the run's folder. One type with its presets and checks, so that
+//! what a setting may be stands beside it.
 
 use std::path::{Path, PathBuf};
 

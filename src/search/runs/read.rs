@@ -1,4 +1,4 @@
-//! A run's folder as a [`Run`].
+//! A run's folder as a [`Run`]. A third of the file is its tests, which write folders of every kind, damaged ones too.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
