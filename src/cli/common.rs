@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clipcap::device::{DeviceChoice, Devices};
 use clipcap::files;
 use clipcap::images;
+use clipcap::inputs::Expansion;
 use clipcap::trainer::dashboard::{LogFn, Ui};
 use clipcap::trainer::run;
 use cpu_kernels::memory::keep_freed_memory;
@@ -80,6 +81,29 @@ values! {
         Json,
         /// Nothing
         Quiet,
+    }
+}
+
+/// How images are found, and whether truncated ones are taken.
+#[derive(Args)]
+pub struct FoundArgs {
+    /// Look into the subfolders of folders
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// Download images at http and https addresses
+    #[arg(long)]
+    allow_urls: bool,
+    #[command(flatten)]
+    pub truncated: TruncatedArg,
+}
+
+impl FoundArgs {
+    /// How what the command line names becomes images.
+    pub fn expansion(&self) -> Expansion {
+        Expansion {
+            recursive: self.recursive,
+            allow_urls: self.allow_urls,
+        }
     }
 }
 

@@ -10,12 +10,12 @@ use clap::error::ErrorKind;
 use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::captioner::{ImageEncoder, open_crops};
 use clipcap::images;
-use clipcap::inputs::{self, Expansion, FileKinds, Input, InputError, OtherFiles};
+use clipcap::inputs::{self, FileKinds, Input, InputError, OtherFiles};
 use clipcap::path_text;
 use clipcap::shards::{self, Settings, ShardFile, Task};
 use serde_json::json;
 
-use super::common::{DeviceArg, TruncatedArg, usage};
+use super::common::{DeviceArg, FoundArgs, usage};
 use super::model::PrecisionArg;
 use super::out;
 use super::shards::{ShardOutput, ShareArg};
@@ -35,14 +35,8 @@ pub struct EmbedArgs {
     /// on standard input; or WebDataset shards (.tar, .tar.gz, .tar.zst), folders of them, names such as {000..999}.tar
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// Look into the subfolders of folders
-    #[arg(long, short)]
-    recursive: bool,
-    /// Download images at http and https addresses
-    #[arg(long)]
-    allow_urls: bool,
     #[command(flatten)]
-    truncated: TruncatedArg,
+    found: FoundArgs,
     /// Folder for the embeddings of shards, a file a shard; those of images go to standard output
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -74,8 +68,8 @@ enum Format {
 }
 
 pub fn run(args: EmbedArgs) -> Result<ExitCode> {
-    args.truncated.apply();
-    if let Some(found) = shards::find(&args.images, args.recursive)? {
+    args.found.truncated.apply();
+    if let Some(found) = shards::find(&args.images, args.found.recursive)? {
         return embed_shards(&args, found);
     }
     args.share.refuse();
@@ -93,10 +87,7 @@ pub fn run(args: EmbedArgs) -> Result<ExitCode> {
         );
     }
     let (_, encoder) = args.load()?;
-    let expansion = Expansion {
-        recursive: args.recursive,
-        allow_urls: args.allow_urls,
-    };
+    let expansion = args.found.expansion();
     let others = OtherFiles::default();
     let stdin = io::BufReader::new(io::stdin());
     let mut inputs = inputs::expand(args.images, expansion, stdin, &others);

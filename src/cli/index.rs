@@ -13,12 +13,12 @@ use clipcap::data::split::Split;
 use clipcap::data::split_lists;
 use clipcap::datasets::{self, scenes};
 use clipcap::evaluate::model::{Part, part_of};
-use clipcap::inputs::{self, Expansion, Input, InputError, OtherFiles};
+use clipcap::inputs::{self, Input, InputError, OtherFiles};
 use clipcap::path_text;
 use clipcap::retrieve::{Builder, Built, EXACT_BELOW, Entry, Kind};
 use clipcap::sample_model::NAME as SAMPLE;
 
-use super::common::{DeviceArg, TruncatedArg};
+use super::common::{DeviceArg, FoundArgs};
 use super::{complete, find, out};
 
 /// Entries embedded together.
@@ -66,14 +66,8 @@ pub struct IndexArgs {
     /// Entries from which a graph is built (HNSW), which finds nearly all that comparing with every entry does, sooner
     #[arg(long, value_name = "N", default_value_t = EXACT_BELOW)]
     exact_below: usize,
-    /// Look into the subfolders of folders
-    #[arg(long, short)]
-    recursive: bool,
-    /// Download images at http and https addresses
-    #[arg(long)]
-    allow_urls: bool,
     #[command(flatten)]
-    truncated: TruncatedArg,
+    found: FoundArgs,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -119,7 +113,7 @@ impl IndexArgs {
 }
 
 pub fn run(args: IndexArgs) -> Result<ExitCode> {
-    args.truncated.apply();
+    args.found.truncated.apply();
     let kind = args.kind();
     let device = args.device.resolve()?;
     let folder = ModelFolder::open(&find::folder(&args.model)?)?;
@@ -201,10 +195,7 @@ fn images(
     if args.split != Part::All {
         bail!("a part is one of captioned images: give their captions, or leave out --split");
     }
-    let expansion = Expansion {
-        recursive: args.recursive,
-        allow_urls: args.allow_urls,
-    };
+    let expansion = args.found.expansion();
     let others = OtherFiles::default();
     let stdin = io::BufReader::new(io::stdin());
     let mut inputs = inputs::expand(args.inputs.clone(), expansion, stdin, &others);

@@ -15,13 +15,13 @@ use clipcap::evaluate::model::Part;
 use clipcap::explain::report::{Explained, Report};
 use clipcap::explain::{ExplainOptions, Explanation, Method};
 use clipcap::files;
-use clipcap::inputs::{Expansion, FileKinds, Input, InputError, OtherFiles};
+use clipcap::inputs::{FileKinds, Input, InputError, OtherFiles};
 use clipcap::path_text;
 use image::RgbImage;
 use serde_json::json;
 
 use self::overlays::Overlays;
-use super::common::TruncatedArg;
+use super::common::FoundArgs;
 use super::decoding::DecodeArgs;
 use super::infer::find_images;
 use super::model::{ModelArgs, name};
@@ -45,14 +45,8 @@ pub struct ExplainArgs {
     /// on standard input [default: some of the sample's test images]
     #[arg(value_name = "IMAGE", conflicts_with = "check")]
     inputs: Vec<PathBuf>,
-    /// Look into the subfolders of folders
-    #[arg(long, short)]
-    recursive: bool,
-    /// Download images at http and https addresses
-    #[arg(long)]
-    allow_urls: bool,
     #[command(flatten)]
-    truncated: TruncatedArg,
+    found: FoundArgs,
     #[command(flatten)]
     model: ModelArgs,
     /// How relevance of the image's parts is found [default: attention, of CLIPs that are vision transformers; else occlusion]
@@ -160,15 +154,12 @@ impl ExplainArgs {
 }
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
-    args.truncated.apply();
+    args.found.truncated.apply();
     let (model, captioner, search) = args.model.load(&args.decoding)?;
     if args.check.check {
         return check::run(&args, &model, &captioner, &search);
     }
-    let expansion = Expansion {
-        recursive: args.recursive,
-        allow_urls: args.allow_urls,
-    };
+    let expansion = args.found.expansion();
     let others = OtherFiles::default();
     let (mut inputs, _) = find_images(args.inputs.clone(), expansion, &others)?;
     let mut answers = Answers::new(&args, &captioner, &search)?;

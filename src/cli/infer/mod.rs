@@ -20,7 +20,7 @@ use indicatif::ProgressBar;
 
 use self::loading::{Item, Loader};
 use self::output::{Output, OutputArgs};
-use crate::cli::common::TruncatedArg;
+use crate::cli::common::FoundArgs;
 use crate::cli::decoding::DecodeArgs;
 use crate::cli::model::ModelArgs;
 use crate::cli::shards::ShareArg;
@@ -46,14 +46,8 @@ pub struct InferArgs {
     /// on standard input; or WebDataset shards (.tar, .tar.gz, .tar.zst), folders of them, names such as {000..999}.tar
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Look into the subfolders of folders
-    #[arg(long, short)]
-    recursive: bool,
-    /// Download images at http and https addresses
-    #[arg(long)]
-    allow_urls: bool,
     #[command(flatten)]
-    truncated: TruncatedArg,
+    found: FoundArgs,
     #[command(flatten)]
     share: ShareArg,
     #[command(flatten)]
@@ -66,18 +60,15 @@ pub struct InferArgs {
 
 pub fn run(args: InferArgs) -> Result<ExitCode> {
     args.decoding.refuse_other_searches();
-    args.truncated.apply();
-    if let Some(found) = shards::find(&args.images, args.recursive)? {
+    args.found.truncated.apply();
+    if let Some(found) = shards::find(&args.images, args.found.recursive)? {
         return caption_shards(&args, found);
     }
     args.output.check();
     args.share.refuse();
     let (_, captioner, search) = args.model.load(&args.decoding)?;
     let (mut output, wanted) = Output::open(&args.output, search.num_captions, search.rerank)?;
-    let expansion = Expansion {
-        recursive: args.recursive,
-        allow_urls: args.allow_urls,
-    };
+    let expansion = args.found.expansion();
     let others = OtherFiles::default();
     let (inputs, count) = find_images(args.images, expansion, &others)?;
     let batch_size = args.model.batch_size.get();
