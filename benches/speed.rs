@@ -33,6 +33,7 @@ use clipcap::models::resnet18::{ResNet18, ResNet18Config, Stem};
 use clipcap::train::learner::{CaptionLearner, StepConfig};
 use clipcap::trainer::optimizer::OptimizerConfig;
 use cpu_kernels::memory::keep_freed_memory;
+use cpu_kernels::threads::pin_threads;
 use image::RgbImage;
 use serde::Deserialize;
 
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
 fn work() -> Result<()> {
     // As the program does.
     keep_freed_memory();
+    pin_threads();
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let (Some(model), Some(images)) = (args.next(), args.next()) else {
         println!("run `python benches/speed.py`, which makes a model and images for this");

@@ -1,8 +1,9 @@
 //! The image's half of the captioner: images in, embeddings out.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
+use burn::nn::Linear;
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -12,7 +13,7 @@ use crate::captioner::model_folder::{self, ModelFolder};
 use crate::device::Precision;
 use crate::device::is_cpu;
 use crate::engine;
-use crate::models::clip::{Clip, Preprocessing};
+use crate::models::clip::{Clip, ClipText, Preprocessing};
 use crate::models::encoder::Encoder;
 use crate::nn;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
@@ -28,6 +29,8 @@ pub struct ImageEncoder {
     tower: Tower,
     /// The image's tower where the CPU runs it; the one in `tower` is then without.
     vision: Option<engine::Vision>,
+    /// The sentences' tower where the CPU runs it.
+    text: Option<LazyText>,
     preprocessing: Preprocessing,
     device: Device,
     /// What the tower takes images in.
@@ -37,6 +40,14 @@ pub struct ImageEncoder {
     folder: Option<ModelFolder>,
     /// Read when the first sentence is embedded: captioning does without, and not every folder has one.
     tokenizer: OnceLock<Tokenizer>,
+}
+
+/// The sentences' tower as the CPU runs it, read and packed when the first sentence comes: captioning does without.
+#[derive(Debug)]
+struct LazyText {
+    module: Mutex<Option<(ClipText, Linear)>>,
+    packed: OnceLock<engine::Text>,
+    precision: Precision,
 }
 
 /// What embeds images.
@@ -59,7 +70,8 @@ impl ImageEncoder {
     /// # Errors
     /// When a file is missing or damaged, or the device has no such type.
     pub fn load_as(folder: &ModelFolder, device: &Device, precision: Precision) -> Result<Self> {
-        let (mut vision, mut dtype, mut is_vit) = (None, FloatDType::F32, false);
+        let (mut vision, mut text) = (None, None);
+        let (mut dtype, mut is_vit) = (FloatDType::F32, false);
         let tower = match folder.load_encoder(device)? {
             Some(encoder) => Tower::Other(encoder),
             None => {
@@ -67,6 +79,9 @@ impl ImageEncoder {
                 is_vit = clip.vision_model.is_some();
                 if is_cpu(device) {
                     vision = take_vision(&mut clip, precision)?;
+                    // A ResNet keeps float32, and its sentences do.
+                    let precision = if is_vit { precision } else { Precision::F32 };
+                    text = LazyText::take(&mut clip, precision);
                 } else if is_vit {
                     dtype = precision.on_gpu(device)?;
                     cast_vision(&mut clip, dtype);
@@ -80,6 +95,7 @@ impl ImageEncoder {
         Ok(Self {
             tower,
             vision,
+            text,
             preprocessing: folder.preprocessing()?.clone(),
             device: device.clone(),
             dtype,
@@ -97,6 +113,7 @@ impl ImageEncoder {
         Self {
             tower: Tower::Other(encoder),
             vision: None,
+            text: None,
             preprocessing,
             device: device.clone(),
             dtype: FloatDType::F32,
@@ -204,6 +221,14 @@ impl ImageEncoder {
 
     /// `rows_of_ids`: token ids, each row ending with the end of text.
     fn embed_tokens(&self, rows_of_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        if let Some(text) = &self.text {
+            let embeddings = text.packed()?.encode(rows_of_ids);
+            let width = embeddings.len() / rows_of_ids.len().max(1);
+            return Ok(embeddings
+                .chunks(width.max(1))
+                .map(<[f32]>::to_vec)
+                .collect());
+        }
         let t = rows_of_ids.iter().map(Vec::len).max().unwrap_or(0);
         let ends: Vec<i32> = rows_of_ids.iter().map(|ids| ids.len() as i32 - 1).collect();
         let tokens: Vec<i32> = rows_of_ids
@@ -234,6 +259,31 @@ impl ImageEncoder {
         }
         let tokenizer = self.folder()?.load_tokenizer(TokenizerKind::Clip)?;
         Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+}
+
+impl LazyText {
+    /// Takes the tower out of CLIP, if it has one.
+    fn take(clip: &mut Clip, precision: Precision) -> Option<Self> {
+        let parts = clip.text_model.take().zip(clip.text_projection.take())?;
+        Some(Self {
+            module: Mutex::new(Some(parts)),
+            packed: OnceLock::new(),
+            precision,
+        })
+    }
+
+    /// # Errors
+    /// When its weights cannot be read.
+    fn packed(&self) -> Result<&engine::Text> {
+        let mut module = self.module.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(packed) = self.packed.get() {
+            return Ok(packed);
+        }
+        let (text, projection) =
+            (module.take()).context("the weights of CLIP's text tower could not be read before")?;
+        let packed = engine::Text::new(text, projection, self.precision)?;
+        Ok(self.packed.get_or_init(|| packed))
     }
 }
 

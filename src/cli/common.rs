@@ -15,6 +15,7 @@ use clipcap::trainer::dashboard::{LogFn, Ui};
 use clipcap::trainer::run;
 use cpu_kernels::memory::keep_freed_memory;
 use cpu_kernels::simd::Isa;
+use cpu_kernels::threads::pin_threads;
 use time::OffsetDateTime;
 
 use super::out;
@@ -48,9 +49,10 @@ impl DeviceArg {
     }
 }
 
-/// Before a network is run: memory stays with the process, and `CLIPCAP_SIMD` names what there is.
+/// Before a network is run: memory stays with the process, threads with their processors, and `CLIPCAP_SIMD` names what there is.
 fn prepare() -> Result<()> {
     keep_freed_memory();
+    pin_threads();
     Isa::chosen()?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::cache::{self, Cache};
 use super::layer::{Layer, Norm};
 use crate::nn::{Activation, Masking};
@@ -71,6 +73,52 @@ impl Block {
         self.finish(pick(x, batch, positions, wanted), scratch)
     }
 
+    /// Sentences of so many positions each, one behind the other: `[N, C] -> [N, C]`, or `[B, C]` where only the last position
+    /// of each is wanted.
+    pub fn forward_sentences(
+        &self,
+        x: Vec<f32>,
+        lengths: &[usize],
+        only_last: bool,
+        scratch: &mut Scratch,
+    ) -> Vec<f32> {
+        let width = self.project.width();
+        self.project_in(&x, scratch);
+        let Scratch { qkv, attended, .. } = scratch; // [N, 3 C], [N or B, C]
+        let queries = |length: usize| if only_last { 1 } else { length };
+        attended.resize(lengths.iter().map(|&n| queries(n) * width).sum(), 0.0);
+        let (mut rest, mut first, mut sentences) = (attended.as_mut_slice(), 0, Vec::new());
+        for &length in lengths {
+            let (out, after) = rest.split_at_mut(queries(length) * width);
+            sentences.push((first, length, out));
+            (rest, first) = (after, first + length);
+        }
+        let attend = |(first, length, out): (usize, usize, &mut [f32])| {
+            let part = |index: usize, rows: usize| Rows {
+                data: &qkv[((first + length - rows) * 3 + index) * width..],
+                batch: 1,
+                rows,
+                batch_stride: rows * 3 * width,
+                row_stride: 3 * width,
+            };
+            let attention = Attention {
+                q: part(0, queries(length)),
+                k: part(1, length),
+                v: part(2, length),
+                width,
+                heads: self.heads,
+                masking: self.masking,
+            };
+            attention.forward(out);
+        };
+        sentences.into_par_iter().with_max_len(1).for_each(attend);
+        let x = match only_last {
+            true => last_of_each(&x, lengths, width),
+            false => x,
+        };
+        self.finish(x, scratch)
+    }
+
     /// One more position of each row: `[R, C] -> [R, C]`.
     pub fn extend(
         &self,
@@ -116,6 +164,17 @@ fn pick(x: Vec<f32>, batch: usize, positions: usize, wanted: Range<usize>) -> Ve
     let width = x.len() / batch / positions;
     x.chunks_exact(positions * width)
         .flat_map(|x| &x[wanted.start * width..wanted.end * width])
+        .copied()
+        .collect()
+}
+
+/// The last position of each sentence, `[N, C] -> [B, C]`.
+fn last_of_each(x: &[f32], lengths: &[usize], width: usize) -> Vec<f32> {
+    let ends = lengths.iter().scan(0, |end, length| {
+        *end += length;
+        Some(*end)
+    });
+    ends.flat_map(|end| &x[(end - 1) * width..end * width])
         .copied()
         .collect()
 }

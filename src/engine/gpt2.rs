@@ -12,6 +12,7 @@ use crate::device::Precision;
 use crate::models::gpt2::{self, Conv1D};
 use crate::nn::Masking;
 use cpu_kernels::matrix::{Epilogue, View};
+use cpu_kernels::threads::on_pool;
 
 /// The language model.
 #[derive(Debug)]
@@ -170,12 +171,12 @@ impl Step for Gpt2Step<'_> {
 
     fn prefill(&mut self, _: Wanted) -> Result<Logits> {
         let start = self.start.take().context("the prefix was read already")?;
-        let logits = self.gpt2.prefill(start, self.batch, &mut self.cache);
+        let logits = on_pool(|| self.gpt2.prefill(start, self.batch, &mut self.cache));
         Ok(self.scored(logits))
     }
 
     fn extend(&mut self, parents: &[usize], tokens: &[u32], _: Wanted) -> Result<Logits> {
-        let logits = self.gpt2.extend(parents, tokens, &mut self.cache);
+        let logits = on_pool(|| self.gpt2.extend(parents, tokens, &mut self.cache));
         Ok(self.scored(logits))
     }
 }

@@ -166,6 +166,11 @@ impl Norm {
         })
     }
 
+    /// `C`
+    pub fn width(&self) -> usize {
+        self.gamma.len()
+    }
+
     /// `[.., C] -> [.., C]`
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         let mut out = Vec::new();
@@ -186,6 +191,7 @@ impl Norm {
 }
 
 /// A parameter's values, read from their file if that was not done yet, and given up by the module.
+#[derive(Debug)]
 pub struct Values(TensorData);
 
 impl Values {

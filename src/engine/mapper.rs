@@ -9,6 +9,7 @@ use super::layer::{Layer, Norm, take};
 use crate::device::Precision;
 use crate::models::mapper::{self, TransformerLayer};
 use crate::nn::{Activation, Masking};
+use cpu_kernels::threads::on_pool;
 
 /// The three kinds.
 #[derive(Debug)]
@@ -50,6 +51,10 @@ impl Mapper {
 
     /// `[B, clip_dim] -> [B, P, C]`
     pub fn forward(&self, embeddings: &[f32], batch: usize) -> Vec<f32> {
+        on_pool(|| self.forward_here(embeddings, batch))
+    }
+
+    fn forward_here(&self, embeddings: &[f32], batch: usize) -> Vec<f32> {
         match self {
             Self::Mlp { hidden, output } => {
                 let mut hidden = hidden.forward(embeddings);

@@ -1,4 +1,4 @@
-//! CLIP's vision transformer, the mapper and GPT-2 as captioning runs them on the CPU: the same networks as the modules
+//! CLIP's two transformers, the mapper and GPT-2 as captioning runs them on the CPU: the same networks as the modules
 //! they are made from, with weights packed once for [`cpu_kernels`] and no tensors in between.
 //!
 //! The modules stay what trains, what GPUs run, and what the tests hold this to.
@@ -10,11 +10,13 @@ mod cache;
 mod gpt2;
 mod layer;
 mod mapper;
+mod text;
 mod vision;
 
 pub use cache::Cache;
 pub use gpt2::{Gpt2, Gpt2Step};
 pub use mapper::Mapper;
+pub use text::Text;
 pub use vision::Vision;
 
 use crate::device::Precision;

@@ -10,6 +10,7 @@ use super::layer::{Layer, Matrix, Norm, Values, take};
 use crate::device::Precision;
 use crate::models::clip::{ClipVision, EncoderLayer};
 use cpu_kernels::matrix::{Epilogue, View};
+use cpu_kernels::threads::on_pool;
 
 /// Images in, embeddings out.
 #[derive(Debug)]
@@ -49,6 +50,10 @@ impl Vision {
 
     /// The projected embeddings, not normalized. `[B, 3, n, n] -> [B, E]`
     pub fn encode(&self, pixel_values: &[f32], batch: usize) -> Vec<f32> {
+        on_pool(|| self.encode_here(pixel_values, batch))
+    }
+
+    fn encode_here(&self, pixel_values: &[f32], batch: usize) -> Vec<f32> {
         let width = self.class.len();
         let count = self.positions.len() / width; // 1 + G G
         let patches = self.cut(pixel_values, batch, count - 1);
@@ -88,7 +93,8 @@ impl Vision {
     }
 }
 
-fn block(layer: EncoderLayer, weights: Precision) -> Result<Block> {
+/// A block of either of CLIP's transformers.
+pub(super) fn block(layer: EncoderLayer, weights: Precision) -> Result<Block> {
     let (attention, mlp) = (layer.self_attn, layer.mlp);
     Ok(Block {
         heads: attention.num_heads,

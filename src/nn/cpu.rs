@@ -16,7 +16,7 @@ use super::flex_tensor::{
 };
 use super::{Activation, Masking};
 use cpu_kernels::activation;
-use cpu_kernels::matrix::{self, Epilogue};
+use cpu_kernels::matrix::{self, Compute, Epilogue};
 
 /// Whether the kernels can take over for a tensor.
 pub fn handles<const D: usize>(x: &Tensor<D>) -> bool {
@@ -35,11 +35,12 @@ pub trait CpuOps: Backend {
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self>;
-    /// `[.., K] x [K, N] + [N] -> [.., N]`
+    /// `[.., K] x [K, N] + [N] -> [.., N]`, the backward pass in what the forward pass computes in
     fn affine(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        compute: Compute,
     ) -> FloatTensor<Self>;
     /// `q` `[B, T, C]`, `k` and `v` `[B, S, C]`; returns `[B, T, C]`.
     fn attend(
@@ -55,6 +56,7 @@ pub trait CpuOps: Backend {
         head: FloatTensor<Self>,
         targets: IntTensor<Self>,
         smoothing: f64,
+        compute: Compute,
     ) -> FloatTensor<Self>;
 }
 
@@ -73,7 +75,7 @@ impl CpuOps for Flex {
         tensor(y, x.shape())
     }
 
-    fn affine(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+    fn affine(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, compute: Compute) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(|part| part.to_contiguous());
         let mut shape = x.shape();
         let (rows, _) = matrix_shape(&shape);
@@ -83,7 +85,7 @@ impl CpuOps for Flex {
             bias: Some(values(&bias)),
             ..Default::default()
         };
-        matrix::product(view(&x), view(&weight), &mut out, epilogue);
+        compute.product(view(&x), view(&weight), &mut out, epilogue);
         let last = shape.num_dims() - 1;
         shape[last] = width;
         tensor(out, shape)
@@ -105,8 +107,9 @@ impl CpuOps for Flex {
         head: FlexTensor,
         targets: FlexTensor,
         smoothing: f64,
+        compute: Compute,
     ) -> FlexTensor {
-        let of = LossOf::new(hidden, head, targets, smoothing);
+        let of = LossOf::new(hidden, head, targets, smoothing, compute);
         LossOf::mean(&of.compute(false, false))
     }
 }
@@ -154,13 +157,14 @@ impl<C: CheckpointStrategy> CpuOps for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        compute: Compute,
     ) -> FloatTensor<Self> {
         let ((x, a), (weight, b), (bias, c)) =
             (x.into_parts(), weight.into_parts(), bias.into_parts());
         let [x, weight] = [x, weight].map(|part| part.to_contiguous());
-        let y = Flex::affine(x.clone(), weight.clone(), bias);
+        let y = Flex::affine(x.clone(), weight.clone(), bias, compute);
         match Affine.prepare::<C>([a, b, c]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, weight), y),
+            OpsKind::Tracked(prep) => prep.finish((x, weight, compute), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -186,11 +190,12 @@ impl<C: CheckpointStrategy> CpuOps for Autodiff<Flex, C> {
         head: FloatTensor<Self>,
         targets: FlexTensor,
         smoothing: f64,
+        compute: Compute,
     ) -> FloatTensor<Self> {
         // Of a frozen head no gradient is asked for; should one be after all, it is made then.
         let grad_head = Self::float_is_require_grad(&head);
         let ((hidden, a), (head, b)) = (hidden.into_parts(), head.into_parts());
-        let of = LossOf::new(hidden, head, targets, smoothing);
+        let of = LossOf::new(hidden, head, targets, smoothing, compute);
         match TokenLoss.prepare::<C>([a, b]).compute_bound().stateful() {
             // The scores are too many to be kept: the gradients are made with them, for an upstream one of 1.
             OpsKind::Tracked(prep) => {
@@ -242,21 +247,21 @@ impl Backward<Flex, 3> for Normalize {
 }
 
 impl Backward<Flex, 3> for Affine {
-    type State = (FlexTensor, FlexTensor);
+    type State = (FlexTensor, FlexTensor, Compute);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let (x, weight) = ops.state;
+        let (x, weight, compute) = ops.state;
         let [by_x, by_weight, by_bias] = ops.parents;
         let (dy, none) = (view(&grad), Epilogue::default());
         if let Some(parent) = by_x {
             let mut out = vec![0.0; x.shape().num_elements()];
-            matrix::product(dy, view(&weight).transpose(), &mut out, none);
+            compute.product(dy, view(&weight).transpose(), &mut out, none);
             grads.register::<Flex>(parent.id, tensor(out, x.shape()));
         }
         if let Some(parent) = by_weight {
             let mut out = vec![0.0; weight.shape().num_elements()];
-            matrix::product(view(&x).transpose(), dy, &mut out, none);
+            compute.product(view(&x).transpose(), dy, &mut out, none);
             grads.register::<Flex>(parent.id, tensor(out, weight.shape()));
         }
         if let Some(parent) = by_bias {

@@ -4,8 +4,8 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, TensorData};
 use cpu_kernels::attention::{Attention, Rows};
-use cpu_kernels::loss::{self, Loss};
-use cpu_kernels::matrix::View;
+use cpu_kernels::loss::{CrossEntropy, Loss};
+use cpu_kernels::matrix::{Compute, View};
 use cpu_kernels::norm::Norm;
 
 use super::Masking;
@@ -100,6 +100,7 @@ pub(super) struct LossOf {
     pub(super) head: FlexTensor,
     targets: Vec<u32>,
     smoothing: f64,
+    compute: Compute,
 }
 
 impl LossOf {
@@ -108,6 +109,7 @@ impl LossOf {
         head: FlexTensor,
         targets: FlexTensor,
         smoothing: f64,
+        compute: Compute,
     ) -> Self {
         let targets = targets.into_data();
         Self {
@@ -115,18 +117,19 @@ impl LossOf {
             head: head.to_contiguous(),
             targets: targets.iter::<i64>().map(|id| id as u32).collect(),
             smoothing,
+            compute,
         }
     }
 
     pub(super) fn compute(&self, grad_hidden: bool, grad_head: bool) -> Loss {
-        loss::cross_entropy(
-            view(&self.hidden),
-            view(&self.head),
-            &self.targets,
-            self.smoothing as f32,
-            grad_hidden,
-            grad_head,
-        )
+        let of = CrossEntropy {
+            hidden: view(&self.hidden),
+            head: view(&self.head),
+            targets: &self.targets,
+            smoothing: self.smoothing as f32,
+            compute: self.compute,
+        };
+        of.compute(grad_hidden, grad_head)
     }
 
     pub(super) fn mean(loss: &Loss) -> FlexTensor {

@@ -4,6 +4,7 @@
 //!
 //! Shape letters: `B` batch, `T` positions, `H` heads, `D` head size, `C = H * D` width.
 
+mod autocast;
 mod cast;
 mod conv;
 mod conv_ops;
@@ -16,6 +17,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+pub use self::autocast::{Compute, autocast};
 pub use self::cast::cast;
 pub use self::conv::{BatchNormalized, batch_norm, convolve, max_pool};
 use self::cpu::CpuOps;
@@ -97,6 +99,7 @@ pub fn affine<const D: usize>(
             x.into_dispatch(),
             weight.into_dispatch(),
             bias.into_dispatch(),
+            autocast::current(),
         ));
     }
     burn::tensor::module::linear(x, weight, bias)
@@ -142,6 +145,7 @@ pub fn token_loss(
             head.into_dispatch(),
             targets.into_dispatch(),
             smoothing,
+            autocast::current(),
         ));
     }
     reference::token_loss(hidden, head, targets, smoothing)

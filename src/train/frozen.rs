@@ -9,7 +9,7 @@ use burn::tensor::{Device, GradientCheckpointingStrategy};
 
 use crate::device::Precision;
 use crate::models::gpt2::Gpt2;
-use crate::trainer::precision::{in_precision, with_checkpointing};
+use crate::trainer::precision::{StepPrecision, with_checkpointing};
 
 /// A frozen GPT-2: gradients pass through it to the mapper, and none are kept for its own weights.
 ///
@@ -34,7 +34,9 @@ struct Copy {
 
 impl Copy {
     fn new(plain: Gpt2, precision: Precision, strategy: GradientCheckpointingStrategy) -> Self {
-        let constants = in_precision(&plain, precision).train().no_grad();
+        let device = plain.devices().into_iter().next().unwrap_or_default();
+        let precision = StepPrecision::new(precision, &device);
+        let constants = precision.cast(&plain).train().no_grad();
         Self {
             constants: with_checkpointing(constants, strategy),
             plain,

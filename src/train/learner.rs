@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Lora, Module, ParamGroup};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::cider::{Said, ValidationOutput};
@@ -18,10 +18,11 @@ use crate::models::caption_model::{CaptionModel, Trainable, caption_states};
 use crate::models::gpt2::Gpt2;
 use crate::models::gpt2::{cross_entropy, smoothed_cross_entropy};
 use crate::models::mapper::Mapper;
+use crate::nn::autocast;
 use crate::tokenizer::Tokenizer;
 use crate::trainer::fit::StepOutput;
 use crate::trainer::optimizer::{clip_by_global_norm, scale};
-use crate::trainer::precision::{gradient_factor, in_precision};
+use crate::trainer::precision::{StepPrecision, gradient_factor};
 use caption_metrics::Sample;
 
 /// What a step does besides the networks' own work.
@@ -108,24 +109,24 @@ impl CaptionLearner {
 
     /// The loss of a batch, computed in the run's precision; the gradients are of the weights as they are kept.
     fn train_loss(&self, batch: CaptionBatch) -> Tensor<1> {
-        let precision = self.step.precision;
-        let mapper = in_precision(&self.prefix_mapper, precision);
+        let precision = StepPrecision::new(self.step.precision, &batch.clip_embedding.device());
+        let mapper = precision.cast(&self.prefix_mapper);
         let gpt2 = self.gpt2(Frozen::constants);
         let gpt2 = match self.frozen {
             Some(_) => gpt2.clone(),
-            None => in_precision(gpt2, precision),
+            None => precision.cast(gpt2),
         };
-        let embedding = batch
-            .clip_embedding
-            .cast(precision.dtype().unwrap_or(FloatDType::F32));
+        let embedding = batch.clip_embedding.cast(precision.dtype);
         let TokenBatch {
             tokens,
             positions,
             targets,
         } = batch.tokens;
-        let hidden = caption_states(&mapper, &gpt2, embedding, tokens); // [B, T, C]
         let smoothing = self.step.label_smoothing;
-        smoothed_cross_entropy(&gpt2, hidden, positions, targets, smoothing)
+        autocast(precision.compute, || {
+            let hidden = caption_states(&mapper, &gpt2, embedding, tokens); // [B, T, C]
+            smoothed_cross_entropy(&gpt2, hidden, positions, targets, smoothing)
+        })
     }
 }
 

@@ -1,14 +1,15 @@
 //! What a training step computes in, and what it keeps for its backward pass.
 //!
-//! burn has no automatic mixed precision. Here each step casts the weights, and the cast is part of what is
+//! burn has no automatic mixed precision. On GPUs each step casts the weights, and the cast is part of what is
 //! differentiated: weights, gradients, the optimizer and its state stay in float32, as does the loss from the scores over
-//! the vocabulary on. Norms compute in float32 in any case.
+//! the vocabulary on. Norms compute in float32 in any case. On the CPU
+//! bfloat16 is what matrix products are computed in, and nothing is cast.
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{FloatDType, GradientCheckpointingStrategy, Tensor};
+use burn::tensor::{Device, FloatDType, GradientCheckpointingStrategy, Tensor};
 
-use crate::device::Precision;
-use crate::nn;
+use crate::device::{Precision, is_cpu};
+use crate::nn::{self, Compute};
 
 /// What the loss is multiplied by for the backward pass, and the gradients divided by after it: the smallest numbers of
 /// float16 are too large for many gradients.
@@ -19,11 +20,38 @@ pub fn gradient_factor(precision: Precision) -> f64 {
     }
 }
 
-/// A module whose weights are those of `module`, cast.
-pub fn in_precision<M: Module>(module: &M, precision: Precision) -> M {
-    match precision.dtype() {
-        None | Some(FloatDType::F32) => module.clone(),
-        Some(half) => nn::cast(module.clone(), half),
+/// What a device computes a training step of a precision in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepPrecision {
+    /// Type of weights and activations.
+    pub dtype: FloatDType,
+    /// What products of float32 tensors are computed in.
+    pub compute: Compute,
+}
+
+impl StepPrecision {
+    /// GPUs are given weights and activations of the type. The CPU keeps float32 and rounds to bfloat16 what it multiplies: its
+    /// kernels read bfloat16, and the rest has no use for it.
+    pub fn new(precision: Precision, device: &Device) -> Self {
+        let bf16_products = precision == Precision::Bf16 && is_cpu(&device.clone().inner());
+        Self {
+            dtype: match precision.dtype() {
+                Some(dtype) if !bf16_products => dtype,
+                _ => FloatDType::F32,
+            },
+            compute: match bf16_products {
+                true => Compute::Bfloat16,
+                false => Compute::Float32,
+            },
+        }
+    }
+
+    /// A module whose weights are those of `module`, cast.
+    pub fn cast<M: Module>(self, module: &M) -> M {
+        match self.dtype {
+            FloatDType::F32 => module.clone(),
+            half => nn::cast(module.clone(), half),
+        }
     }
 }
 

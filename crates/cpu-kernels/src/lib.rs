@@ -16,6 +16,7 @@ pub mod memory;
 pub mod norm;
 pub mod reduce;
 pub mod simd;
+pub mod threads;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -3,13 +3,28 @@
 //!
 //! Shape letters: `N` tokens, `C` width, `V` vocabulary.
 
+use half::bf16;
 use rayon::prelude::*;
 
-use super::matrix::{Epilogue, Packed, View, product};
+use super::matrix::{Compute, Epilogue, Packed, View, Weight};
 use super::simd::{Kernel, LANES, Simd, run};
 
 /// Rows whose scores are in memory together.
 const ROWS: usize = 1024;
+
+/// What a loss is taken of, and in what its products are computed.
+#[derive(Clone, Copy, Debug)]
+pub struct CrossEntropy<'a> {
+    /// `[N, C]`
+    pub hidden: View<'a>,
+    /// `[V, C]`
+    pub head: View<'a>,
+    /// `[N]`
+    pub targets: &'a [u32],
+    /// The share of the target distribution that all tokens have alike; the rest is the right one's.
+    pub smoothing: f32,
+    pub compute: Compute,
+}
 
 /// A mean cross-entropy and its gradients.
 #[derive(Clone, Debug)]
@@ -21,57 +36,65 @@ pub struct Loss {
     pub grad_head: Option<Vec<f32>>,
 }
 
-/// `hidden` `[N, C]`, `head` `[V, C]`, `targets` `[N]`. The target distribution gives the share `smoothing` to all
-/// tokens alike, the rest to the right one.
-pub fn cross_entropy(
-    hidden: View,
-    head: View,
-    targets: &[u32],
-    smoothing: f32,
-    grad_hidden: bool,
-    grad_head: bool,
-) -> Loss {
-    let (n, vocabulary, width) = (hidden.rows, head.rows, head.cols);
-    assert_eq!(targets.len(), n, "a target for each row");
-    let packed = Packed::<f32>::new(head.transpose());
-    let mut loss = Loss {
-        mean: 0.0,
-        grad_hidden: grad_hidden.then(|| vec![0.0; n * width]),
-        grad_head: grad_head.then(|| vec![0.0; vocabulary * width]),
-    };
-    let mut scores = vec![0.0; n.min(ROWS) * vocabulary];
-    for first in (0..n).step_by(ROWS) {
-        let rows = first..n.min(first + ROWS);
-        let hidden = hidden.some_rows(rows.clone());
-        let scores = &mut scores[..rows.len() * vocabulary];
-        packed.product(hidden, scores, Epilogue::default());
-        let losses: Vec<f32> = scores
-            .par_chunks_exact_mut(vocabulary)
-            .zip(&targets[rows.clone()])
-            .map(|(scores, &target)| {
-                run(Row {
-                    scores,
-                    target: target as usize,
-                    smoothing,
-                    share: 1.0 / n as f32,
-                })
-            })
-            .collect();
-        loss.mean += losses.iter().sum::<f32>() / n as f32;
-        let grads = View::new(scores, rows.len(), vocabulary);
-        if let Some(out) = &mut loss.grad_hidden {
-            let out = &mut out[rows.start * width..rows.end * width];
-            product(grads, head, out, Epilogue::default());
-        }
-        if let Some(out) = &mut loss.grad_head {
-            let added = Epilogue {
-                accumulate: true,
-                ..Default::default()
-            };
-            product(grads.transpose(), hidden, out, added);
+impl CrossEntropy<'_> {
+    /// The loss, with the gradients that are asked for.
+    pub fn compute(&self, grad_hidden: bool, grad_head: bool) -> Loss {
+        match self.compute {
+            Compute::Float32 => self.with::<f32>(grad_hidden, grad_head),
+            Compute::Bfloat16 => self.with::<bf16>(grad_hidden, grad_head),
         }
     }
-    loss
+
+    fn with<W: Weight>(&self, grad_hidden: bool, grad_head: bool) -> Loss {
+        let Self {
+            hidden,
+            head,
+            targets,
+            smoothing,
+            compute,
+        } = *self;
+        let (n, vocabulary, width) = (hidden.rows, head.rows, head.cols);
+        assert_eq!(targets.len(), n, "a target for each row");
+        let packed = Packed::<W>::new(head.transpose());
+        let mut loss = Loss {
+            mean: 0.0,
+            grad_hidden: grad_hidden.then(|| vec![0.0; n * width]),
+            grad_head: grad_head.then(|| vec![0.0; vocabulary * width]),
+        };
+        let mut scores = vec![0.0; n.min(ROWS) * vocabulary];
+        for first in (0..n).step_by(ROWS) {
+            let rows = first..n.min(first + ROWS);
+            let hidden = hidden.some_rows(rows.clone());
+            let scores = &mut scores[..rows.len() * vocabulary];
+            packed.product(hidden, scores, Epilogue::default());
+            let losses: Vec<f32> = scores
+                .par_chunks_exact_mut(vocabulary)
+                .zip(&targets[rows.clone()])
+                .map(|(scores, &target)| {
+                    run(Row {
+                        scores,
+                        target: target as usize,
+                        smoothing,
+                        share: 1.0 / n as f32,
+                    })
+                })
+                .collect();
+            loss.mean += losses.iter().sum::<f32>() / n as f32;
+            let grads = View::new(scores, rows.len(), vocabulary);
+            if let Some(out) = &mut loss.grad_hidden {
+                let out = &mut out[rows.start * width..rows.end * width];
+                compute.product(grads, head, out, Epilogue::default());
+            }
+            if let Some(out) = &mut loss.grad_head {
+                let added = Epilogue {
+                    accumulate: true,
+                    ..Default::default()
+                };
+                compute.product(grads.transpose(), hidden, out, added);
+            }
+        }
+        loss
+    }
 }
 
 /// One token: its loss, and in place of its scores their gradients.
@@ -165,14 +188,19 @@ mod tests {
                     }
                     sum / n as f64
                 };
-                let loss = cross_entropy(
-                    View::new(&parts[0], n, c),
-                    View::new(&parts[1], v, c),
-                    &targets,
+                let of = CrossEntropy {
+                    hidden: View::new(&parts[0], n, c),
+                    head: View::new(&parts[1], v, c),
+                    targets: &targets,
                     smoothing,
-                    true,
-                    true,
-                );
+                    compute: Compute::Float32,
+                };
+                let loss = of.compute(true, true);
+                let rounded = CrossEntropy {
+                    compute: Compute::Bfloat16,
+                    ..of
+                };
+                assert!((rounded.compute(false, false).mean - loss.mean).abs() < 1e-2);
                 let wide = parts
                     .each_ref()
                     .map(|x| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());

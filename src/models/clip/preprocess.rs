@@ -67,8 +67,9 @@ impl Preprocessing {
         let plane = (pixels.len() / 3).max(1);
         for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
             let (mean, std) = (self.mean[channel], self.std[channel]);
+            let of: [f32; 256] = std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
             for (out, pixel) in out.iter_mut().zip(pixels.as_chunks::<3>().0) {
-                *out = (f32::from(pixel[channel]) / 255.0 - mean) / std;
+                *out = of[usize::from(pixel[channel])];
             }
         }
     }

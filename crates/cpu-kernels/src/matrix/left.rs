@@ -1,9 +1,11 @@
 //! The left factor of a product in tiles of a few rows: `[tile][k][height]`, zeros behind the last row.
 
 use bytemuck::Zeroable;
+use half::bf16;
 
 use super::View;
-use super::weight::sealed::Weight;
+use super::weight::{round, sealed::Weight};
+use crate::dot::Pair;
 use crate::simd::Simd;
 
 /// Steps of a tile that are packed for all of its rows before the next ones.
@@ -87,6 +89,29 @@ pub(super) fn pack_converted<S: Simd, W: Converts>(
             *quantized = W::convert(s, row, &mut line);
             for (out, group) in out.chunks_exact_mut(height).zip(&line) {
                 out[r] = *group;
+            }
+        }
+    }
+}
+
+/// As [`pack_tiles`], in pairs, of a transposed matrix: what is packed side by side lies so already.
+#[inline(always)]
+pub(super) fn pack_columns(a: View, first: usize, height: usize, out: &mut [Pair]) {
+    let groups = a.cols.div_ceil(2);
+    for (tile, out) in out.chunks_exact_mut((height * groups).max(1)).enumerate() {
+        let first = first + tile * height;
+        let count = height.min(a.rows.saturating_sub(first));
+        let column = |k: usize| &a.data[k * a.col_stride + first..][..count];
+        for (group, out) in out.chunks_exact_mut(height).enumerate() {
+            let k = 2 * group;
+            if k + 1 == a.cols {
+                for (out, &x) in out.iter_mut().zip(column(k)) {
+                    *out = [round(x), bf16::ZERO];
+                }
+            } else {
+                for ((out, &x), &y) in out.iter_mut().zip(column(k)).zip(column(k + 1)) {
+                    *out = [round(x), round(y)];
+                }
             }
         }
     }

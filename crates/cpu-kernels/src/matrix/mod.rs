@@ -11,6 +11,7 @@ mod packed;
 mod tile;
 mod weight;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use super::simd::{Isa, LANES, Simd};
@@ -90,9 +91,30 @@ impl<'a> View<'a> {
     }
 }
 
-/// `out = a x b`, both as they are, over all cores.
+/// What both factors of a product are rounded to before they are multiplied. Sums are in float32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compute {
+    /// Not at all.
+    #[default]
+    Float32,
+    /// bfloat16: half the bytes, and twice the speed where the processor has an instruction for it.
+    Bfloat16,
+}
+
+impl Compute {
+    /// `out = a x b`, over all cores.
+    pub fn product(self, a: View, b: View, out: &mut [f32], epilogue: Epilogue) {
+        let isa = Isa::best();
+        match self {
+            Self::Float32 => Packed::<f32>::with_isa(b, isa).product(a, out, epilogue),
+            Self::Bfloat16 => Packed::<bf16>::with_isa(b, isa).product(a, out, epilogue),
+        }
+    }
+}
+
+/// `out = a x b` in float32, over all cores.
 pub fn product(a: View, b: View, out: &mut [f32], epilogue: Epilogue) {
-    Packed::<f32>::with_isa(b, Isa::best()).product(a, out, epilogue);
+    Compute::Float32.product(a, b, out, epilogue);
 }
 
 /// The sum of each column.

@@ -4,7 +4,7 @@ use bytemuck::Pod;
 use half::{bf16, f16};
 
 use super::View;
-use super::left::{Converts, pack_converted, pack_tiles};
+use super::left::{Converts, pack_columns, pack_converted, pack_tiles};
 use super::tile::Block;
 use crate::dot::{Float16, Float32, Pair, Tile};
 use crate::simd::{LANES, Simd};
@@ -217,7 +217,10 @@ impl sealed::Weight for bf16 {
         out: &mut [Pair],
         rows: &mut [()],
     ) {
-        pack_converted::<S, Self>(s, a, first, height, out, rows);
+        match a.row_stride {
+            1 => pack_columns(a, first, height, out),
+            _ => pack_converted::<S, Self>(s, a, first, height, out, rows),
+        }
     }
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const P: usize>(
@@ -244,7 +247,7 @@ impl Converts for bf16 {
 
 /// The nearest bfloat16, to even where two are as near: [`bf16::from_f32`] without a branch.
 #[inline(always)]
-fn round(x: f32) -> bf16 {
+pub(super) fn round(x: f32) -> bf16 {
     let bits = x.to_bits();
     let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     let quiet = bits >> 16 | 0x40;
