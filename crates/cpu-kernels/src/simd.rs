@@ -50,6 +50,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn round(self, v: Self::V) -> Self::V;
     /// `2^v` for whole `v` from -126 to 127.
     fn pow2(self, v: Self::V) -> Self::V;
+    /// Sixteen vectors as rows, made columns.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut from = [[0.0; LANES]; LANES];
+        for (v, from) in rows.into_iter().zip(&mut from) {
+            self.store(v, from);
+        }
+        let mut to = [[0.0; LANES]; LANES];
+        for (i, from) in from.iter().enumerate() {
+            for (j, &x) in from.iter().enumerate() {
+                to[j][i] = x;
+            }
+        }
+        to.map(|row| self.load(&row))
+    }
     /// Runs a kernel compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
 

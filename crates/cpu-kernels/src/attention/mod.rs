@@ -234,20 +234,16 @@ pub fn softmax<S: Simd>(s: S, x: &mut [f32], scale: f32) {
         highest = s.max(highest, s.load_some(&x[i..end], f32::NEG_INFINITY));
     }
     let (highest, factor) = (s.splat(s.highest(highest)), s.splat(scale));
-    let mut sum = 0.0;
+    let mut sums = s.splat(0.0);
     for i in (0..x.len()).step_by(LANES) {
         let end = x.len().min(i + LANES);
-        let v = s.load_some(&x[i..end], 0.0);
+        // Lanes that are missing add less than the last place of a sum that is at least 1.
+        let v = s.load_some(&x[i..end], f32::MIN);
         let e = s.exp(s.mul(s.sub(v, highest), factor));
-        if end - i == LANES {
-            sum += s.sum(e);
-            s.store_some(e, &mut x[i..end]);
-        } else {
-            s.store_some(e, &mut x[i..end]);
-            sum += x[i..end].iter().sum::<f32>();
-        }
+        sums = s.add(sums, e);
+        s.store_some(e, &mut x[i..end]);
     }
-    let share = s.splat(1.0 / sum);
+    let share = s.splat(1.0 / s.sum(sums));
     for i in (0..x.len()).step_by(LANES) {
         let end = x.len().min(i + LANES);
         let v = s.mul(s.load_some(&x[i..end], 0.0), share);

@@ -1,15 +1,11 @@
-//! The left factor of a product in tiles of a few rows: `[tile][k][height]`, zeros behind the last row.
+//! The left factor of a product in tiles of a few rows: `[tile][k][height]`.
 
-use bytemuck::Zeroable;
 use half::bf16;
 
 use super::View;
 use super::weight::{round, sealed::Weight};
 use crate::dot::Pair;
-use crate::simd::Simd;
-
-/// Steps of a tile that are packed for all of its rows before the next ones.
-const TOGETHER: usize = 64;
+use crate::simd::{LANES, Simd};
 
 /// Rows a tile, at most `most` and as even as can be, and the number of tiles.
 pub(crate) fn tiling(rows: usize, most: usize) -> (usize, usize) {
@@ -17,8 +13,9 @@ pub(crate) fn tiling(rows: usize, most: usize) -> (usize, usize) {
     (height, rows.div_ceil(height))
 }
 
-/// Rows `first..` of `a` as tiles of `height` rows, `[tile][k][height]`, zeros behind the last row.
-pub(super) fn pack_tiles(a: View, first: usize, height: usize, out: &mut [f32]) {
+/// Rows `first..` of `a` as tiles of `height` rows, `[tile][k][height]`; what is behind the last row is left as it is.
+#[inline(always)]
+pub(super) fn pack_tiles<S: Simd>(s: S, a: View, first: usize, height: usize, out: &mut [f32]) {
     let k = a.cols;
     if k == 0 {
         return;
@@ -29,25 +26,46 @@ pub(super) fn pack_tiles(a: View, first: usize, height: usize, out: &mut [f32]) 
         if a.row_stride == 1 {
             for (k, out) in out.chunks_exact_mut(height).enumerate() {
                 let from = &a.data[k * a.col_stride + first..][..count];
-                out[..count].copy_from_slice(from);
+                s.store_some(s.load_some(from, 0.0), &mut out[..count]);
             }
         } else if a.col_stride == 1 {
-            // Some steps of all rows before the next ones: what is written stays in the nearest cache.
-            for (i, out) in out.chunks_mut(height * TOGETHER).enumerate() {
-                let steps = out.len() / height;
-                for r in 0..count {
-                    let row = &a.data[(first + r) * a.row_stride + i * TOGETHER..][..steps];
-                    for (k, &x) in row.iter().enumerate() {
-                        out[k * height + r] = x;
-                    }
-                }
-            }
+            let rows = &a.data[(first * a.row_stride).min(a.data.len())..];
+            interleave(s, rows, [count, a.row_stride, k], height, out);
         } else {
             for r in 0..count {
                 for (out, &x) in out[r..].iter_mut().step_by(height).zip(a.row(first + r)) {
                     *out = x;
                 }
             }
+        }
+    }
+}
+
+/// `count` rows of `length` values, `stride` apart, as `[length][height]`; `height` is at most [`LANES`].
+#[inline(always)]
+fn interleave<S: Simd>(
+    s: S,
+    rows: &[f32],
+    [count, stride, length]: [usize; 3],
+    height: usize,
+    out: &mut [f32],
+) {
+    for first in (0..length).step_by(LANES) {
+        let some = LANES.min(length - first);
+        let mut block = [s.splat(0.0); LANES];
+        for (r, v) in block.iter_mut().enumerate().take(count) {
+            *v = s.load_some(&rows[r * stride + first..][..some], 0.0);
+        }
+        let columns = s.transpose(block);
+        let out = &mut out[first * height..];
+        for (i, &column) in columns.iter().enumerate().take(some) {
+            // What is written too far is written again by the next one.
+            let to = &mut out[i * height..];
+            let width = match to.len() {
+                LANES.. => LANES,
+                _ => height,
+            };
+            s.store_some(column, &mut to[..width]);
         }
     }
 }
@@ -72,7 +90,9 @@ pub(super) fn pack_converted<S: Simd, W: Converts>(
     if groups == 0 {
         return;
     }
-    let mut line = vec![W::Left::zeroed(); groups];
+    const { assert!(size_of::<W::Left>() == size_of::<f32>()) };
+    // As bits of float32 values, which is what can be transposed.
+    let mut lines = vec![0.0_f32; height * groups];
     let mut gathered = Vec::new();
     let tiles = out.chunks_exact_mut(height * groups);
     for (i, (out, rows)) in tiles.zip(rows.chunks_exact_mut(height)).enumerate() {
@@ -86,11 +106,11 @@ pub(super) fn pack_converted<S: Simd, W: Converts>(
                 gathered.extend(a.row(first + r));
                 &gathered
             };
-            *quantized = W::convert(s, row, &mut line);
-            for (out, group) in out.chunks_exact_mut(height).zip(&line) {
-                out[r] = *group;
-            }
+            let line = &mut lines[r * groups..(r + 1) * groups];
+            *quantized = W::convert(s, row, bytemuck::cast_slice_mut(line));
         }
+        let out = bytemuck::cast_slice_mut(out);
+        interleave(s, &lines, [count, groups, groups], height, out);
     }
 }
 

@@ -146,19 +146,23 @@ pub(super) struct Scratch {
     panels: Vec<f32>,
 }
 
+/// So many values of what may be more, with what was there before.
+fn at_least(memory: &mut Vec<f32>, count: usize) -> &mut [f32] {
+    memory.resize(memory.len().max(count), 0.0);
+    &mut memory[..count]
+}
+
 /// `out = a x b` by one thread, for factors that fit the cache.
 #[inline(always)]
 pub(super) fn small_product<S: Simd>(s: S, a: View, b: View, out: Out, scratch: &mut Scratch) {
     let Scratch { tiles, panels } = scratch;
     let (height, count) = tiling(a.rows, S::ROWS);
     let rows = count * height;
-    tiles.clear();
-    tiles.resize(rows * a.cols, 0.0);
-    pack_tiles(a, 0, height, tiles);
+    let tiles = at_least(tiles, rows * a.cols);
+    pack_tiles(s, a, 0, height, tiles);
     let panel = S::PANELS * LANES;
     let count = b.cols.div_ceil(panel);
-    panels.clear();
-    panels.resize(count * b.rows * panel, 0.0);
+    let panels = at_least(panels, count * b.rows * panel);
     if b.rows > 0 {
         for (i, out) in panels.chunks_exact_mut(b.rows * panel).enumerate() {
             s.vectorize(Pack::<f32> {
@@ -175,7 +179,7 @@ pub(super) fn small_product<S: Simd>(s: S, a: View, b: View, out: Out, scratch: 
         height,
         first_row: 0,
         b: Panels {
-            data: panels.as_slice(),
+            data: panels,
             columns: &vec![(); count * S::PANELS],
             rows: b.rows,
             cols: b.cols,

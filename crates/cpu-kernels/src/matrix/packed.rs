@@ -182,6 +182,22 @@ fn lanes(b: View, row: usize, first: usize) -> [f32; LANES] {
     lanes
 }
 
+/// Sixteen rows of the sixteen values from column `first` on, of a matrix whose columns lie one behind the other; zeros behind
+/// the last row and column.
+#[inline(always)]
+fn transposed<S: Simd>(s: S, b: View, row: usize, first: usize) -> [[f32; LANES]; LANES] {
+    let count = LANES.min(b.rows - row);
+    let mut columns = [s.splat(0.0); LANES];
+    for (j, column) in columns.iter_mut().enumerate().take(b.cols - first) {
+        *column = s.load_some(&b.data[(first + j) * b.col_stride + row..][..count], 0.0);
+    }
+    let mut block = [[0.0; LANES]; LANES];
+    for (v, out) in s.transpose(columns).into_iter().zip(&mut block) {
+        s.store(v, out);
+    }
+    block
+}
+
 /// Fills one panel.
 pub(super) struct Pack<'a, W: Weight> {
     pub(super) b: View<'a>,
@@ -208,8 +224,20 @@ impl<W: Weight> Kernel for Pack<'_, W> {
                     W::observe(columns, &lanes(b, row, first));
                 }
             }
+            let mut groups = out.iter_mut().skip(p).step_by(S::PANELS);
+            if b.row_stride == 1 && b.col_stride != 1 {
+                for row in (0..b.rows).step_by(LANES) {
+                    let block = transposed(s, b, row, first);
+                    let count = LANES.min(b.rows - row);
+                    let rows = block[..count.next_multiple_of(W::GROUP)].chunks_exact(W::GROUP);
+                    for (rows, out) in rows.zip(&mut groups) {
+                        W::store(s, columns, rows, out);
+                    }
+                }
+                continue;
+            }
             let mut rows = [[0.0; LANES]; MOST];
-            for (group, out) in out.iter_mut().skip(p).step_by(S::PANELS).enumerate() {
+            for (group, out) in groups.enumerate() {
                 for (i, row) in rows[..W::GROUP].iter_mut().enumerate() {
                     *row = lanes(b, group * W::GROUP + i, first);
                 }

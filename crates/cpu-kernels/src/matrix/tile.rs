@@ -287,8 +287,7 @@ impl<W: Weight> Block<'_, W> {
                 };
                 W::tile(s, left, rows, weights, &columns[panel], &mut sums);
                 s.vectorize(Finish {
-                    sums: sums.as_flattened(),
-                    vectors: P,
+                    sums: &sums,
                     row: self.first_row + i * R,
                     column: (self.first_panel + panel) * P * LANES,
                     columns: self.b.cols,
@@ -301,10 +300,9 @@ impl<W: Weight> Block<'_, W> {
 }
 
 /// Writes a tile's sums where they belong.
-struct Finish<'a> {
-    /// `vectors` for each row.
-    sums: &'a [[f32; LANES]],
-    vectors: usize,
+struct Finish<'a, const P: usize> {
+    /// Of each row.
+    sums: &'a [[[f32; LANES]; P]],
     row: usize,
     column: usize,
     /// Of the whole product.
@@ -313,28 +311,27 @@ struct Finish<'a> {
     epilogue: Epilogue<'a>,
 }
 
-impl Kernel for Finish<'_> {
+impl<const P: usize> Kernel for Finish<'_, P> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { out, epilogue, .. } = self;
-        let rows = out.rows - self.row;
-        for (r, sums) in self.sums.chunks_exact(self.vectors).enumerate().take(rows) {
-            for (p, sums) in sums.iter().enumerate() {
-                let first = self.column + p * LANES;
-                let count = LANES.min(self.columns.saturating_sub(first));
-                if count == 0 {
-                    break;
-                }
-                let mut v = s.load(sums);
-                if let Some(bias) = epilogue.bias {
-                    v = s.add(v, s.load_some(&bias[first..first + count], 0.0));
-                }
+        let count = (P * LANES).min(self.columns - self.column);
+        let mut bias = [s.splat(0.0); P];
+        if let Some(of) = epilogue.bias {
+            let of = &of[self.column..self.column + count];
+            for (bias, of) in bias.iter_mut().zip(of.chunks(LANES)) {
+                *bias = s.load_some(of, 0.0);
+            }
+        }
+        for (r, sums) in self.sums.iter().enumerate().take(out.rows - self.row) {
+            // SAFETY: tasks have rows and panels of their own.
+            let out = unsafe { out.slice(self.row + r, self.column, count) };
+            for ((sums, &bias), out) in sums.iter().zip(&bias).zip(out.chunks_mut(LANES)) {
+                let mut v = s.add(s.load(sums), bias);
                 if let Some(activation) = epilogue.activation {
                     v = activation::apply(s, activation, v);
                 }
-                // SAFETY: tasks have rows and panels of their own.
-                let out = unsafe { out.slice(self.row + r, first, count) };
                 if epilogue.accumulate {
                     v = s.add(v, s.load_some(out, 0.0));
                 }

@@ -51,7 +51,7 @@ pub(super) mod sealed {
         );
         /// A packed weight: of a group of column `lane`.
         fn value(group: &Self::Right, index: usize, columns: &Self::Columns, lane: usize) -> f32;
-        /// Rows `first..` of `a` as tiles of `height` rows, `[tile][group][height]`, into zeros.
+        /// Rows `first..` of `a` as tiles of `height` rows, `[tile][group][height]`.
         fn pack_left<S: Simd>(
             s: S,
             a: View,
@@ -94,14 +94,14 @@ impl sealed::Weight for f32 {
     }
     #[inline(always)]
     fn pack_left<S: Simd>(
-        _: S,
+        s: S,
         a: View,
         first: usize,
         height: usize,
         out: &mut [f32],
         _: &mut [()],
     ) {
-        pack_tiles(a, first, height, out);
+        pack_tiles(s, a, first, height, out);
     }
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const P: usize>(
@@ -161,14 +161,14 @@ impl sealed::Weight for f16 {
     }
     #[inline(always)]
     fn pack_left<S: Simd>(
-        _: S,
+        s: S,
         a: View,
         first: usize,
         height: usize,
         out: &mut [f32],
         _: &mut [()],
     ) {
-        pack_tiles(a, first, height, out);
+        pack_tiles(s, a, first, height, out);
     }
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const P: usize>(
