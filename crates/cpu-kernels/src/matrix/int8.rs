@@ -82,20 +82,27 @@ impl Weight for i8 {
         columns: &[Columns; P],
         out: &mut [[[f32; LANES]; P]; R],
     ) {
-        let mut sums = [[[0; LANES]; P]; R];
+        let sums = bytemuck::cast_slice_mut(out.as_flattened_mut().as_flattened_mut());
+        let sums = sums.as_chunks_mut::<LANES>().0.as_chunks_mut::<P>().0;
+        let [sums] = sums.as_chunks_mut::<R>().0 else {
+            unreachable!("{R} rows")
+        };
         for r in 0..R {
+            let zero = rows[r].zero.wrapping_neg();
             for p in 0..P {
                 for (sum, column) in sums[r][p].iter_mut().zip(columns[p].sums) {
-                    *sum = column.wrapping_mul(-rows[r].zero);
+                    *sum = column.wrapping_mul(zero);
                 }
             }
         }
-        s.tile_int8(b.tile(a, &mut sums));
-        for p in 0..P {
-            let scales = s.load(&columns[p].scales);
-            for r in 0..R {
-                let v = s.mul(s.load_i32(&sums[r][p]), s.splat(rows[r].scale));
-                s.store(s.mul(v, scales), &mut out[r][p]);
+        s.tile_int8(b.tile(a, sums));
+        let scales: [S::V; P] = std::array::from_fn(|p| s.load(&columns[p].scales));
+        for r in 0..R {
+            let scale = s.splat(rows[r].scale);
+            for p in 0..P {
+                let sum: &mut [i32; LANES] = &mut sums[r][p];
+                let v = s.mul(s.mul(s.load_i32(sum), scale), scales[p]);
+                s.store(v, bytemuck::cast_mut(sum));
             }
         }
     }
