@@ -257,6 +257,34 @@ mod tests {
     }
 
     #[test]
+    fn in_bfloat16_products_and_their_gradients_are_rounded_and_nothing_else() {
+        // Not regular: sums of waves cancel, and leave little but what was rounded.
+        let noise = |shape: [usize; 2], step: f64| {
+            let count = shape.iter().product::<usize>() as i64;
+            let ramp = Tensor::<1, Int>::arange(0..count, &Device::flex()).float();
+            (ramp.clone() * ramp * step).sin().reshape(shape)
+        };
+        let parts = || [noise([37, 24], 0.37), noise([24, 24], 0.91)];
+        let product = |[x, weight]: [Tensor<2>; 2]| affine(x, weight, None);
+        let exact = differentiated(parts(), product);
+        let rounded = differentiated(parts(), |parts| {
+            autocast(Compute::Bfloat16, || product(parts))
+        });
+        assert_ne!(exact, rounded);
+        for (exact, rounded) in exact.iter().zip(&rounded) {
+            let size = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>();
+            let error = size(&mut exact.iter().zip(rounded).map(|(a, b)| a - b));
+            assert!(error.sqrt() < 6e-3 * size(&mut exact.iter().copied()).sqrt());
+        }
+        // What comes after is in float32 again.
+        assert_eq!(differentiated(parts(), product), exact);
+        let x = || [wave([3, 7, 11], 0.37) * 3.0];
+        let activated = |[x]: [Tensor<3>; 1]| activate(Activation::Gelu, x);
+        let in_bfloat16 = differentiated(x(), |x| autocast(Compute::Bfloat16, || activated(x)));
+        assert_eq!(in_bfloat16, differentiated(x(), activated));
+    }
+
+    #[test]
     fn on_the_cpu_attention_is_differentiated_as_burn_does() {
         for masking in [Masking::None, Masking::Causal] {
             let parts = || [0.37, 0.91, 1.1].map(|step| wave([2, 9, 12], step));

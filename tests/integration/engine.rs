@@ -80,6 +80,49 @@ fn images_are_embedded_as_by_the_module() {
 }
 
 #[test]
+fn sentences_of_any_lengths_are_embedded_as_by_the_module() {
+    let config = ClipConfig {
+        vision: ClipVisionConfig::vit_b_32().into(),
+        text: Some(ClipTextConfig {
+            vocab_size: 60,
+            hidden_size: 24,
+            intermediate_size: 52,
+            num_hidden_layers: 3,
+            num_attention_heads: 2,
+            max_position_embeddings: 11,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        }),
+        projection_dim: 7,
+    };
+    let clip = config.init(&Device::flex());
+    let sentences: Vec<Vec<u32>> = [2, 11, 1, 7, 7]
+        .iter()
+        .map(|&length| (0..length).map(|i| (i * 13 + length) % 60).collect())
+        .collect();
+    let expected: Vec<f32> = (sentences.iter())
+        .flat_map(|ids| {
+            let tokens: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+            let tokens = TensorData::new(tokens, [1, ids.len()]);
+            values(clip.encode_text(
+                Tensor::from_data(tokens, &Device::flex()),
+                Tensor::from_ints([ids.len() as i32 - 1], &Device::flex()),
+            ))
+        })
+        .collect();
+    for (precision, tolerance) in [
+        (Precision::F32, 1e-5),
+        (Precision::F16, 2e-3),
+        (Precision::Bf16, 2e-2),
+        (Precision::Int8, 5e-2),
+    ] {
+        let (text, projection) = (clip.text_model.clone(), clip.text_projection.clone());
+        let text = engine::Text::new(text.unwrap(), projection.unwrap(), precision).unwrap();
+        close(&text.encode(&sentences), &expected, tolerance);
+    }
+}
+
+#[test]
 fn prefixes_are_made_as_by_the_module() {
     let kinds = [
         MapperKind::Mlp,
