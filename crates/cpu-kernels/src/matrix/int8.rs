@@ -114,30 +114,58 @@ fn inverse(scale: f32) -> f32 {
     if scale > 0.0 { 1.0 / scale } else { 0.0 }
 }
 
+/// What turns the values of a row into bytes.
+#[derive(Clone, Copy)]
+struct ToByte<V> {
+    factor: V,
+    /// The least and the greatest integer, before the zero point is added.
+    low: V,
+    high: V,
+    /// With what leaves integers in the last bits.
+    zero: V,
+}
+
+impl<V: Copy> ToByte<V> {
+    /// The byte of each value, in its last bits.
+    #[inline(always)]
+    fn convert<S: Simd<V = V>>(&self, s: S, x: V) -> V {
+        let v = s.mul(x, self.factor);
+        s.add(s.min(s.max(v, self.low), self.high), self.zero)
+    }
+}
+
 impl Converts for i8 {
     #[inline(always)]
     fn convert<S: Simd>(s: S, x: &[f32], out: &mut [[u8; 4]]) -> Row {
-        let (mut least, mut most) = (s.splat(0.0), s.splat(0.0));
-        for x in x.chunks(LANES) {
-            let x = s.load_some(x, 0.0);
+        let (whole, rest) = x.as_chunks();
+        let last = s.load_some(rest, 0.0);
+        let (mut least, mut most) = (s.min(last, s.splat(0.0)), s.max(last, s.splat(0.0)));
+        for x in whole {
+            let x = s.load(x);
             (least, most) = (s.min(x, least), s.max(x, most));
         }
         let least = -s.highest(s.sub(s.splat(0.0), least));
         let scale = (s.highest(most) - least) / 255.0;
         let factor = inverse(scale);
         let zero = ((-least * factor + TO_INTEGER) - TO_INTEGER).min(255.0);
-        let (low, high) = (s.splat(-zero), s.splat(255.0 - zero));
-        for (x, out) in (x.chunks(LANES)).zip(out.as_flattened_mut().chunks_mut(LANES)) {
-            let v = s.mul(s.load_some(x, 0.0), s.splat(factor));
-            let v = s.add(s.min(s.max(v, low), high), s.splat(TO_INTEGER + zero));
-            match out.first_chunk_mut() {
-                Some(out) => s.store_last_bytes(v, out),
-                None => {
-                    let mut bytes = [0; LANES];
-                    s.store_last_bytes(v, &mut bytes);
-                    out.copy_from_slice(&bytes[..out.len()]);
-                }
-            }
+        let to_byte = ToByte {
+            factor: s.splat(factor),
+            low: s.splat(-zero),
+            high: s.splat(255.0 - zero),
+            zero: s.splat(TO_INTEGER + zero),
+        };
+        let (bytes, tail) = out.as_flattened_mut().as_chunks_mut();
+        for (x, out) in whole.iter().zip(&mut *bytes) {
+            s.store_last_bytes(to_byte.convert(s, s.load(x)), out);
+        }
+        if !rest.is_empty() {
+            let mut last_bytes = [0; LANES];
+            s.store_last_bytes(to_byte.convert(s, last), &mut last_bytes);
+            let out = match bytes.get_mut(whole.len()) {
+                Some(out) => out.as_mut_slice(),
+                None => tail,
+            };
+            out.copy_from_slice(&last_bytes[..out.len()]);
         }
         Row {
             scale,
