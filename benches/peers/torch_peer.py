@@ -110,7 +110,9 @@ class TorchPeer(Peer):
 
     @cached_property
     def pixels(self) -> Tensor:
-        return torch.from_numpy(pixels()).to(self.device)
+        found = torch.from_numpy(pixels()).to(self.device)
+        # Work for a GPU has up to 256 images.
+        return found if self.device.type == "cpu" else found.repeat(4, 1, 1, 1)
 
     def tower(self, kind: type[nn.Module], name: str):
         way = Way(name)
