@@ -104,9 +104,9 @@ class Comparison:
 
 
 def torch_peaks(python: Path, folder: Path) -> dict[str, float | str]:
-    """10^9 operations a second of a large product by PyTorch, and 10^9 bytes a second."""
+    """10^9 operations a second of a large product by PyTorch, and 10^9 bytes a second that it reads."""
     with Worker([python, "-m", "peers.torch_peer"], folder) as torch:
-        answers = {way: torch.ask({"work": "peak", "way": way, "dump": True}) for way in ("eager", "bf16", "int8", "read")}
+        answers = {way: torch.ask({"work": "peak", "way": way, "dump": True}) for way in ("f32", "bf16", "int8", "bandwidth")}
     return {way: round(answer["out"], 1) if "out" in answer else answer["error"] for way, answer in answers.items()}
 
 

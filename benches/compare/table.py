@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .rows import MEMORY
+from .rows import MEMORY, PEERS
 
 # The least cosine of embeddings, and by how much of it a loss may differ.
 LEAST_COSINE = {"f32": 0.9999, "bf16": 0.999, "int8": 0.98}
@@ -80,7 +80,18 @@ class Results:
     def markdown(self) -> str:
         precisions = dict.fromkeys(m.precision for m in self.found)
         parts = [part for precision in precisions for part in self.tables(precision)]
-        return "\n\n".join([json.dumps(self.about), *parts]) + "\n"
+        return "\n\n".join([self.head(), *parts]) + "\n"
+
+    def head(self) -> str:
+        """The machine, in a sentence or two."""
+        about = self.about
+
+        def listed(values: dict) -> str:
+            return ", ".join(f"{name} {value}" for name, value in values.items())
+
+        peaks, reached = listed(about["peaks"]), listed(about["peaks of PyTorch"])
+        place = f"{about['cpu']}, {about['threads']} threads, {about['time']}, commit {about['commit']}; {listed(about['versions'])}."
+        return f"{place} In 10^9 a second, the processor's peaks are {peaks}; PyTorch reaches {reached}."
 
     def tables(self, precision: str) -> list[str]:
         """The best peer of each row, and all of them."""
@@ -89,9 +100,9 @@ class Results:
             if measurement.precision == precision and not measurement.error:
                 rows.setdefault(measurement.row, []).append(measurement)
         best = {name: min(peers, key=lambda m: m.ratio) for name, peers in rows.items()}
-        head = ["row", "ours", "best peer", "its", "ratio", "same", "of the limit", "others"]
+        head = ["row", "ours", "best peer", "takes", "ratio", "same", "of the limit", "others"]
         found = [f"`{precision}`", table(head, ([name, *m.cells()] for name, m in best.items()))]
-        names = list(dict.fromkeys(m.peer for peers in rows.values() for m in peers))
+        names = sorted({m.peer for peers in rows.values() for m in peers}, key=lambda name: (PEERS.index(name.split()[0]), name))
         ratios = {name: {m.peer: f"{m.ratio:.2f}" for m in peers} for name, peers in rows.items()}
         found.append(table(["ratio", *names], ([name, *(of.get(peer, "") for peer in names)] for name, of in ratios.items())))
         times = [m.ratio for name, m in best.items() if name != MEMORY]

@@ -31,7 +31,7 @@ def stateful(model: ov.Model) -> ov.Model:
     apply_make_stateful_transformation(model, {f"past_{i}": f"present_{i}" for i in range(2 * LAYERS)})
 
     def integers(*values: int):
-        return ops.constant(values, dtype=np.int64)
+        return ops.constant(list(values), dtype=np.int64)
 
     batch = ops.gather(ops.shape_of(model.input("beam_idx"), output_type="i64"), integers(0), ops.constant(0, dtype=np.int64))
     shape = ops.concat([batch, *(integers(n) for n in (HEADS, 0, HEAD))], 0)

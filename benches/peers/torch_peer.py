@@ -151,9 +151,9 @@ class TorchPeer(Peer):
         return self.training[1]
 
     def peak(self, work: dict):
-        """10^9 operations a second of a large product in `way`, or for `read` 10^9 bytes a second of summing up a large array."""
+        """10^9 operations a second of a large product in a precision, or for `bandwidth` 10^9 bytes a second of summing up a large array."""
         n, kind = 3072, work["way"]
-        if kind == "read":
+        if kind == "bandwidth":
             a = torch.zeros(1 << 28)
             run, amount = a.sum, a.nbytes
         elif kind == "int8":
