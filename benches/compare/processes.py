@@ -76,8 +76,8 @@ class Run(NamedTuple):
     memory: float
 
 
-def run(command: Sequence, folder: Path, cache: Path | None = None) -> Run | None:
-    """None where it failed. `cache` is where OpenVINO may keep what it compiled."""
+def run(command: Sequence, folder: Path, cache: Path | None = None) -> Run:
+    """`cache` is where OpenVINO may keep what it compiled. Raises CalledProcessError."""
     variables = environment(folder) | ({"BENCH_OPENVINO_CACHE": str(cache)} if cache else {})
     with (folder / "workers.log").open("a") as log:
         start = time.perf_counter()
@@ -87,7 +87,9 @@ def run(command: Sequence, folder: Path, cache: Path | None = None) -> Run | Non
         process.stdout.read()
         _, process.returncode, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
-    return None if process.returncode else Run(first, seconds, usage.ru_maxrss / 1024)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Run(first, seconds, usage.ru_maxrss / 1024)
 
 
 class Others:
