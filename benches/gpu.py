@@ -95,7 +95,7 @@ class Bench:
     def captions(self, device, precision, names, *more):
         _, expected, _ = self.infer("cpu", "f32", 60, names, *more)
         seconds, rows, wrong = self.infer(device, precision, 75, names, *more)
-        same = [name for name in rows if rows[name].get("tokens") == expected[name]["tokens"]]
+        same = [name for name in rows if name in expected and rows[name].get("tokens") == expected[name]["tokens"]]
         apart = [abs(rows[name]["log_prob"] - expected[name]["log_prob"]) for name in same]
         key = f"captions as the CPU's f32, {device} {precision} {' '.join(more)}".strip()
         result = {"of": len(expected), "answered": len(rows), "equal": len(same)}
