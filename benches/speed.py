@@ -2,7 +2,7 @@
 
     python benches/speed.py [ROW ...] [--precision P] [--peers NAMES] [--pairs N] [--json FILE] [--markdown FILE]
 
-Everything that this takes is made where it is missing: environments and models in FOLDER (16 GB), our binaries by cargo. A ROW is the beginning
+Everything that this takes is made where it is missing: environments and models in FOLDER (20 GB), our binaries by cargo. A ROW is the beginning
 of a row's name, such as `greedy`. Both sides have the same full-size models with random weights (CLIP ViT-B/32, GPT-2 small, mappers for prefixes
 of 40 and 10 positions), the same images, and a thread for each core. They work in turn, ours and then each way of a peer, N times after a first
 that does not count but is compared; the ratio is the median of those of neighbors. Nothing else may run meanwhile.

@@ -67,7 +67,7 @@ def peers_python(folder: Path) -> Path:
 
 
 def models(folder: Path, program: Path):
-    """Checkpoints with random weights, and every runtime's form of them: 8 GB."""
+    """Checkpoints with random weights, and every runtime's form of them: 10 GB."""
     interpreter = peers_python(folder)
 
     def step(made: str, *command):
