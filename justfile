@@ -22,6 +22,10 @@ bench:
     cargo bench -p cpu-kernels --bench products
     cargo bench --bench metrics
 
+# Captioning and training beside other runtimes on this CPU: rows, --precision, --peers
+speed *arguments:
+    python3 benches/speed.py {{ arguments }}
+
 # The API's pages, and the book where mdbook is installed
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps

@@ -1,15 +1,16 @@
-"""This program on a GPU: captions compared with the CPU's, time of a first and a second start, and the work of `speed.py` beside
+"""This program on a GPU: captions compared with the CPU's, time of a first and a second start, and the work of `speed.rs` beside
 PyTorch on the same card. For a machine with a card, PyTorch and no Rust, where minutes count: every part has a time limit.
 
     cargo build --release --features vulkan,cuda --bench speed         # .ci/cuda, where GitHub cannot be reached
     python benches/gpu.py target/release/deps/speed-HASH --devices cuda --limit 420 --json gpu.json
 
 The bench's binary is the program too, when it is called `clipcap`, so that one file is all there is to carry. Networks are full-size
-with random weights, made in FOLDER by `convert.py`; captions are the sample model's.
+with random weights, made in FOLDER by `convert.py` and `peers/make_inputs.py`; captions are the sample model's.
 """
 
 import argparse
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -17,15 +18,15 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import speed
+from compare.processes import environment
 
-ROOT = Path(__file__).parent.parent
+BENCHES = Path(__file__).absolute().parent
+ROOT = BENCHES.parent
 IMAGES, TOKENS = 200, 20
 
 
 def caption(batch, beams):
-    return {"work": "caption", "batch": batch, "beams": beams, "tokens": TOKENS, "way": "cached"}
+    return {"work": "caption", "batch": batch, "beams": beams, "tokens": TOKENS, "mapper": "transformer"}
 
 
 CAPTIONING = [
@@ -94,37 +95,39 @@ class Bench:
     def captions(self, device, precision, names, *more):
         _, expected, _ = self.infer("cpu", "f32", 60, names, *more)
         seconds, rows, wrong = self.infer(device, precision, 75, names, *more)
-        same = [name for name in rows if rows[name].get("tokens") == expected[name]["tokens"]]
+        same = [name for name in rows if name in expected and rows[name].get("tokens") == expected[name]["tokens"]]
         apart = [abs(rows[name]["log_prob"] - expected[name]["log_prob"]) for name in same]
         key = f"captions as the CPU's f32, {device} {precision} {' '.join(more)}".strip()
         result = {"of": len(expected), "answered": len(rows), "equal": len(same)}
         self.keep(key, result | {"log_prob_difference": max(apart, default=None), "seconds": round(seconds, 2), "wrong": wrong})
 
-    def side(self, name, command, limit, rows):
+    def side(self, name, command, limit, rows, way=None):
         """Medians of a side's rows; the first time of each, with what is compiled for it, is kept apart."""
         process = subprocess.Popen(
-            [str(part) for part in command], cwd=ROOT, text=True,
+            [str(part) for part in command], cwd=BENCHES, env=environment(self.folder), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(self.folder / "errors.txt", "w"),
         )
         stop = threading.Timer(max(1, min(limit, self.left())), process.kill)
         stop.start()
         for row, work in rows:
-            times = []
+            times, wrong = [], ""
             for _ in range(9):
                 try:
-                    process.stdin.write(json.dumps(work | {"way": "cached"}) + "\n")
+                    process.stdin.write(json.dumps(work | {"way": way}) + "\n")
                     process.stdin.flush()
                     line = process.stdout.readline()
                 except BrokenPipeError:
                     line = ""
-                if not line:
+                answer = json.loads(line or '{"error": ""}')
+                if "error" in answer:
+                    wrong = answer["error"]
                     break
-                times.append(float(line))
+                times.append(answer["seconds"])
                 if len(times) > 3 and sum(times[1:]) > 6:
                     break
             if len(times) < 3:
-                errors = (self.folder / "errors.txt").read_text()[-600:]
-                self.keep(f"{name}: {row}", {"seconds": None, "first": times[:1], "wrong": errors or "no time left"})
+                wrong = wrong or (self.folder / "errors.txt").read_text()[-600:] or "no time left"
+                self.keep(f"{name}: {row}", {"seconds": None, "first": times[:1], "wrong": wrong})
                 break
             self.keep(f"{name}: {row}", {"seconds": round(statistics.median(times[2:]), 5), "first": round(times[0], 3)})
         stop.cancel()
@@ -141,9 +144,11 @@ def main():
     parser.add_argument("--limit", type=float, default=420, help="seconds in all")
     parser.add_argument("--json", type=Path, default=Path("gpu.json"))
     args = parser.parse_args()
+    args.folder = args.folder.absolute()
     bench = Bench(args)
+    make = [[sys.executable, "convert.py", str(bench.folder), "--make"], [sys.executable, "-m", "peers.make_inputs"]]
     checkpoints = subprocess.Popen(
-        [sys.executable, ROOT / "benches/convert.py", args.folder, "--make"],
+        " && ".join(map(shlex.join, make)), shell=True, cwd=BENCHES, env=environment(bench.folder),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )
     _, lines, wrong = bench.run([bench.clipcap, "devices"], 30)
@@ -158,14 +163,13 @@ def main():
     parts = ["--clip", args.folder / "clip", "--gpt2", args.folder / "gpt2", "--captioner", args.folder / "captioner.pt"]
     _, _, wrong = bench.run([bench.clipcap, "convert", *parts, "--output", model], 60)
     bench.keep("checkpoints", wrong or "converted")
-    speed.images(args.folder / "images")
     worker = args.folder / "speed"
     worker.unlink(missing_ok=True)
     worker.symlink_to(args.binary.resolve())
-    peer = [sys.executable, ROOT / "benches/speed.py", "--peer", args.folder, "--work", args.peer_device]
-    ours = [worker, model, args.folder / "images", devices[0]]
+    peer = [sys.executable, "-m", "peers.torch_peer", args.peer_device]
+    ours = [worker, model, args.folder, devices[0]]
     bench.side(f"{devices[0]} f16", [*ours, "f16"], 140, CAPTIONING)
-    bench.side("PyTorch f16", [*peer, "f16"], 60, CAPTIONING + TRAINING)
+    bench.side("PyTorch f16", peer, 60, CAPTIONING + TRAINING, "f16")
     bench.captions(devices[0], "f16", names)
     bench.side(f"{devices[0]} f16", [*ours, "f16"], 100, TRAINING)
     bench.captions(devices[0], "f32", names)
@@ -173,7 +177,7 @@ def main():
     for device in devices[1:]:
         bench.captions(device, "f16", names)
     # burn multiplies float32 on tensor cores, in TF32.
-    bench.side("PyTorch tf32", [*peer, "tf32"], 60, CAPTIONING + TRAINING)
+    bench.side("PyTorch tf32", peer, 60, CAPTIONING + TRAINING, "tf32")
     bench.side(f"{devices[0]} f32", [*ours, "f32"], 150, CAPTIONING)
 
 

@@ -1,204 +1,193 @@
-"""Captioning and training beside PyTorch, as ratios: the table in the README.
+"""Captioning and training on this CPU beside the strongest peers at the same precision: PyTorch, ONNX Runtime, OpenVINO and CTranslate2.
 
-    python -m venv venv && venv/bin/pip install torch transformers pillow
-    venv/bin/python benches/speed.py [ROW ...] [--folder FOLDER] [--pairs N] [--precision P] [--markdown FILE]
+    python benches/speed.py [ROW ...] [--precision P] [--peers NAMES] [--pairs N] [--json FILE] [--markdown FILE]
 
-Without a ROW all are measured; a ROW is the beginning of a row's name, such as `greedy`. Both sides have the same full-size
-models with random weights (ViT-B/32, GPT-2 small, a transformer mapper with prefix 40), made in FOLDER by `convert.py`, and the
-same images. Work is done in turn, this program and then PyTorch in each of its ways, N times after a first that does not count,
-and the ratio is the median of those of neighbors. Nothing else may run: it would slow PyTorch more.
-
-PyTorch's ways: `cached` keeps keys and values, as transformers does; `ClipCap` reads everything anew for each token, as ClipCap's
-`predict.py` does. Both use all cores.
+Everything that this takes is made where it is missing: environments and models in FOLDER (20 GB), our binaries by cargo. A ROW is the beginning
+of a row's name, such as `greedy`. Both sides have the same full-size models with random weights (CLIP ViT-B/32, GPT-2 small, mappers for prefixes
+of 40 and 10 positions), the same images, and a thread for each core. They work in turn, ours and then each way of a peer, N times after a first
+that does not count but is compared; the ratio is the median of those of neighbors. Nothing else may run meanwhile.
 """
 
 import argparse
 import json
-import os
-import statistics
+import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parent.parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-TOKENS = 20
-BATCH = 40
+from compare import limits, rows, setup
+from compare.processes import THREADS, Others, Run, Worker, run
+from compare.rows import PEERS, PRECISIONS, Row
+from compare.table import Measurement, Results, agreement
 
-# name, work, PyTorch's ways, and at least so many times as fast as which of them
-ROWS = [
-    ("CLIP, 1 image", {"work": "clip", "batch": 1}, ["cached"], 1.2),
-    ("CLIP, 32 images", {"work": "clip", "batch": 32}, ["cached"], 1.0),
-    ("greedy, 1 image", {"work": "caption", "batch": 1, "beams": 0, "tokens": TOKENS}, ["cached", "ClipCap"], 2.5),
-    ("greedy, 16 images", {"work": "caption", "batch": 16, "beams": 0, "tokens": TOKENS}, ["cached"], None),
-    ("beam 5, 1 image", {"work": "caption", "batch": 1, "beams": 5, "tokens": TOKENS}, ["cached", "ClipCap"], 3.5),
-    ("beam 5, 16 images", {"work": "caption", "batch": 16, "beams": 5, "tokens": TOKENS}, ["cached"], None),
-    ("training step, mapper", {"work": "train", "batch": BATCH, "tokens": TOKENS, "joint": False}, ["cached"], 1.0),
-    ("training step, mapper and GPT-2", {"work": "train", "batch": BATCH, "tokens": TOKENS, "joint": True}, ["cached"], 1.0),
-    (
-        "training step, ResNet-18 of the sample",
-        {"work": "resnet18", "batch": 128, "side": 48, "width": 16, "stem": "imagenet"},
-        ["cached"],
-        None,
-    ),
-    (
-        "training step, ResNet-18 of CIFAR-10",
-        {"work": "resnet18", "batch": 32, "side": 32, "width": 64, "stem": "cifar"},
-        ["cached"],
-        None,
-    ),
-]
-START, FOLDER_ROW, MEMORY = "start to first caption", "folder of 64 JPEGs", "peak memory of captioning"
-# Slow work is done less often.
-SLOW = ("beam 5, 16", "training", "folder")
+# Percent of the cores that other processes may take before a measurement is made again.
+QUIET = 3.0
 
 
-def images(folder, count=64):
-    from PIL import Image
+class Comparison:
+    def __init__(self, folder: Path, pairs: int, binaries: setup.Binaries, results: Results, peaks: limits.Peaks):
+        self.folder, self.pairs, self.binaries, self.results, self.peaks = folder, pairs, binaries, results, peaks
+        self.python = setup.peers_python(folder)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        path = folder / f"{i:03}.jpg"
-        if not path.is_file():
-            noise = Image.effect_noise((160, 120), 40 + i).convert("RGB")
-            noise.resize((640, 480), Image.BICUBIC).save(path, quality=90)
+    def peer_worker(self, peer: str) -> Worker:
+        return Worker([self.python, "-m", f"peers.{peer}_peer"], self.folder)
+
+    def family(self, precision: str, peer: str, family: Sequence[Row]):
+        """Rows whose models stay loaded, beside one peer."""
+        command = [self.binaries.worker, self.folder / family[0].model, self.folder, "cpu", precision]
+        with Worker(command, self.folder) as ours, self.peer_worker(peer) as theirs:
+            for row in family:
+                first = ours.ask({**row.work, "dump": True})
+                if "error" in first:
+                    sys.exit(f"ours failed, {row.name}: {first['error']}")
+                ways = row.ways[precision][peer]
+                alone = row.work["work"] in rows.ONE_MODEL_AT_A_TIME
+                for some in [[way] for way in ways] if alone else [ways]:
+                    self.row(precision, row, peer, some, first["out"], ours, theirs)
+
+    def row(self, precision: str, row: Row, peer: str, ways: list[str], reference, ours: Worker, theirs: Worker):
+        limit = self.peaks.seconds(limits.phases(row.work), precision)
+        found = {way: Measurement(precision, row.name, f"{peer} {way}", limit=limit) for way in ways}
+        for way, measurement in found.items():
+            first = theirs.ask({**row.work, "way": way, "dump": True})
+            measurement.error = first.get("error")
+            # CTranslate2 has another prompt.
+            if not measurement.error and peer != "ctranslate2":
+                measurement.agreement = agreement(row.work, precision, reference, first["out"])
+            # Compilers look at a second run, too.
+            if not measurement.error and ("compile" in way or peer == "openvino"):
+                theirs.ask({**row.work, "way": way})
+        ways = [way for way, measurement in found.items() if not measurement.error]
+
+        def pairs() -> dict[str, list[float]]:
+            times = {way: [] for way in ["ours", *ways]}
+            for _ in range(min(self.pairs, row.most_pairs)):
+                times["ours"].append(ours.ask(row.work)["seconds"])
+                for way in ways:
+                    times[way].append(theirs.ask({**row.work, "way": way})["seconds"])
+            return times
+
+        times, percent = quietest(pairs, [ours, theirs])
+        for way, measurement in found.items():
+            if not measurement.error:
+                measurement.ours, measurement.theirs, measurement.others = times["ours"], times[way], percent
+            self.results.add(measurement)
+
+    def processes(self, precision: str, peers: Sequence[str], wanted: Callable[[str], bool]):
+        """Rows for which whole processes are started."""
+        images, cache = self.folder / "images", self.folder / "openvino/cache"
+        one = images / "000.jpg"
+        ours = [self.binaries.program, "infer", "--model", self.folder / "model", "--device", "cpu", "--precision", precision]
+        ours += ["--max-length", rows.TOKENS]
+        limit = self.peaks.seconds([phase for work in rows.FOLDER_WORK for phase in limits.phases(work)], precision)
+        for peer, way in [(peer, way) for peer in peers for way in rows.PROCESS_WAYS[precision].get(peer, [])]:
+            theirs = [self.python, "-m", "peers.caption_files", peer, way]
+
+            def measure(paths: list[Path], count: int, figures: dict[str, Callable[[Run], float]], limit: float | None = None):
+                def pairs() -> list[tuple[Run, Run]]:
+                    return [(run([*ours, *paths], self.folder), run([*theirs, *paths], self.folder, cache)) for _ in range(count)]
+
+                found = {name: Measurement(precision, name, f"{peer} {way}", limit=limit) for name in figures if wanted(name)}
+                if not found:
+                    return
+                try:
+                    run([*theirs, one], self.folder, cache)
+                    runs, percent = quietest(pairs, [])
+                except subprocess.CalledProcessError as error:
+                    for measurement in found.values():
+                        measurement.error = f"{error}; see {self.folder}/workers.log"
+                else:
+                    for name, measurement in found.items():
+                        measurement.ours, measurement.theirs = ([figures[name](side) for side in sides] for sides in zip(*runs))
+                        measurement.others = percent
+                for measurement in found.values():
+                    self.results.add(measurement)
+
+            measure([one], self.pairs, {rows.START: lambda r: r.first, rows.MEMORY: lambda r: r.memory})
+            measure([images], min(2, self.pairs), {rows.IMAGE_FOLDER: lambda r: r.seconds}, limit)
 
 
-class Worker:
-    """A process that does one piece of work a line and says how long each took."""
-
-    def __init__(self, command):
-        self.process = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def time(self, work):
-        self.process.stdin.write(json.dumps(work) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"failed: {work}")
-        # PyTorch's threads spin for a while after their last work.
-        time.sleep(0.3)
-        return float(line)
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+def quietest(measure: Callable[[], Any], workers: Sequence[Worker]) -> tuple[Any, float]:
+    """What was measured while other processes took little, and the share that they took: the best of three times, or the first that is quiet."""
+    found = []
+    for _ in range(3):
+        others = Others(workers)
+        found.append((measure(), others.percent()))
+        if not found[-1][1] > QUIET:
+            break
+    return min(found, key=lambda pair: pair[1])
 
 
-def measure(command):
-    """Seconds to the first byte on standard output, seconds in all, peak memory in MB, of a process."""
-    start = time.perf_counter()
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    process.stdout.read(1)
-    first = time.perf_counter() - start
-    process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        sys.exit(f"failed: {command}")
-    return first, time.perf_counter() - start, usage.ru_maxrss / 1024
+def torch_peaks(python: Path, folder: Path) -> dict[str, float | str]:
+    """10^9 operations a second of a large product by PyTorch, and 10^9 bytes a second that it reads."""
+    with Worker([python, "-m", "peers.torch_peer"], folder) as torch:
+        answers = {way: torch.ask({"work": "peak", "way": way, "dump": True}) for way in ("f32", "bf16", "int8", "bandwidth")}
+    return {way: round(answer["out"], 1) if "out" in answer else answer["error"] for way, answer in answers.items()}
 
 
-def build():
-    """The worker's path: cargo's name for it has a hash."""
-    command = ["cargo", "build", "--release", "--bin", "clipcap"]
-    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "CARGO_INCREMENTAL": "0"})
-    command = ["cargo", "bench", "--bench", "speed", "--no-run", "--message-format=json"]
-    lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-    found = [json.loads(line) for line in lines if line.startswith("{")]
-    return [m["executable"] for m in found if m.get("executable") and m["target"]["name"] == "speed"][-1]
+def about(python: Path) -> dict:
+    """The machine, this commit, and the peers' versions."""
+    names = ["torch", "transformers", "onnxruntime", "openvino", "ctranslate2"]
+    code = f"from importlib.metadata import version; print(*map(version, {names}))"
+    versions = subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=setup.ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {"cpu": cpu, "threads": THREADS, "time": time.strftime("%F %T"), "commit": commit, "versions": dict(zip(names, versions))}
 
 
-def median_of_pairs(ours, theirs):
-    return statistics.median(b / a for a, b in zip(ours, theirs))
-
-
-class Table:
-    def __init__(self):
-        self.lines = ["| what | here | PyTorch | ratio | must be |", "| --- | ---: | ---: | ---: | ---: |"]
-
-    def add(self, name, ours, theirs, ratio, goal, unit="s"):
-        number = (lambda x: f"{x:.0f}") if unit == "MB" else (lambda x: f"{x:.3f}")
-        goal = f"{goal}" if goal else ""
-        self.lines.append(f"| {name} | {number(ours)} {unit} | {number(theirs)} {unit} | {ratio:.2f} | {goal} |")
-        print(self.lines[-1], flush=True)
-
-
-def processes(args, table, wanted):
-    """The rows for which whole processes are started."""
-    infer = [TARGET / "release/clipcap", "infer", "--model", args.folder / "model", "--device", args.device]
-    infer += ["--max-length", TOKENS]
-    peer = [sys.executable, __file__, "--peer", args.folder, "--caption", args.peer_device, "f32"]
-    images = args.folder / "images"
-    cases = [(START, [images / "000.jpg"], args.pairs, 0, 5.0), (FOLDER_ROW, [images], max(2, args.pairs // 3), 1, 2.0)]
-    memory = []
-    for name, paths, pairs, which, goal in cases:
-        if not (wanted(name) or wanted(MEMORY)):
-            continue
-        runs = [(measure([*infer, *paths]), measure([*peer, *paths])) for _ in range(pairs + 1)][1:]
-        ours, theirs = [run[0][which] for run in runs], [run[1][which] for run in runs]
-        table.add(name, statistics.median(ours), statistics.median(theirs), median_of_pairs(ours, theirs), goal)
-        memory.append((max(run[0][2] for run in runs), max(run[1][2] for run in runs)))
-    if memory:
-        ours, theirs = memory[-1]
-        table.add(MEMORY, ours, theirs, theirs / ours, 2.0, "MB")
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"beginnings of: {', '.join(rows.NAMES)}")
+    parser.add_argument("--precision", choices=[*PRECISIONS, "all"], default="all")
+    parser.add_argument("--peers", default=",".join(PEERS), help="with commas between [default: %(default)s]")
+    parser.add_argument("--pairs", type=int, default=5, help="measurements of each, fewer where one takes long [default: %(default)s]")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/clipcap-bench"), help="environments and models [default: %(default)s]")
+    parser.add_argument("--json", type=Path, help="every measurement")
+    parser.add_argument("--markdown", type=Path, help="the tables")
+    found = parser.parse_args()
+    found.peers = found.peers.split(",")
+    for peer in set(found.peers) - set(PEERS):
+        parser.error(f"unknown peer: {peer}; there are {', '.join(PEERS)}")
+    for row in found.rows:
+        if not any(name.startswith(row) for name in rows.NAMES):
+            parser.error(f"no row begins with: {row}; there are {', '.join(rows.NAMES)}")
+    found.folder = found.folder.absolute()
+    return found
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("rows", nargs="*")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/clipcap-bench"))
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--device", default="cpu", help="as in `clipcap infer --device`")
-    parser.add_argument("--peer-device", default="cpu", help="as PyTorch calls it")
-    parser.add_argument("--precision", default=None, help="as in `clipcap infer --precision`; PyTorch computes in bf16 for bf16, else in f32")
-    parser.add_argument("--markdown", type=Path)
-    args = parser.parse_args()
+    args = arguments()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    binaries = setup.build()
+    setup.models(args.folder, binaries.program)
+    python = setup.peers_python(args.folder)
+    peaks = binaries.peaks()
+    known = about(python) | {"peaks": asdict(peaks), "peaks of PyTorch": torch_peaks(python, args.folder)}
+    print(json.dumps(known), flush=True)
+    results = Results(args.json, known)
+    comparison = Comparison(args.folder, args.pairs, binaries, results, peaks)
 
-    def wanted(name):
-        return not args.rows or any(name.startswith(row) for row in args.rows)
+    def wanted(name: str) -> bool:
+        return not args.rows or name.startswith(tuple(args.rows))
 
-    worker = build()
-    if not (args.folder / "model/config.json").is_file():
-        subprocess.run([sys.executable, ROOT / "benches/convert.py", args.folder], check=True)
-    images(args.folder / "images")
-    table = Table()
-    print("\n".join(table.lines))
-    processes(args, table, wanted)
-    rows = [row for row in ROWS if wanted(row[0])]
-    if rows:
-        ours = Worker([worker, args.folder / "model", args.folder / "images", args.device, *filter(None, [args.precision])])
-        peer_precision = "bf16" if args.precision == "bf16" else "f32"
-        theirs = Worker([sys.executable, __file__, "--peer", args.folder, "--work", args.peer_device, peer_precision])
-    for name, work, ways, goal in rows:
-        pairs = max(2, args.pairs // 3) if name.startswith(SLOW) else args.pairs
-        times = {"ours": []} | {way: [] for way in ways}
-        for _ in range(pairs + 1):
-            times["ours"].append(ours.time(work))
-            for way in ways:
-                # The slow way once only: it is three to six times as slow.
-                if way == "ClipCap" and len(times[way]) >= 3:
-                    continue
-                times[way].append(theirs.time({**work, "way": way}))
-        for way in ways:
-            count = len(times[way])
-            a, b = times["ours"][1:count], times[way][1:]
-            label = name if way == "cached" else f"{name}, ClipCap's way"
-            least = 15.0 if (way == "ClipCap" and name.startswith("beam")) else (goal if way == "cached" else None)
-            table.add(label, statistics.median(a), statistics.median(b), median_of_pairs(a, b), least)
-    if rows:
-        ours.close()
-        theirs.close()
+    chosen = [row for row in rows.ROWS if wanted(row.name)]
+    for precision in PRECISIONS if args.precision == "all" else [args.precision]:
+        for family in dict.fromkeys(row.family for row in chosen):
+            for peer in args.peers:
+                some = [row for row in chosen if row.family == family and peer in row.ways.get(precision, {})]
+                if some:
+                    comparison.family(precision, peer, some)
+        comparison.processes(precision, args.peers, wanted)
+    print(f"\n{results.markdown()}")
     if args.markdown:
-        args.markdown.write_text("\n".join(table.lines) + "\n")
+        args.markdown.write_text(results.markdown())
 
 
 if __name__ == "__main__":
-    if "--peer" in sys.argv:
-        from speed_peer import run
-
-        run(sys.argv[sys.argv.index("--peer") + 1 :])
-    else:
-        main()
+    main()

@@ -1,8 +1,11 @@
 //! This program's side of `speed.py`, which starts it and asks for one piece of work after another.
 //!
-//! `cargo bench --bench speed -- MODEL IMAGES [DEVICE [PRECISION]]` reads one JSON line a piece of work from standard input
-//! and answers each with the seconds it took. Under the name `clipcap` it is the program itself, so that one file is all
-//! that has to be carried to a machine with a GPU and without Rust.
+//! `cargo bench --bench speed -- MODEL FOLDER [DEVICE [PRECISION]]` reads one JSON line a piece of work from standard input
+//! and answers each with a line, `{"seconds": ...}` or `{"error": ...}`. Where the work has `"dump": true`, the answer has what
+//! was computed, as `out`; it is written down outside the clock. FOLDER has `images/` and `embeddings.json`, by `speed.py`.
+//!
+//! Under the name `clipcap` it is the program itself, so that one file is all that has to be carried to a machine with a GPU
+//! and without Rust.
 
 #![recursion_limit = "256"]
 
@@ -11,6 +14,7 @@
 #[path = "../src/cli/mod.rs"]
 mod cli;
 
+use std::fs;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,8 +29,7 @@ use clipcap::captioner::Captioner;
 use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::data::batcher::{CaptionBatch, TokenBatch};
 use clipcap::decode::Strategy;
-use clipcap::device::DeviceChoice;
-use clipcap::device::Precision;
+use clipcap::device::{DeviceChoice, Precision};
 use clipcap::images;
 use clipcap::models::caption_model::{CaptionModel, Trainable};
 use clipcap::models::resnet18::{ResNet18, ResNet18Config, Stem};
@@ -35,10 +38,20 @@ use clipcap::trainer::optimizer::OptimizerConfig;
 use cpu_kernels::memory::keep_freed_memory;
 use cpu_kernels::threads::pin_threads;
 use image::RgbImage;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Images that the largest piece of work has.
 const IMAGES: usize = 256;
+
+/// A line of standard input.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(flatten)]
+    work: Work,
+    #[serde(default)]
+    dump: bool,
+}
 
 /// One piece of work.
 #[derive(Deserialize)]
@@ -46,6 +59,8 @@ const IMAGES: usize = 256;
 enum Work {
     /// Images to embeddings.
     Clip { batch: usize },
+    /// Sentences to embeddings.
+    Text { batch: usize },
     /// Embeddings to captions of so many tokens; no beams is greedy.
     Caption {
         batch: usize,
@@ -65,6 +80,16 @@ enum Work {
         width: usize,
         stem: Stem,
     },
+}
+
+/// What was computed.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Out {
+    Embeddings(Vec<Vec<f32>>),
+    /// The best caption of each image.
+    Tokens(Vec<Vec<u32>>),
+    Loss(Option<f32>),
 }
 
 /// A ResNet-18 and the images that it learns from.
@@ -105,7 +130,7 @@ fn work() -> Result<()> {
     keep_freed_memory();
     pin_threads();
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    let (Some(model), Some(images)) = (args.next(), args.next()) else {
+    let (Some(model), Some(folder)) = (args.next(), args.next()) else {
         println!("run `python benches/speed.py`, which makes a model and images for this");
         return Ok(());
     };
@@ -115,12 +140,18 @@ fn work() -> Result<()> {
         .next()
         .map(|name| serde_json::from_value(name.into()).context("a precision"))
         .transpose()?;
-    let mut bench = Bench::new(Path::new(&model), Path::new(&images), device, precision)?;
+    let mut bench = Bench::new(Path::new(&model), Path::new(&folder), device, precision)?;
     for line in std::io::stdin().lock().lines() {
-        let work = serde_json::from_str(&line?).context("a line of work")?;
+        let Line { work, dump } = serde_json::from_str(&line?).context("a line of work")?;
         let start = Instant::now();
-        bench.run(work)?;
-        println!("{}", start.elapsed().as_secs_f64());
+        let out = bench.run(work);
+        let seconds = start.elapsed().as_secs_f64();
+        let answer = match out {
+            Ok(out) if dump => json!({"seconds": seconds, "out": out}),
+            Ok(_) => json!({"seconds": seconds}),
+            Err(error) => json!({"error": format!("{error:#}")}),
+        };
+        println!("{answer}");
         std::io::stdout().flush()?;
     }
     Ok(())
@@ -129,14 +160,14 @@ fn work() -> Result<()> {
 impl Bench {
     fn new(
         model: &Path,
-        images: &Path,
+        folder: &Path,
         device: Device,
         precision: Option<Precision>,
     ) -> Result<Self> {
         let captioning = precision.unwrap_or_else(|| Precision::default_for(&device));
         let builder = Captioner::builder().device(&device).precision(captioning);
         let captioner = builder.load(model)?;
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(images)?
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder.join("images"))?
             .map(|entry| Ok(entry?.path()))
             .collect::<Result<_>>()?;
         paths.sort();
@@ -144,14 +175,9 @@ impl Bench {
             .iter()
             .map(|path| Ok(captioner.encoder.crop(&images::open(path)?)))
             .collect::<Result<Vec<_>>>()?;
-        // What is in an embedding does not matter here, and kernels for so many images would be compiled for it.
-        let width = captioner.encoder.dim()?;
-        let embedding = |row: usize| {
-            (0..width)
-                .map(|i| ((row * width + i) as f32).sin())
-                .collect()
-        };
-        let embeddings = (0..crops.len()).map(embedding).collect();
+        // Not by this encoder: kernels for so many images would be compiled, and both sides begin with the same.
+        let embeddings = fs::read(folder.join("embeddings.json"))?;
+        let embeddings = serde_json::from_slice(&embeddings).context("embeddings.json")?;
         let crops = crops.iter().cycle().take(IMAGES).cloned().collect();
         Ok(Self {
             folder: ModelFolder::open(model)?,
@@ -165,49 +191,64 @@ impl Bench {
         })
     }
 
-    fn run(&mut self, work: Work) -> Result<()> {
+    fn run(&mut self, work: Work) -> Result<Out> {
         match work {
             Work::Clip { batch } => {
-                let captioner = self.captioner.as_ref().context("captioning comes first")?;
-                captioner.encoder.embed(&self.crops[..batch])?;
+                let encoder = &self.captioner()?.encoder;
+                Ok(Out::Embeddings(encoder.embed(&self.crops[..batch])?))
+            }
+            Work::Text { batch } => {
+                let encoder = &self.captioner()?.encoder;
+                Ok(Out::Embeddings(encoder.embed_texts(&sentences(batch))?))
             }
             Work::Caption {
                 batch,
                 beams,
                 tokens,
-            } => {
-                let decoder = &self.captioner.as_ref().context("captioning first")?.decoder;
-                let mut config = decoder.decode_config(match beams {
-                    0 => Strategy::Greedy,
-                    beam_size => Strategy::Beam { beam_size },
-                });
-                config.max_length = tokens;
-                config.stop_tokens.clear();
-                let captions = decoder.caption(&self.embeddings[..batch], &config)?;
-                if captions.len() != batch {
-                    bail!("{} captions of {batch} images", captions.len());
-                }
-            }
+            } => self.caption(batch, beams, tokens),
             Work::Train {
                 batch,
                 tokens,
                 joint,
-            } => self.train(batch, tokens, joint)?,
+            } => self.train(batch, tokens, joint),
             Work::Resnet18 {
                 batch,
                 side,
                 width,
                 stem,
-            } => self.train_resnet18(batch, side, ResNet18Config { width, stem })?,
+            } => self.train_resnet18(batch, side, ResNet18Config { width, stem }),
         }
-        Ok(())
+    }
+
+    fn captioner(&self) -> Result<&Captioner> {
+        self.captioner.as_ref().context("captioning comes first")
+    }
+
+    fn caption(&self, batch: usize, beams: usize, tokens: usize) -> Result<Out> {
+        let decoder = &self.captioner()?.decoder;
+        let mut config = decoder.decode_config(match beams {
+            0 => Strategy::Greedy,
+            beam_size => Strategy::Beam { beam_size },
+        });
+        config.max_length = tokens;
+        config.stop_tokens.clear();
+        let captions = decoder.caption(&self.embeddings[..batch], &config)?;
+        let best = captions
+            .into_iter()
+            .filter_map(|found| found.into_iter().next());
+        let tokens: Vec<_> = best.map(|caption| caption.tokens).collect();
+        if tokens.len() != batch {
+            bail!("{} captions of {batch} images", tokens.len());
+        }
+        Ok(Out::Tokens(tokens))
     }
 
     /// The mean of the embeddings' squares is what is made smaller.
-    fn train_resnet18(&mut self, batch: usize, side: usize, config: ResNet18Config) -> Result<()> {
+    fn train_resnet18(&mut self, batch: usize, side: usize, config: ResNet18Config) -> Result<Out> {
         (self.captioner, self.learner) = (None, None);
         let device = self.device.clone().autodiff();
-        let kept = (self.resnet18.take()).filter(|(of, ..)| of.config == config);
+        let is_same = |of: &Resnet18| of.config == config && of.pixels.dims()[0] == batch;
+        let kept = (self.resnet18.take()).filter(|(of, ..)| is_same(of));
         let (of, network, mut optimizer) = kept.unwrap_or_else(|| {
             let count = 3 * side * side;
             let values: Vec<f32> = (0..batch * count)
@@ -222,14 +263,14 @@ impl Bench {
         let loss = (embeddings.clone() * embeddings).mean();
         let grads = GradientsParams::from_grads(loss.backward(), &network);
         let network = optimizer.step(1e-3, network, grads);
-        drop(loss.into_data());
+        let loss = loss.into_data();
         self.device.sync()?;
         self.resnet18 = Some((of, network, optimizer));
-        Ok(())
+        Ok(Out::Loss(loss.iter().next()))
     }
 
-    fn train(&mut self, batch: usize, tokens: usize, joint: bool) -> Result<()> {
-        self.captioner = None;
+    fn train(&mut self, batch: usize, tokens: usize, joint: bool) -> Result<Out> {
+        (self.captioner, self.resnet18) = (None, None);
         let kept = self.learner.take().filter(|(kind, ..)| *kind == joint);
         let (_, learner, mut optimizer) = match kept {
             Some(learner) => learner,
@@ -249,8 +290,7 @@ impl Bench {
             .iter()
             .cycle()
             .take(batch)
-            .flatten()
-            .copied()
+            .flat_map(|row| normalized(row))
             .collect();
         let width = values.len() / batch;
         let batch = CaptionBatch {
@@ -263,10 +303,10 @@ impl Bench {
         let output = TrainStep::step(&learner, batch);
         let learner = optimizer.step(2e-5, learner, output.grads);
         // Where the device works behind the host's back, the loss is what it has to be done for.
-        drop(output.item.loss.into_data());
+        let loss = output.item.loss.into_data();
         self.device.sync()?;
         self.learner = Some((joint, learner, optimizer));
-        Ok(())
+        Ok(Out::Loss(loss.iter().next()))
     }
 
     fn learner(&self, joint: bool) -> Result<(bool, CaptionLearner, ModuleOptimizer)> {
@@ -287,4 +327,19 @@ impl Bench {
         let learner = CaptionLearner::new(model, step).train();
         Ok((joint, learner, OptimizerConfig::transformers_adamw().init()))
     }
+}
+
+/// As data sets have the embeddings that are trained on.
+fn normalized(row: &[f32]) -> impl Iterator<Item = f32> {
+    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    row.iter().map(move |x| x / norm)
+}
+
+/// Sentences of ten words, those of `peers/common.py`.
+fn sentences(count: usize) -> Vec<String> {
+    let letter = |i: usize| char::from(b'a' + (i % 26) as u8);
+    let word = |i: usize, j: usize| [letter(i * 7 + j * 3), letter(i * 5 + j * 11)];
+    let sentence =
+        |i: usize| -> Vec<String> { (0..10).map(|j| word(i, j).iter().collect()).collect() };
+    (0..count).map(|i| sentence(i).join(" ")).collect()
 }

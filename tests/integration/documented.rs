@@ -55,7 +55,10 @@ const NOT_RUN: &[(&str, &str)] = &[
         "trains; its steps are commands that are tested",
     ),
     ("curl", "asks the service above"),
-    ("venv/bin/python", "takes PyTorch"),
+    (
+        "python benches/speed.py",
+        "makes environments with PyTorch and others, and measures for an hour",
+    ),
     ("benches/gpu.sh", "takes a card"),
     (
         "benches/flickr8k.sh",
