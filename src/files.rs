@@ -172,6 +172,49 @@ pub fn can_write(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a folder can be filled once the work for it is done: it is none yet or can be written to.
+///
+/// # Errors
+/// When it cannot; the message names it and the fix.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    can_write(folder).with_context(|| {
+        format!(
+            "cannot write into {}: name another folder, or change its permissions",
+            folder.display()
+        )
+    })
+}
+
+/// Whether a file can be written once the work for it is done; one that is there will be replaced.
+///
+/// # Errors
+/// When it cannot; the message names it and the fix.
+pub fn check_file(file: &Path) -> Result<()> {
+    ensure!(
+        !file.is_dir(),
+        "{} is a folder: name a file",
+        file.display()
+    );
+    ensure!(
+        file.file_name().is_some(),
+        "{} is no name of a file: name one",
+        file.display()
+    );
+    let folder = parent(file);
+    ensure!(
+        folder.is_dir(),
+        "cannot write {}: {} is no folder; make it, or name another file",
+        file.display(),
+        folder.display()
+    );
+    can_write(&folder).with_context(|| {
+        format!(
+            "cannot write {}: name another file, or change its folder's permissions",
+            file.display()
+        )
+    })
+}
+
 /// Reads a JSON file; the error names the file, and serde's part of it the key, line and column.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text =
@@ -291,6 +334,32 @@ mod tests {
         replace_folder(&path, write("second")).unwrap();
         assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "second");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn places_that_cannot_be_written_are_told_before_there_is_something_to_write() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        check_file(&path("file")).unwrap();
+        check_file(&path("new")).unwrap();
+        check_folder(&path("a/b")).unwrap();
+        check_folder(place.path()).unwrap();
+        for (result, part) in [
+            (check_file(place.path()), "is a folder"),
+            (check_file(&path("none/new")), "none is no folder"),
+            (check_file(&path("file/new")), "file is no folder"),
+            (check_folder(&path("file")), "file is not a folder"),
+            (check_folder(&path("file/a/b")), "file is not a folder"),
+        ] {
+            let error = format!("{:#}", result.unwrap_err());
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(
+            fs::read_dir(place.path()).unwrap().count(),
+            1,
+            "nothing stays"
+        );
     }
 
     #[test]

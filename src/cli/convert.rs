@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{ArgAction, Args};
 use clipcap::convert::{ConvertConfig, convert, read_training_set};
+use clipcap::files;
 
 use super::out;
 
@@ -43,6 +44,8 @@ pub struct ConvertArgs {
 
 pub fn run(args: ConvertArgs) -> Result<ExitCode> {
     if let Some(file) = args.training_set {
+        files::check_free(&args.output)?;
+        files::check_folder(&args.output)?;
         let written = read_training_set(&file)?.write(&args.output)?;
         out::line(format_args!(
             "wrote {}: {} captions of {} images, embeddings of {}",

@@ -18,6 +18,7 @@ use burn::train::Interrupter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::output::{Existing, check_model};
 use super::run::{PretrainConfig, PretrainContext, Pretrained, pretrain_clip, pretrain_gpt2};
 use crate::captioner::model_folder::{ModelFolder, Part, update_source};
 use crate::device::Devices;
@@ -49,6 +50,8 @@ pub struct SampleContext<'a> {
     pub ui: Ui,
     pub report: LogFn,
     pub interrupter: Interrupter,
+    /// Whether a model that is in the output already may be replaced.
+    pub overwrite: bool,
 }
 
 /// What a part took and came to.
@@ -99,6 +102,9 @@ pub fn pretrain_sample(
     context: &SampleContext,
 ) -> Result<Option<SampleDone>> {
     run::begin(&context.folder.join("sample.json"), config)?;
+    let goes_on = context.folder.join("clip/config.json").is_file();
+    let may = Existing::new(context.overwrite, goes_on);
+    check_model(context.output, &config.clip, may)?;
     let model = context.folder.join("model");
     let pretrained = |done: Pretrained| (!done.interrupted).then_some((done.parameters, None));
     let clip = part("clip", context, |place| {
@@ -150,6 +156,7 @@ fn part(
         report: context.report.clone(),
         interrupter: context.interrupter.clone(),
         resume: folder.join("config.json").is_file(),
+        overwrite: false,
     })
     .with_context(|| name.to_string())?;
     let seconds = before.seconds + started.elapsed().as_secs_f64();

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::{EncoderChoice, ProbeConfig, Protocol, embed, evaluate};
 use crate::datasets::classes::{ClassSet, ClassSource};
 use crate::files;
-use crate::pretrain::encoder::{EncoderRun, EncoderRunConfig, Method, pretrain_encoder};
+use crate::pretrain::encoder::{
+    EncoderRun, EncoderRunConfig, Method, check_data, pretrain_encoder,
+};
 use crate::pretrain::run::PretrainContext;
 use crate::trainer::dashboard::{LogFn, Ui};
 
@@ -107,6 +109,7 @@ pub fn run(
     let resnet18 = change(EncoderRunConfig::resnet18(source.clone()));
     let side = simclr.image_size;
     let set = simclr.load_set(context.dataset, &|line| (context.report)(line))?;
+    check_data(context.folder, &simclr, &set)?;
     let mut rows = Vec::new();
     for (name, config) in [
         ("SimCLR", simclr),
@@ -205,6 +208,7 @@ fn trained_row(
             report: context.report.clone(),
             interrupter: context.interrupter.clone(),
             resume: true,
+            overwrite: false,
         },
         dataset: context.dataset,
     };

@@ -24,6 +24,7 @@ use crate::datasets::scenes::SceneScores;
 use crate::files;
 use crate::train::caption::{TrainContext, train};
 use crate::train::config::TrainConfig;
+use crate::train::dataset::check_unchanged;
 use crate::trainer::dashboard::Ui;
 use crate::trainer::run;
 
@@ -159,6 +160,7 @@ pub fn ablate(ablation: &Ablation, context: &TrainContext) -> Result<Vec<Compare
         .map(|(place, variant)| trainings(ablation, place + 1, variant, context.folder))
         .collect::<Result<_>>()?;
     run::begin(&context.folder.join("ablation.json"), ablation)?;
+    check_unchanged(&ablation.base, context)?;
     let total = trainings.iter().map(Vec::len).sum::<usize>();
     let mut done = 0;
     let mut compared = Vec::new();

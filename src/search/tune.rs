@@ -26,6 +26,7 @@ use crate::data::split::Splits;
 use crate::files;
 use crate::train::caption::{Prepared, TrainContext, fit_parts};
 use crate::train::config::TrainConfig;
+use crate::train::dataset::check_unchanged;
 use crate::trainer::dashboard::Ui;
 use crate::trainer::fit::checkpoint_folder;
 use crate::trainer::run;
@@ -85,6 +86,7 @@ impl TuneConfig {
         }
         let settings = match self.random {
             None => space::grid(&self.space)?,
+            Some(0) => bail!("0 random settings are to be tried: give at least 1"),
             Some(count) => {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.base.seed);
                 space::random(&self.space, count, &mut rng)
@@ -104,6 +106,7 @@ impl TuneConfig {
 pub fn tune(config: &TuneConfig, context: &TrainContext) -> Result<Tuned> {
     let settings = config.settings()?;
     run::begin(&context.folder.join("tune.json"), config)?;
+    check_unchanged(&config.base, context)?;
     let mut losses = vec![vec![None; config.folds]; settings.len()];
     let missing = |losses: &[Vec<Option<f64>>]| {
         losses

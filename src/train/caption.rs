@@ -160,7 +160,8 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let encoder = ModelFolder::open(config.encoder_folder())?;
-    resume::check_inputs(context.folder, &encoder, &ModelFolder::open(&config.model)?)?;
+    let gpt2 = ModelFolder::open(&config.model)?;
+    resume::check_inputs(context.folder, config, &encoder, &gpt2)?;
     RunStatus::Begun.write(context.folder)?;
     let prepared = Prepared::new(config, context)?;
     let splits = &prepared.dataset.splits;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! config.json               everything that was set
-//! inputs.json               which networks it began with
+//! inputs.json               hashes of the networks and the data that it began with; data.json of encoders
 //! status.json               whether it finished, was interrupted or diverged
 //! summary.json              its best epoch, and the seconds it took
 //! metrics.jsonl             one line a step and one an epoch

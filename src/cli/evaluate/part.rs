@@ -111,7 +111,7 @@ pub(super) fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         dataset,
         device: &args.device.resolve()?,
         precision: args.precision.map(Into::into),
-        memory: args.memory.options(),
+        memory: args.memory.options_for(model)?,
     };
     let part = caption(&split, &output, &|line| out::note(format_args!("{line}")))?;
     out::note(format_args!("captions: {}", part.path.display()));

@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use caption_metrics::bootstrap::Bootstrap;
 use clap::Args;
+use clap::error::ErrorKind;
 use clipcap::captioner::{Caption, Captioner, Search, open_crops};
 use clipcap::data::split::Split;
 use clipcap::evaluate::model::Part;
+use clipcap::explain::check::CheckOptions;
 use clipcap::explain::report::{Explained, Report};
 use clipcap::explain::{ExplainOptions, Explanation, Method};
 use clipcap::files;
@@ -21,7 +24,7 @@ use image::RgbImage;
 use serde_json::json;
 
 use self::overlays::Overlays;
-use super::common::FoundArgs;
+use super::common::{FoundArgs, check_files, refuse_idle, refuse_split_seed, usage, valid};
 use super::decoding::DecodeArgs;
 use super::infer::find_images;
 use super::model::{ModelArgs, name};
@@ -59,10 +62,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "TEXT", conflicts_with = "check")]
     caption: Option<String>,
     /// Likeliest tokens listed in the place of each
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, conflicts_with = "check")]
     alternatives: usize,
     /// Nearest tokens listed for each prefix vector
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, conflicts_with = "check")]
     neighbors: usize,
     /// How explanations are written
     #[arg(long, value_enum, default_value = "text")]
@@ -100,7 +103,7 @@ struct CheckArgs {
     /// Part of it: train, val, test or all
     #[arg(long, value_name = "PART", default_value = "test", requires = "check")]
     split: Part,
-    /// How the images were divided in training, as `train --split` says it [default: the run's, else auto]
+    /// How the images were divided in training, as `train --shares` says it [default: the run's, else auto]
     #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", requires = "check")]
     shares: Option<Split>,
     /// Seed that the model was trained with, or its --split-seed [default: the run's, else 1]
@@ -117,6 +120,17 @@ struct CheckArgs {
     /// Random choices of as much of each image
     #[arg(long, value_name = "N", default_value_t = 10, requires = "check")]
     draws: usize,
+}
+
+impl CheckArgs {
+    fn options(&self) -> CheckOptions {
+        CheckOptions {
+            share: self.covered / 100.0,
+            draws: self.draws,
+            bootstrap: Bootstrap::default(),
+            ..CheckOptions::default()
+        }
+    }
 }
 
 values! {
@@ -139,6 +153,42 @@ enum Format {
 }
 
 impl ExplainArgs {
+    /// Ends the program where a value makes no sense, or a flag has no effect with the others.
+    fn refuse(&self) {
+        self.decoding.refuse_other_searches();
+        if self.caption.is_some() {
+            self.decoding
+                .refuse_search("--caption is explained, and none is searched for");
+        }
+        let attention = matches!(self.method, Some(MethodArg::Attention));
+        refuse_idle(
+            &[("--cells", self.cells.is_some() && attention)],
+            "attention is between CLIP's patches: it goes with --method occlusion",
+        );
+        valid(self.options().validate());
+        if self.check.check {
+            self.found.refuse_idle("--check takes the images of --data");
+            valid(self.check.options().validate());
+            if self.check.count == 0 {
+                usage(ErrorKind::InvalidValue, "--count is 0: give at least 1");
+            }
+            let shares = self.check.shares.clone().unwrap_or_default();
+            refuse_split_seed(&shares, self.check.split_seed.is_some());
+        }
+    }
+
+    /// Checks that what is written at the end can be written.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn check_outputs(&self) -> Result<()> {
+        check_files([self.output.as_deref(), self.report.as_deref()])?;
+        match &self.overlays {
+            Some(folder) => files::check_folder(folder),
+            None => Ok(()),
+        }
+    }
+
     fn options(&self) -> ExplainOptions {
         let mut options = ExplainOptions::default()
             .alternatives(self.alternatives)
@@ -154,8 +204,11 @@ impl ExplainArgs {
 }
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
+    args.refuse();
+    args.check_outputs()?;
     args.found.truncated.apply();
     let (model, captioner, search) = args.model.load(&args.decoding)?;
+    captioner.check_explained(&args.options())?;
     if args.check.check {
         return check::run(&args, &model, &captioner, &search);
     }
