@@ -222,7 +222,12 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     parse_json(&text).with_context(|| format!("{} is not as expected", path.display()))
 }
 
-/// The same; `None` where there is no such file.
+/// Reads a JSON file that this program wrote. The error says what to do too: what `fix` tells.
+pub fn read_own_json<T: DeserializeOwned>(path: &Path, fix: impl FnOnce() -> String) -> Result<T> {
+    read_json(path).map_err(|error| anyhow::anyhow!("{error:#}: {}", fix()))
+}
+
+/// [`read_json`]; `None` where there is no such file.
 pub fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -67,7 +67,8 @@ const PART: &str = "captioners";
     with this program: give --meteor-data the folder pycocoevalcap/meteor of its Python package. SPICE is not here: it needs a\n\
     dependency parser with 400 MB of models.")]
 pub struct EvaluateArgs {
-    /// Captions to score: COCO results, JSON Lines or a table with image_id (or image) and caption, or infer's output
+    /// Captions to score: COCO results, JSON Lines or a table with image_id (or image) and caption, or infer's output, of
+    /// images or of a shard
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "compare"], requires = "references")]
     candidates: Option<PathBuf>,
     /// Reference captions: COCO annotations, Karpathy's splits, JSON Lines or a table

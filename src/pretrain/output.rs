@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::captioner::model_folder::{ModelConfig, Part};
+use crate::captioner::model_folder::{ModelConfig, ModelFolder, Part, read_source};
 use crate::files;
 
 /// What may be in a folder that a part is to be put into.
@@ -100,26 +100,18 @@ fn open(output: &Path) -> Result<Option<ModelConfig>> {
     if files::check_free(output).is_ok() {
         return Ok(None);
     }
-    let config = output.join("config.json");
     ensure!(
-        config.is_file(),
+        output.join("config.json").is_file(),
         "{} is there already, and is no model folder: name another folder",
         output.display()
     );
-    files::read_json(&config).map(Some)
+    Ok(Some(ModelFolder::open(output)?.config))
 }
 
 /// Whether what is there was put there by a run with these settings, or by one that was cut off as it did.
 fn is_own(output: &Path, part: Part, config: &impl Serialize) -> Result<bool> {
-    let name = match part {
-        Part::Clip => "clip",
-        Part::Encoder => "encoder",
-        Part::Gpt2 => "gpt2",
-        Part::Mapper => "mapper",
-    };
-    let source: Option<Value> = files::read_json_if_there(&output.join("source.json"))?;
-    let entry = source.as_ref().and_then(|source| source.get(name));
-    Ok(match entry {
+    let source = read_source(output)?;
+    Ok(match source.get(part.name()) {
         Some(entry) => entry["config"] == as_written(config)?,
         None => true,
     })

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::space::{Setting, full_name};
+use super::tune::again;
 use crate::datasets::scenes::SceneScores;
 use crate::files;
 use crate::train::caption::{TrainContext, train};
@@ -197,7 +198,7 @@ fn outcome(training: &Training, context: &TrainContext) -> Result<Outcome> {
     } = training;
     let path = folder.join("result.json");
     if path.is_file() {
-        return files::read_json(&path);
+        return files::read_own_json(&path, || again(folder));
     }
     files::create_dir(folder)?;
     let started = Instant::now();

@@ -183,7 +183,7 @@ fn trial(
 ) -> Result<Option<TrialResult>> {
     let path = folder.join("result.json");
     if path.is_file() {
-        return files::read_json(&path).map(Some);
+        return files::read_own_json(&path, || again(folder)).map(Some);
     }
     files::create_dir(folder)?;
     let lock_path = folder.join("lock");
@@ -197,7 +197,7 @@ fn trial(
         }
     }
     if path.is_file() {
-        return files::read_json(&path).map(Some);
+        return files::read_own_json(&path, || again(folder)).map(Some);
     }
     let config_here = setting.apply(&config.base)?;
     let context_here = TrainContext {
@@ -227,6 +227,11 @@ fn trial(
     fs::remove_dir_all(checkpoint_folder(folder)).context("clearing checkpoints")?;
     files::write_json(&path, &result)?;
     Ok(Some(result))
+}
+
+/// What to do about the result of a training that cannot be read.
+pub(super) fn again(folder: &Path) -> String {
+    format!("delete {}, and it is trained again", folder.display())
 }
 
 /// All images but the test part, those of one fold held out. The split's order is random and by id already.

@@ -156,5 +156,8 @@ pub fn config(folder: &Path) -> Result<TrainConfig> {
             folder.display()
         );
     }
-    files::read_json(&path)
+    let fix = || {
+        "put back a copy; the settings are in the `mapper` of best/source.json too, if the run got that far".to_string()
+    };
+    files::read_own_json(&path, fix)
 }

@@ -1,15 +1,18 @@
 //! Which epochs' checkpoints are kept, when a run ends early, and where a resumed one goes on.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anyhow::{Result, anyhow};
 use burn::train::EarlyStoppingStrategy;
 use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
 use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
 
+use burn_pack::Reader;
 use serde::{Deserialize, Serialize};
 
 use super::log::History;
@@ -43,6 +46,31 @@ pub fn latest(checkpoints: &Path) -> Option<usize> {
         let has = |part| checkpoints.join(format!("{part}-{epoch}.bpk")).is_file();
         PARTS.iter().all(has)
     })
+}
+
+/// Checks that an epoch's checkpoint can be read.
+///
+/// # Errors
+/// When a file of it is damaged; the message names it and what to do.
+pub fn check(checkpoints: &Path, epoch: usize) -> Result<()> {
+    for part in PARTS {
+        let path = checkpoints.join(format!("{part}-{epoch}.bpk"));
+        if let Err(error) = Reader::from_file_exact(&path).and_then(Reader::into_tensors) {
+            return Err(damaged(&path, &error));
+        }
+    }
+    Ok(())
+}
+
+/// What to do about a file of a checkpoint that is not as it was written.
+pub fn damaged(path: &Path, error: &impl Display) -> anyhow::Error {
+    let error = error.to_string();
+    let error: Vec<&str> = error.split_whitespace().collect();
+    anyhow!(
+        "{} is damaged ({}): delete it, and the run goes on from the epoch before, or start a new run",
+        path.display(),
+        error.join(" ")
+    )
 }
 
 /// Epochs of which there is a model.

@@ -30,7 +30,12 @@ pub struct Input {
 /// When one of the inputs is another than it was, or the file cannot be read or written.
 pub fn check(run: &Path, file: &str, inputs: &[Input]) -> Result<()> {
     let path = run.join(file);
-    let mut known: BTreeMap<String, String> = files::read_json_if_there(&path)?.unwrap_or_default();
+    let mut known: BTreeMap<String, String> = match path.is_file() {
+        true => files::read_own_json(&path, || {
+            "put back a copy, or delete it if all that the run reads is as it was".into()
+        })?,
+        false => BTreeMap::new(),
+    };
     let before = known.len();
     for input in inputs {
         match known.get(&input.name) {

@@ -257,7 +257,8 @@ impl EncoderArgs {
                 run::ARTIFACTS
             );
         }
-        let kept: EncoderRunConfig = files::read_json(&path)?;
+        let kept: EncoderRunConfig =
+            files::read_own_json(&path, || "put back a copy, or start a new run".into())?;
         if kept.name() != config.name() {
             bail!(
                 "{} is a run of `pretrain {}`, not of `pretrain {}`",
