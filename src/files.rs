@@ -2,6 +2,7 @@
 
 mod atomic;
 mod lock;
+mod partial;
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -41,10 +42,7 @@ pub fn write_atomic(
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
     let write = || -> io::Result<()> {
-        let mut temporary = tempfile::Builder::new()
-            .prefix(".")
-            .suffix(".partial")
-            .tempfile_in(parent(path))?;
+        let mut temporary = partial::file(path)?;
         {
             let mut writer = io::BufWriter::new(temporary.as_file_mut());
             fill(&mut writer)?;
@@ -80,48 +78,50 @@ pub fn check_free(folder: &Path) -> Result<()> {
 /// Fills a folder beside `path` and renames it: it is there whole, or not at all.
 pub fn write_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     check_free(path)?;
-    let parent = parent(path);
-    create_dir(&parent)?;
+    create_dir(&parent(path))?;
     let failed = || {
         format!(
             "cannot make the folder {}: check its permissions and free space",
             path.display()
         )
     };
-    let temporary = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".partial")
-        .tempdir_in(&parent)
-        .with_context(failed)?;
-    let filled = fill(temporary.path())?;
-    allow_entering(temporary.path()).with_context(failed)?;
+    // It is filled within another: whoever fills it may lock it.
+    let (beside, _lock) = partial::folder(path).with_context(failed)?;
+    let new = beside.path().join(partial::NEW);
+    let filled = fill_new(&new, fill)?;
     // An empty folder may be there. Another process may have filled it since it was looked at.
     let _ = fs::remove_dir(path);
-    if let Err(error) = fs::rename(temporary.path(), path) {
+    if let Err(error) = fs::rename(&new, path) {
         check_free(path)?;
         return Err(error).with_context(failed);
     }
-    let _ = temporary.keep(); // it has another name now
     Ok(filled)
 }
 
 /// Fills a folder beside `path` and puts it in the place of the one that is there, if there is one.
 pub fn replace_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let cannot_replace = || format!("cannot replace {}: check its permissions", path.display());
+    create_dir(&parent(path))?;
+    // It may give back what was there when a process that replaced it was killed.
+    let (beside, _lock) = partial::folder(path).with_context(cannot_replace)?;
     if !path.exists() {
+        drop(beside);
         return write_folder(path, fill);
     }
-    let cannot_replace = || format!("cannot replace {}: check its permissions", path.display());
-    let beside = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".partial")
-        .tempdir_in(parent(path))
-        .with_context(cannot_replace)?;
-    let (new, old) = (beside.path().join("new"), beside.path().join("old"));
-    let filled = write_folder(&new, fill)?;
+    let [new, old] = [partial::NEW, partial::OLD].map(|name| beside.path().join(name));
+    let filled = fill_new(&new, fill)?;
     fs::rename(path, &old).with_context(cannot_replace)?;
     fs::rename(&new, path)
         .inspect_err(|_| drop(fs::rename(&old, path)))
         .with_context(cannot_replace)?;
+    Ok(filled)
+}
+
+/// Makes a folder and fills it.
+fn fill_new<T>(new: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    create_dir(new)?;
+    let filled = fill(new)?;
+    allow_entering(new).with_context(|| format!("cannot make the folder {}", new.display()))?;
     Ok(filled)
 }
 

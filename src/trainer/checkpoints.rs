@@ -48,6 +48,21 @@ pub fn latest(checkpoints: &Path) -> Option<usize> {
     })
 }
 
+/// Removes what burn left of a file that it was writing when the process was killed. Whoever calls it has the run's lock, so that
+/// no other process writes there.
+pub fn remove_scratch(checkpoints: &Path) {
+    let entries = fs::read_dir(checkpoints).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let is_scratch =
+            (name.to_str()).is_some_and(|name| name.contains(".bpk.") && name.ends_with(".tmp"));
+        if is_scratch {
+            // What cannot be removed does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Checks that an epoch's checkpoint can be read.
 ///
 /// # Errors

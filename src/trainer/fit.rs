@@ -137,6 +137,7 @@ where
     let history = logger.history();
     let checkpoints = checkpoint_folder(config.folder);
     files::create_dir(&checkpoints)?;
+    checkpoints::remove_scratch(&checkpoints);
     let stopping = Stopping {
         patience: config.early_stopping,
         history: history.clone(),
