@@ -342,6 +342,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
                 &progress,
                 &|line| out::note(format_args!("{line}")),
             )?
+            .scores
         }
         None => Vec::new(),
     };

@@ -220,6 +220,10 @@ fn captions(args: &IndexArgs, encoder: &ImageEncoder, mut builder: Builder) -> R
             missing.extend(entries.filter(|entry| !builder.has(entry)));
         }
     }
+    let cut = encoder.cut_texts(missing.iter().map(|entry| entry.entry.as_str()))?;
+    if let Some(line) = cut.told() {
+        out::note(line);
+    }
     for (number, batch) in missing.chunks(BATCH).enumerate() {
         let texts: Vec<String> = batch.iter().map(|entry| entry.entry.clone()).collect();
         let rows = encoder.embed_texts(&texts)?;

@@ -108,6 +108,10 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         PretrainData::Files { .. } => config.batch_size,
     };
     let (train, valid) = config.data.pairs(&|line| (context.report)(line))?;
+    let cut = tokenizer.cut_texts(train.captions(), context_length)?;
+    if let Some(line) = cut.told() {
+        (context.report)(&line);
+    }
     let loader = |pairs: Pairs, order| {
         let augmentation = match order {
             Order::Shuffled => config.augmentation.clone(),

@@ -35,7 +35,7 @@ pub fn check_inputs(
                 name: name.to_string(),
                 hash: files::sha256(&path)?,
                 changed: format!(
-                    "the run was begun with another {name} than {} has now: give the model it was begun with, or start a new run",
+                    "another {name} than {} has now: give the model it was begun with, or start a new run",
                     model.path.display()
                 ),
             });
@@ -57,7 +57,7 @@ pub fn check_inputs(
             name: "datastore".into(),
             hash: retrieve::fingerprint(index)?,
             changed: format!(
-                "the datastore {} is another than when the run was begun: put back the one it was begun with, or start a new run",
+                "another datastore than {} is now: put back the one it was begun with, or start a new run",
                 index.display()
             ),
         });
@@ -101,7 +101,7 @@ pub fn check_data(
     let input = |name: &str, hash: Sha256, what: String| Input {
         name: name.into(),
         hash: hex(&hash.finalize()),
-        changed: format!("{what} since the run was begun: {fix}"),
+        changed: format!("{what}: {fix}"),
     };
     let data = data.display();
     inputs::check(
@@ -111,18 +111,18 @@ pub fn check_data(
             input(
                 "captions",
                 captions,
-                format!("the captions of {data} have changed"),
+                format!("other captions than {data} has now"),
             ),
             input(
                 "parts",
                 parts,
-                format!("the parts that the images of {data} are in{lists} have changed"),
+                format!("the images of {data} in other parts than now{lists}"),
             ),
             input(
                 "images",
                 files,
                 format!(
-                    "images of {data} have changed{}",
+                    "other images than {data} has now{}",
                     changed_image(folder, images)
                 ),
             ),

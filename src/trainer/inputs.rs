@@ -19,7 +19,7 @@ pub struct Input {
     pub name: String,
     /// What tells it from others, in hexadecimal.
     pub hash: String,
-    /// What is told when it is another than it was: it names the file and the fix.
+    /// What the run was begun with, where it is another now, and the fix: as in `other captions than a.json has now: ..`.
     pub changed: String,
 }
 
@@ -39,7 +39,9 @@ pub fn check(run: &Path, file: &str, inputs: &[Input]) -> Result<()> {
     let before = known.len();
     for input in inputs {
         match known.get(&input.name) {
-            Some(hash) if *hash != input.hash => bail!("{}: {}", run.display(), input.changed),
+            Some(hash) if *hash != input.hash => {
+                bail!("{} was begun with {}", run.display(), input.changed)
+            }
             Some(_) => {}
             None => drop(known.insert(input.name.clone(), input.hash.clone())),
         }
@@ -60,12 +62,15 @@ mod tests {
         let input = |name: &str, hash: &str| Input {
             name: name.into(),
             hash: hash.into(),
-            changed: format!("{name} is another"),
+            changed: format!("another {name}"),
         };
         check(run.path(), ENCODER, &[input("a", "1")]).unwrap();
         check(run.path(), ENCODER, &[input("a", "1"), input("b", "2")]).unwrap();
         check(run.path(), ENCODER, &[input("b", "2")]).unwrap();
         let error = check(run.path(), ENCODER, &[input("b", "3")]).unwrap_err();
-        assert!(error.to_string().contains("b is another"), "{error}");
+        assert!(
+            error.to_string().ends_with("was begun with another b"),
+            "{error}"
+        );
     }
 }

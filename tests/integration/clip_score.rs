@@ -77,7 +77,9 @@ fn clip_score_is_the_published_codes_with_and_without_references() {
         &|_| (),
         &|_| (),
     );
-    let scores = scores.unwrap();
+    let found = scores.unwrap();
+    assert_eq!(found.cut.count, 0, "{:?}", found.cut);
+    let scores = found.scores;
     assert_eq!(images.len(), golden.images.len(), "all were read");
     let both = |of: &dyn Fn(usize) -> f64| [of(0), of(1)];
     for (i, image) in golden.images.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Output;
 
@@ -389,6 +389,86 @@ fn every_image_of_a_hostile_shard_has_a_record() {
     );
     // Nothing was written anywhere else.
     assert!(!place.path("evil.png").exists() && !Path::new("/etc/evil.png").exists());
+}
+
+#[test]
+fn a_member_of_any_length_or_name_costs_its_record_and_little_memory() {
+    let place = Place::new();
+    let path = place.path("s.tar");
+    let size = 300_u64 << 20;
+    let mut header = tar::Header::new_ustar();
+    header.set_path("large.png").unwrap();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    let long = "n".repeat(1_000_000) + ".png";
+    for (name, n) in [(long.as_str(), 1), ("small.png", 2)] {
+        let bytes = png(n);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, &bytes[..]).unwrap();
+    }
+    let rest = builder.into_inner().unwrap();
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.seek(SeekFrom::Current(size as i64)).unwrap();
+    file.write_all(&rest).unwrap();
+    drop(file);
+    succeeds(&infer(&place, &["s.tar"]));
+    let found = records(&place.path("out/s.jsonl"));
+    assert_eq!(found.len(), 3, "{found:?}");
+    let error = found[0]["error"].as_str().unwrap();
+    assert!(
+        error.contains("s.tar/large.png: 314572800 bytes are too many"),
+        "{error}"
+    );
+    let error = found[1]["error"].as_str().unwrap();
+    assert!(error.contains("has a name of 1000004 bytes"), "{error}");
+    assert!(found[1]["member"].as_str().unwrap().len() < 200);
+    assert!(found[2]["caption"].is_string() && found[2]["member"] == "small.png");
+    let errors = serde_json::json!({"long_name": 1, "too_large": 1});
+    assert_eq!(stats(&place, "s")["errors"], errors);
+}
+
+#[test]
+fn captions_of_a_shard_are_scored_as_they_were_written() {
+    let place = Place::new();
+    place.write_data();
+    let names: Vec<String> = (0..12).map(|n| format!("{n:06}.png")).collect();
+    let members: Vec<(&str, Vec<u8>)> = (names.iter())
+        .map(|name| {
+            let bytes = fs::read(place.path("data/images").join(name)).unwrap();
+            (name.as_str(), bytes)
+        })
+        .collect();
+    write(&place.path("s.tar"), &tar(&members));
+    succeeds(&infer(
+        &place,
+        &["--decode", "beam", "--num-captions", "2", "s.tar"],
+    ));
+    let line = "evaluate --candidates out/s.jsonl --references data/captions.json --resamples 0 --format json";
+    let output = place.line(line).output().unwrap();
+    succeeds(&output);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let images = found["images"].as_array().unwrap();
+    assert_eq!(images.len(), 12);
+    let best: Vec<Value> = (records(&place.path("out/s.jsonl")).into_iter())
+        .filter(|record| record["rank"] == 0)
+        .collect();
+    let said = |caption: &str| {
+        images
+            .iter()
+            .any(|image| image.to_string().contains(caption))
+    };
+    for record in best {
+        let caption = record["caption"].as_str().unwrap();
+        assert!(
+            said(serde_json::json!(caption).to_string().trim_matches('"')),
+            "{caption}"
+        );
+    }
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub fn check_data(folder: &Path, config: &EncoderRunConfig, set: &ClassSet) -> R
         name: "images".into(),
         hash: set.fingerprint(),
         changed: format!(
-            "the images of {} have changed since the run was begun: put back what was there, or start a new run",
+            "other images than {} has now: put back what was there, or start a new run",
             config.data
         ),
     };
