@@ -253,6 +253,7 @@ fn flags_without_effect_are_refused_by_name() {
             "serve --model model/tiny --index store",
             "--index has no effect",
         ),
+        ("infer --fetch a.png", "--model"),
         (
             "infer --output out --ids ids.json a.tar",
             "--ids has no effect",
