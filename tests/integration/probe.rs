@@ -256,7 +256,7 @@ fn what_cannot_be_trained_on_or_probed_is_named() {
     assert_eq!(output.status.code(), Some(2));
     let error = stderr(&output);
     assert!(
-        error.contains("--epochs is a setting of training"),
+        error.contains("--epochs has no effect here: it is a setting of training"),
         "{error}"
     );
     let mut bytes = fs::read(place.path("data/test_batch.bin")).unwrap();

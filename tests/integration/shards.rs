@@ -402,13 +402,16 @@ fn a_member_of_any_length_or_name_costs_its_record_and_little_memory() {
     header.set_mode(0o644);
     header.set_cksum();
     let mut builder = tar::Builder::new(Vec::new());
-    let long = "n".repeat(1_000_000) + ".png";
-    for (name, n) in [(long.as_str(), 1), ("small.png", 2)] {
-        let bytes = png(n);
+    let mut add = |name: &str, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
-        builder.append_data(&mut header, name, &bytes[..]).unwrap();
+        builder.append_data(&mut header, name, bytes).unwrap();
+    };
+    add(&("n".repeat(1_000_000) + ".png"), &png(1));
+    for n in 0..30 {
+        add(&format!("{n:02}.png"), &png(n));
+        add(&format!("{n:02}.txt"), b"A red circle.");
     }
     let rest = builder.into_inner().unwrap();
     let mut file = fs::File::create(&path).unwrap();
@@ -418,7 +421,7 @@ fn a_member_of_any_length_or_name_costs_its_record_and_little_memory() {
     drop(file);
     succeeds(&infer(&place, &["s.tar"]));
     let found = records(&place.path("out/s.jsonl"));
-    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found.len(), 32, "{found:?}");
     let error = found[0]["error"].as_str().unwrap();
     assert!(
         error.contains("s.tar/large.png: 314572800 bytes are too many"),
@@ -427,9 +430,26 @@ fn a_member_of_any_length_or_name_costs_its_record_and_little_memory() {
     let error = found[1]["error"].as_str().unwrap();
     assert!(error.contains("has a name of 1000004 bytes"), "{error}");
     assert!(found[1]["member"].as_str().unwrap().len() < 200);
-    assert!(found[2]["caption"].is_string() && found[2]["member"] == "small.png");
+    assert!(
+        found[2..]
+            .iter()
+            .all(|record| record["caption"].is_string())
+    );
+    assert_eq!(found[31]["member"], "29.png");
     let errors = serde_json::json!({"long_name": 1, "too_large": 1});
     assert_eq!(stats(&place, "s")["errors"], errors);
+    // To be trained on, they are left out, and the others are where they are.
+    let data = clipcap::data::source::load(&path, &[]).unwrap();
+    assert_eq!(data.images.len(), 30);
+    let told: Vec<String> = data.left_out.lines().collect();
+    assert!(
+        told[0].contains("member large.png: 314572800 bytes"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("has a name of 1000004 bytes"), "{told:?}");
+    for image in &data.images {
+        image.source.as_ref().unwrap().open().unwrap();
+    }
 }
 
 #[test]
