@@ -29,7 +29,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "SRC")]
     gpt2: Option<PathBuf>,
     /// ClipCap or CapDec training checkpoint; a GPT-2 in it replaces the weights of --gpt2
-    #[arg(long, value_name = "FILE", requires_all = ["clip", "gpt2"])]
+    #[arg(long, value_name = "FILE", requires_all = ["clip", "gpt2"], conflicts_with = "training_set")]
     captioner: Option<PathBuf>,
     /// Divide the embedding by its norm before the mapper [default: true for a transformer mapper, false for the others]
     #[arg(long, value_name = "true|false", action = ArgAction::Set, requires = "captioner")]

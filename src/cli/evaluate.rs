@@ -95,9 +95,9 @@ pub struct EvaluateArgs {
     /// they are the images themselves
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Part to caption: train, val, test or all
-    #[arg(long, value_name = "PART", default_value = "test", requires = PART)]
-    split: Part,
+    /// Part to caption: train, val, test or all [default: test]
+    #[arg(long, value_name = "PART", requires = PART)]
+    split: Option<Part>,
     /// How the images were divided in training, as `train --shares` says it: shares in percent, `file`, three lists, or
     /// `auto` [default: the run's, else auto]
     #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", requires = PART)]
@@ -105,9 +105,9 @@ pub struct EvaluateArgs {
     /// Seed that the model was trained with, or its --split-seed [default: the run's, else 1]
     #[arg(long, value_name = "N", requires = PART)]
     split_seed: Option<u64>,
-    /// How tokens are chosen
-    #[arg(long, value_enum, default_value = "greedy", requires = "model")]
-    decode: DecodeArg,
+    /// How tokens are chosen [default: greedy]
+    #[arg(long, value_enum, requires = "model")]
+    decode: Option<DecodeArg>,
     /// Beams, with --decode beam [default: 5]
     #[arg(long, value_name = "N", requires = "model")]
     beam_size: Option<usize>,
@@ -188,7 +188,7 @@ struct Loaded {
 impl EvaluateArgs {
     /// How a model captions. Flags that contradict each other, and values that make no sense, end the program.
     fn strategy(&self) -> Strategy {
-        let strategy = match (self.decode, self.beam_size) {
+        let strategy = match (self.decode.unwrap_or(DecodeArg::Greedy), self.beam_size) {
             (DecodeArg::Greedy, None) => Strategy::Greedy,
             (DecodeArg::Greedy, Some(_)) => usage(
                 ErrorKind::ArgumentConflict,
@@ -239,12 +239,31 @@ impl EvaluateArgs {
             &[("--confidence", none && self.confidence.is_some())],
             "without resamples there are no intervals",
         );
+        // clap passes over what is required where that conflicts with what is given.
+        let of_model = [
+            ("--decode", self.decode.is_some()),
+            ("--beam-size", self.beam_size.is_some()),
+            ("--precision", self.precision.is_some()),
+        ];
+        let of_part = [
+            ("--data", self.data.is_some()),
+            ("--split", self.split.is_some()),
+            ("--shares", self.shares.is_some()),
+            ("--split-seed", self.split_seed.is_some()),
+            ("--output", self.output.is_some()),
+        ];
+        if self.model.is_none() {
+            refuse_idle(&of_model, "it goes with --model");
+        }
+        let by = ("--by", self.by.is_some() && self.compare.is_none());
+        refuse_idle(&[by], "it goes with --compare");
         if self.model.is_some() || self.baselines {
             refuse_idle(
                 &[("--references", self.references.is_some())],
                 "with --model and --baselines the references are those of --data",
             );
         } else {
+            refuse_idle(&of_part, "it goes with --model or --baselines");
             let is_seen = self.report.is_some() || self.clip_score.is_some();
             refuse_idle(
                 &[("--images", self.images.is_some() && !is_seen)],
@@ -258,6 +277,11 @@ impl EvaluateArgs {
         refuse_idle(&[clip_score], "--compare compares the other scores");
         let shares = self.shares.clone().unwrap_or_default();
         refuse_split_seed(&shares, self.split_seed.is_some());
+    }
+
+    /// The part that is captioned.
+    fn split(&self) -> Part {
+        self.split.unwrap_or(Part::Test)
     }
 
     /// The score that a comparison orders images by. One that there is not ends the program.

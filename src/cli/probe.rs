@@ -150,6 +150,9 @@ impl ProbeArgs {
         if self.neighbors == Some(0) {
             usage(ErrorKind::InvalidValue, "--neighbors is 0: give at least 1");
         }
+        // clap passes over what is required where that conflicts with what is given.
+        let values = ("--values", !self.values.is_empty() && self.ablate.is_none());
+        refuse_idle(&[values], "it goes with --ablate");
         if self.table || self.ablate.is_some() {
             let of_one = [
                 ("--eval", self.eval.is_some()),

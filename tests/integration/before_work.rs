@@ -229,6 +229,42 @@ fn flags_without_effect_are_refused_by_name() {
         ("explain --draws 3 a.png", "--check"),
         ("explain --check --alternatives 3", "--alternatives"),
         ("explain --check --recursive", "--recursive has no effect"),
+        ("explain --split val a.png", "--check"),
+        ("explain --data a.json --overlays x a.png", "--check"),
+        (
+            "evaluate --candidates a --references b --split test",
+            "--split has no effect",
+        ),
+        (
+            "evaluate --candidates a --references b --data c",
+            "--data has no effect",
+        ),
+        (
+            "evaluate --compare a b --references c --decode beam",
+            "--decode has no effect",
+        ),
+        (
+            "evaluate --compare a b --references c --output d",
+            "--output has no effect",
+        ),
+        (
+            "evaluate --model model/tiny --by CIDEr",
+            "--by has no effect",
+        ),
+        ("pretrain clip --output x --scenes 9 --images y", "--images"),
+        (
+            "pretrain gpt2 --output x --scenes 9 --shares 80/10/10",
+            "--shares",
+        ),
+        ("probe --table --values 1,2", "--values has no effect"),
+        (
+            "probe --encoder pixels --values 1,2",
+            "--values has no effect",
+        ),
+        (
+            "convert --training-set a.pkl --captioner b.pt --output c",
+            "--captioner",
+        ),
         (
             "explain --cells 4 --method attention a.png",
             "--cells has no effect",

@@ -104,7 +104,7 @@ pub(super) fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         model,
         data: &annotations,
         image_folders: std::slice::from_ref(&image_folder),
-        part: args.split,
+        part: args.split(),
         split: shares,
         seed,
         strategy: args.strategy(),
@@ -122,10 +122,10 @@ pub(super) fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         subtitle: format!(
             "{} on the {} part of {}",
             model.display(),
-            args.split,
+            args.split(),
             annotations.display()
         ),
         image_folder: Some(image_folder),
-        metrics: Some(output.join(format!("metrics-{}.json", args.split))),
+        metrics: Some(output.join(format!("metrics-{}.json", args.split()))),
     })
 }

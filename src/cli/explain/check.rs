@@ -61,12 +61,16 @@ fn check_images(
     let shares = args.check.shares.clone().unwrap_or(shares);
     let seed = args.check.split_seed.unwrap_or(seed);
     let report = |line: &str| out::note(line);
-    let images = part_images(&data, &folders, args.check.split, &shares, seed, &report)?;
-    let chosen = choose(images.len(), args.check.count, CheckOptions::default().seed);
+    let images = part_images(&data, &folders, args.check.split(), &shares, seed, &report)?;
+    let chosen = choose(
+        images.len(),
+        args.check.count(),
+        CheckOptions::default().seed,
+    );
     ensure!(
         !chosen.is_empty(),
         "the {} part of {} has no image to check on",
-        args.check.split,
+        args.check.split(),
         data.display()
     );
     let bar = match out::shows_bars() {

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use caption_metrics::bootstrap::Bootstrap;
 use clap::Args;
 use clap::error::ErrorKind;
 use clipcap::captioner::{Caption, Captioner, Search, open_crops};
@@ -30,6 +29,9 @@ use super::infer::find_images;
 use super::model::{ModelArgs, name};
 use super::out;
 use super::values::values;
+
+/// Images that explanations are checked on where nothing else is said.
+const CHECKED: usize = 200;
 
 /// Show which parts of an image, which prefix vectors and which words each token of a caption came from
 #[derive(Args)]
@@ -91,45 +93,50 @@ struct CheckArgs {
     /// Measure how much tokens depend on what is relevant to them, by attention and by occlusion unless --method names one
     #[arg(long)]
     check: bool,
-    /// Images to check on, drawn from the part
-    #[arg(long, value_name = "N", default_value_t = 200, requires = "check")]
-    count: usize,
+    /// Images to check on, drawn from the part [default: 200]
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
     /// Data set of the images, in any format that `train --data` reads [default: the generated sample]
-    #[arg(long, value_name = "PATH", requires = "check")]
+    #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Folder that the images named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
-    /// Part of it: train, val, test or all
-    #[arg(long, value_name = "PART", default_value = "test", requires = "check")]
-    split: Part,
+    /// Part of it: train, val, test or all [default: test]
+    #[arg(long, value_name = "PART")]
+    split: Option<Part>,
     /// How the images were divided in training, as `train --shares` says it [default: the run's, else auto]
-    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", requires = "check")]
+    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST")]
     shares: Option<Split>,
     /// Seed that the model was trained with, or its --split-seed [default: the run's, else 1]
-    #[arg(long, value_name = "N", requires = "check")]
+    #[arg(long, value_name = "N")]
     split_seed: Option<u64>,
-    /// Share of the image that is covered, in percent
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        default_value_t = 20.0,
-        requires = "check"
-    )]
-    covered: f64,
-    /// Random choices of as much of each image
-    #[arg(long, value_name = "N", default_value_t = 10, requires = "check")]
-    draws: usize,
+    /// Share of the image that is covered, in percent [default: 20]
+    #[arg(long, value_name = "PERCENT")]
+    covered: Option<f64>,
+    /// Random choices of as much of each image [default: 10]
+    #[arg(long, value_name = "N")]
+    draws: Option<usize>,
 }
 
 impl CheckArgs {
+    /// Images that are looked at, at most.
+    fn count(&self) -> usize {
+        self.count.unwrap_or(CHECKED)
+    }
+
+    /// The part that they are of.
+    fn split(&self) -> Part {
+        self.split.unwrap_or(Part::Test)
+    }
+
     fn options(&self) -> CheckOptions {
-        CheckOptions {
-            share: self.covered / 100.0,
-            draws: self.draws,
-            bootstrap: Bootstrap::default(),
-            ..CheckOptions::default()
+        let mut options = CheckOptions::default();
+        if let Some(percent) = self.covered {
+            options.share = percent / 100.0;
         }
+        options.draws = self.draws.unwrap_or(options.draws);
+        options
     }
 }
 
@@ -166,10 +173,22 @@ impl ExplainArgs {
             "attention is between CLIP's patches: it goes with --method occlusion",
         );
         valid(self.options().validate());
-        if self.check.check {
+        // clap passes over what is required where that conflicts with what is given.
+        let of_check = [
+            ("--count", self.check.count.is_some()),
+            ("--data", self.check.data.is_some()),
+            ("--split", self.check.split.is_some()),
+            ("--shares", self.check.shares.is_some()),
+            ("--split-seed", self.check.split_seed.is_some()),
+            ("--covered", self.check.covered.is_some()),
+            ("--draws", self.check.draws.is_some()),
+        ];
+        if !self.check.check {
+            refuse_idle(&of_check, "it goes with --check");
+        } else {
             self.found.refuse_idle("--check takes the images of --data");
             valid(self.check.options().validate());
-            if self.check.count == 0 {
+            if self.check.count == Some(0) {
                 usage(ErrorKind::InvalidValue, "--count is 0: give at least 1");
             }
             let shares = self.check.shares.clone().unwrap_or_default();

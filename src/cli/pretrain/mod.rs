@@ -85,18 +85,19 @@ struct TargetArgs {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Folder that the images named in --data are in; may be given several times
-    #[arg(long, value_name = "DIR", requires = "data")]
+    #[arg(long, value_name = "DIR", requires = "data", conflicts_with = "scenes")]
     images: Vec<PathBuf>,
     /// How the images of --data are divided, as `train --shares` says it: what is for testing is not looked at
     #[arg(
         long = "shares",
         alias = "split",
         value_name = "A/B/C|file|TRAIN,VAL,TEST",
-        requires = "data"
+        requires = "data",
+        conflicts_with = "scenes"
     )]
     split: Option<Split>,
     /// Random seed that images are dealt into parts by, where shares do it; `train` takes its --seed [default: 1]
-    #[arg(long, value_name = "N", requires = "data")]
+    #[arg(long, value_name = "N", requires = "data", conflicts_with = "scenes")]
     split_seed: Option<u64>,
     /// Folder with the vocabulary to write in: tokenizer.json, or vocab.json with merges.txt [default: one is learned]
     #[arg(long, value_name = "DIR", conflicts_with = "from")]
