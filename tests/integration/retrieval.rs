@@ -245,7 +245,7 @@ fn infer_reads_retrieved_captions_and_projects() {
     };
     assert_ne!(scores(&plain), scores(&shown));
     assert_ne!(scores(&plain), scores(&projected));
-    assert_eq!(infer(" --retrieve 0 --index store"), plain);
+    assert_eq!(infer(" --retrieve 0"), plain);
     // Together as one by one.
     for (number, name) in ["000000", "000005", "000002"].into_iter().enumerate() {
         let line = format!(
