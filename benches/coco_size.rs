@@ -82,7 +82,7 @@ fn write_data(folder: &Path, images: usize, captions: usize) {
 
 /// Trains until memory has been looked at, and stops; the last cells of a row.
 fn train(folder: &Path) -> String {
-    let args = "train --model model/tiny --data captions.json --images images --prefix-length 4 --clip-length 4 --layers 1 --batch-size 400 --epochs 1 --trainable mapper --validation-captions 0 --split 98/1/1 --device cpu --ui json --run run";
+    let args = "train --model model/tiny --data captions.json --images images --prefix-length 4 --clip-length 4 --layers 1 --batch-size 400 --epochs 1 --trainable mapper --validation-captions 0 --shares 98/1/1 --device cpu --ui json --run run";
     let mut child = Command::new(env!("CARGO_BIN_EXE_clipcap"))
         .args(args.split(' '))
         .current_dir(folder)

@@ -31,16 +31,16 @@ fi
 
 [ -f model/tiny-resnet18/config.json ] || "$clipcap" pretrain resnet18 --data "$classes" --image-size 64 --width 32 \
   --stem imagenet --batch-size 128 --epochs "${EPOCHS_RESNET:-10}" --output model/tiny-resnet18 --run tiny-resnet18
-[ -f model/flickr8k/gpt2.bpk ] || "$clipcap" pretrain gpt2 "${data[@]}" --split "$lists" --vocabulary "$vocabulary" \
+[ -f model/flickr8k/gpt2.bpk ] || "$clipcap" pretrain gpt2 "${data[@]}" --shares "$lists" --vocabulary "$vocabulary" \
   --width 128 --epochs "${EPOCHS_GPT2:-4}" --output model/flickr8k --run flickr8k-gpt2
-[ -f model/flickr8k/clip.bpk ] || "$clipcap" pretrain clip "${data[@]}" --split "$lists" --width 192 --image-size 80 \
+[ -f model/flickr8k/clip.bpk ] || "$clipcap" pretrain clip "${data[@]}" --shares "$lists" --width 192 --image-size 80 \
   --patch-size 10 --embedding 256 --epochs "${EPOCHS_CLIP:-12}" --output model/flickr8k --run flickr8k-clip
 
 # A captioner on an encoder: mapper and GPT-2 together.
 captioner() {
   local run=$1
   shift
-  [ -f "artifacts/$run/best/config.json" ] || "$clipcap" train --model model/flickr8k "$@" "${data[@]}" --split "$lists" \
+  [ -f "artifacts/$run/best/config.json" ] || "$clipcap" train --model model/flickr8k "$@" "${data[@]}" --shares "$lists" \
     --prefix-length 10 --clip-length 10 --layers 4 --captions one --learning-rate 5e-4 --warmup-steps 50 \
     --decay cosine --epochs "${EPOCHS_TRAIN:-12}" --run "$run"
   "$clipcap" evaluate --baselines --model "$run" --decode beam "${data[@]}" \

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod lock;
+mod partial;
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -41,10 +42,7 @@ pub fn write_atomic(
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
     let write = || -> io::Result<()> {
-        let mut temporary = tempfile::Builder::new()
-            .prefix(".")
-            .suffix(".partial")
-            .tempfile_in(parent(path))?;
+        let mut temporary = partial::file(path)?;
         {
             let mut writer = io::BufWriter::new(temporary.as_file_mut());
             fill(&mut writer)?;
@@ -80,48 +78,50 @@ pub fn check_free(folder: &Path) -> Result<()> {
 /// Fills a folder beside `path` and renames it: it is there whole, or not at all.
 pub fn write_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     check_free(path)?;
-    let parent = parent(path);
-    create_dir(&parent)?;
+    create_dir(&parent(path))?;
     let failed = || {
         format!(
             "cannot make the folder {}: check its permissions and free space",
             path.display()
         )
     };
-    let temporary = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".partial")
-        .tempdir_in(&parent)
-        .with_context(failed)?;
-    let filled = fill(temporary.path())?;
-    allow_entering(temporary.path()).with_context(failed)?;
+    // It is filled within another: whoever fills it may lock it.
+    let (beside, _lock) = partial::folder(path).with_context(failed)?;
+    let new = beside.path().join(partial::NEW);
+    let filled = fill_new(&new, fill)?;
     // An empty folder may be there. Another process may have filled it since it was looked at.
     let _ = fs::remove_dir(path);
-    if let Err(error) = fs::rename(temporary.path(), path) {
+    if let Err(error) = fs::rename(&new, path) {
         check_free(path)?;
         return Err(error).with_context(failed);
     }
-    let _ = temporary.keep(); // it has another name now
     Ok(filled)
 }
 
 /// Fills a folder beside `path` and puts it in the place of the one that is there, if there is one.
 pub fn replace_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let cannot_replace = || format!("cannot replace {}: check its permissions", path.display());
+    create_dir(&parent(path))?;
+    // It may give back what was there when a process that replaced it was killed.
+    let (beside, _lock) = partial::folder(path).with_context(cannot_replace)?;
     if !path.exists() {
+        drop(beside);
         return write_folder(path, fill);
     }
-    let cannot_replace = || format!("cannot replace {}: check its permissions", path.display());
-    let beside = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".partial")
-        .tempdir_in(parent(path))
-        .with_context(cannot_replace)?;
-    let (new, old) = (beside.path().join("new"), beside.path().join("old"));
-    let filled = write_folder(&new, fill)?;
+    let [new, old] = [partial::NEW, partial::OLD].map(|name| beside.path().join(name));
+    let filled = fill_new(&new, fill)?;
     fs::rename(path, &old).with_context(cannot_replace)?;
     fs::rename(&new, path)
         .inspect_err(|_| drop(fs::rename(&old, path)))
         .with_context(cannot_replace)?;
+    Ok(filled)
+}
+
+/// Makes a folder and fills it.
+fn fill_new<T>(new: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    create_dir(new)?;
+    let filled = fill(new)?;
+    allow_entering(new).with_context(|| format!("cannot make the folder {}", new.display()))?;
     Ok(filled)
 }
 
@@ -172,6 +172,49 @@ pub fn can_write(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a folder can be filled once the work for it is done: it is none yet or can be written to.
+///
+/// # Errors
+/// When it cannot; the message names it and the fix.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    can_write(folder).with_context(|| {
+        format!(
+            "cannot write into {}: name another folder, or change its permissions",
+            folder.display()
+        )
+    })
+}
+
+/// Whether a file can be written once the work for it is done; one that is there will be replaced.
+///
+/// # Errors
+/// When it cannot; the message names it and the fix.
+pub fn check_file(file: &Path) -> Result<()> {
+    ensure!(
+        !file.is_dir(),
+        "{} is a folder: name a file",
+        file.display()
+    );
+    ensure!(
+        file.file_name().is_some(),
+        "{} is no name of a file: name one",
+        file.display()
+    );
+    let folder = parent(file);
+    ensure!(
+        folder.is_dir(),
+        "cannot write {}: {} is no folder; make it, or name another file",
+        file.display(),
+        folder.display()
+    );
+    can_write(&folder).with_context(|| {
+        format!(
+            "cannot write {}: name another file, or change its folder's permissions",
+            file.display()
+        )
+    })
+}
+
 /// Reads a JSON file; the error names the file, and serde's part of it the key, line and column.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text =
@@ -179,7 +222,12 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     parse_json(&text).with_context(|| format!("{} is not as expected", path.display()))
 }
 
-/// The same; `None` where there is no such file.
+/// Reads a JSON file that this program wrote. The error says what to do too: what `fix` tells.
+pub fn read_own_json<T: DeserializeOwned>(path: &Path, fix: impl FnOnce() -> String) -> Result<T> {
+    read_json(path).map_err(|error| anyhow::anyhow!("{error:#}: {}", fix()))
+}
+
+/// [`read_json`]; `None` where there is no such file.
 pub fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -291,6 +339,32 @@ mod tests {
         replace_folder(&path, write("second")).unwrap();
         assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "second");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn places_that_cannot_be_written_are_told_before_there_is_something_to_write() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        check_file(&path("file")).unwrap();
+        check_file(&path("new")).unwrap();
+        check_folder(&path("a/b")).unwrap();
+        check_folder(place.path()).unwrap();
+        for (result, part) in [
+            (check_file(place.path()), "is a folder"),
+            (check_file(&path("none/new")), "none is no folder"),
+            (check_file(&path("file/new")), "file is no folder"),
+            (check_folder(&path("file")), "file is not a folder"),
+            (check_folder(&path("file/a/b")), "file is not a folder"),
+        ] {
+            let error = format!("{:#}", result.unwrap_err());
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(
+            fs::read_dir(place.path()).unwrap().count(),
+            1,
+            "nothing stays"
+        );
     }
 
     #[test]

@@ -224,6 +224,16 @@ impl CaptionDecoder {
         )
     }
 
+    /// # Errors
+    /// When embeddings are projected on a datastore, so that captions cannot be explained.
+    pub(crate) fn check_explained(&self) -> Result<()> {
+        ensure!(
+            !self.memory.as_ref().is_some_and(Memory::projects),
+            "an embedding that is projected on captions says nothing of the image's parts: explain without the projection"
+        );
+        Ok(())
+    }
+
     /// What GPT-2 reads between prefix and prompt of an embedding that is to be explained, beside a caption of `length` tokens
     /// with its prompt.
     ///
@@ -235,10 +245,7 @@ impl CaptionDecoder {
         length: usize,
         config: &DecodeConfig,
     ) -> Result<Vec<u32>> {
-        ensure!(
-            !self.memory.as_ref().is_some_and(Memory::projects),
-            "an embedding that is projected on captions says nothing of the image's parts: explain without the projection"
-        );
+        self.check_explained()?;
         let contexts = self.contexts(&[embedding.to_vec()], &[], config)?;
         let context = contexts.into_iter().next().unwrap_or_default();
         let (taken, room) = (context.len() + length, self.longest_caption());

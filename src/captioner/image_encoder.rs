@@ -16,7 +16,7 @@ use crate::engine;
 use crate::models::clip::{Clip, ClipText, Preprocessing};
 use crate::models::encoder::Encoder;
 use crate::nn;
-use crate::tokenizer::{Tokenizer, TokenizerKind};
+use crate::tokenizer::{CutTexts, Tokenizer, TokenizerKind};
 
 /// Images that the CPU embeds together: their activations stay in its caches.
 const IMAGES_TOGETHER: usize = 8;
@@ -197,16 +197,13 @@ impl ImageEncoder {
     }
 
     /// The projected embeddings of sentences, not normalized, `clip_dim` values each. A sentence longer than CLIP reads is
-    /// cut.
+    /// cut; [`Self::cut_texts`] tells how many are.
     ///
     /// # Errors
     /// When the model folder has no CLIP, no text tower, or no vocabulary for it.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
         self.check_texts()?;
-        let text = self.folder()?.encoder_config()?.sizes.text.as_ref();
-        let longest = text
-            .context("CLIP has no text tower")?
-            .max_position_embeddings;
+        let longest = self.longest_text()?;
         let tokenizer = self.tokenizer()?;
         let mut embeddings = Vec::with_capacity(texts.len());
         for texts in texts.chunks(TEXTS_TOGETHER) {
@@ -217,6 +214,22 @@ impl ImageEncoder {
             embeddings.extend(self.embed_tokens(&rows_of_ids)?);
         }
         Ok(embeddings)
+    }
+
+    /// How many of some sentences [`Self::embed_texts`] cuts.
+    ///
+    /// # Errors
+    /// As [`Self::embed_texts`]'s.
+    pub fn cut_texts<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<CutTexts> {
+        self.check_texts()?;
+        Ok(self.tokenizer()?.cut_texts(texts, self.longest_text()?)?)
+    }
+
+    /// Longest sentence in tokens, start and end included.
+    fn longest_text(&self) -> Result<usize> {
+        let text = self.folder()?.encoder_config()?.sizes.text.as_ref();
+        let text = text.context("CLIP has no text tower")?;
+        Ok(text.max_position_embeddings)
     }
 
     /// `rows_of_ids`: token ids, each row ending with the end of text.

@@ -67,17 +67,24 @@ impl Own<'_> {
 }
 
 impl MemoryOptions {
-    /// Opens what is asked for, or what the model was trained with; `None` where that is nothing.
-    ///
     /// # Errors
-    /// When there is no datastore, or one that does not fit; the message says what to do.
-    pub fn open(&self, folder: &ModelFolder) -> Result<Option<Memory>> {
+    /// When a value makes no sense for any model.
+    pub fn validate(&self) -> Result<()> {
         if let Some(temperature) = self.project {
             ensure!(
                 temperature > 0.0 && temperature.is_finite(),
                 "the temperature of the projection is {temperature}: give a number above 0"
             );
         }
+        check_retrieved(self.retrieve.unwrap_or(0))
+    }
+
+    /// Opens what is asked for, or what the model was trained with; `None` where that is nothing.
+    ///
+    /// # Errors
+    /// When there is no datastore, or one that does not fit; the message says what to do.
+    pub fn open(&self, folder: &ModelFolder) -> Result<Option<Memory>> {
+        self.validate()?;
         let config = folder.captioner_config()?;
         let retrieve = self.retrieve.or(config.retrieve).unwrap_or(0);
         if retrieve == 0 && self.project.is_none() {

@@ -13,11 +13,12 @@
 //! ```
 
 mod check;
+mod remedy;
 mod weights;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ use crate::retrieve;
 use crate::sample_model;
 use crate::tokenizer::{Tokenizer, TokenizerKind};
 
+use remedy::remedy;
 pub use weights::{load_part, read_now, save_part};
 
 /// What `config.json` holds: each part that the folder has. A captioner needs all three; CLIP and GPT-2 alone are
@@ -83,6 +85,19 @@ pub enum Part {
 }
 
 impl Part {
+    /// All of them, in the order in which they are made.
+    pub const ALL: [Self; 4] = [Self::Clip, Self::Encoder, Self::Gpt2, Self::Mapper];
+
+    /// What it goes by in `config.json` and `source.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clip => "clip",
+            Self::Encoder => "encoder",
+            Self::Gpt2 => "gpt2",
+            Self::Mapper => "mapper",
+        }
+    }
+
     /// The file it stands in.
     pub fn file_name(self) -> &'static str {
         match self {
@@ -117,7 +132,7 @@ impl ModelFolder {
                 path.display()
             );
         }
-        let config: ModelConfig = files::read_json(&file)?;
+        let config: ModelConfig = files::read_own_json(&file, || remedy(path, None))?;
         let folder = Self {
             path: path.to_path_buf(),
             config,
@@ -270,7 +285,12 @@ impl ModelFolder {
         if kind == TokenizerKind::Clip {
             self.check_texts()?;
         }
-        Ok(Tokenizer::from_file(&file, kind)?)
+        let part = match kind {
+            TokenizerKind::Clip => Part::Clip,
+            TokenizerKind::Gpt2 => Part::Gpt2,
+        };
+        Tokenizer::from_file(&file, kind)
+            .map_err(|error| anyhow!("{error}: {}", remedy(&self.path, Some(part))))
     }
 
     /// Whether texts can be embedded.
@@ -335,7 +355,7 @@ pub fn update_config(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Re
     let _lock = Lock::wait(folder, &|_| ())?;
     let path = folder.join("config.json");
     let mut config = if path.is_file() {
-        files::read_json(&path)?
+        files::read_own_json(&path, || remedy(folder, None))?
     } else {
         ModelConfig::default()
     };
@@ -343,15 +363,24 @@ pub fn update_config(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Re
     files::write_json(&path, &config)
 }
 
+/// What a folder's `source.json` says of where its parts came from; nothing where there is none.
+///
+/// # Errors
+/// When it is damaged.
+pub fn read_source(folder: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let path = folder.join("source.json");
+    if !path.is_file() {
+        return Ok(serde_json::Map::new());
+    }
+    let fix = || "delete it, for it only tells where the model's parts came from".to_string();
+    files::read_own_json(&path, fix)
+}
+
 /// Sets one part's entry in a folder's `source.json`, or begins one; one process at a time.
 pub fn update_source(folder: &Path, part: &str, entry: serde_json::Value) -> Result<()> {
     let _lock = Lock::wait(folder, &|_| ())?;
     let path = folder.join("source.json");
-    let mut source: serde_json::Map<String, serde_json::Value> = if path.is_file() {
-        files::read_json(&path)?
-    } else {
-        Default::default()
-    };
+    let mut source = read_source(folder)?;
     source.insert(part.to_string(), entry);
     files::write_json(&path, &source)
 }

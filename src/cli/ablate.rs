@@ -35,6 +35,9 @@ pub struct AblateArgs {
 }
 
 pub fn run(args: AblateArgs) -> Result<ExitCode> {
+    if args.seeds == 0 {
+        usage(ErrorKind::InvalidValue, "--seeds is 0: give at least 1");
+    }
     let ablation = Ablation {
         base: args.search.config()?,
         variants: files::read_json(&args.file)?,
@@ -46,9 +49,7 @@ pub fn run(args: AblateArgs) -> Result<ExitCode> {
             args.file.display()
         );
     }
-    if args.seeds == 0 {
-        usage(ErrorKind::InvalidValue, "--seeds is 0: give at least 1");
-    }
+    args.markdown.check()?;
     let size = match args.seeds {
         1 => format!("{} settings", ablation.variants.len()),
         seeds => format!("{} settings x {seeds} seeds", ablation.variants.len()),

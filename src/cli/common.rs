@@ -1,12 +1,13 @@
 //! What several commands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use burn::tensor::Device;
 use clap::Args;
 use clap::error::ErrorKind;
+use clipcap::data::split::Split;
 use clipcap::device::{DeviceChoice, Devices};
 use clipcap::files;
 use clipcap::images;
@@ -100,6 +101,15 @@ pub struct FoundArgs {
 }
 
 impl FoundArgs {
+    /// Ends the program where a flag for finding images is given; `needed` says what it has an effect with.
+    pub fn refuse_idle(&self, needed: &str) {
+        let flags = [
+            ("--recursive", self.recursive),
+            ("--allow-urls", self.allow_urls),
+        ];
+        refuse_idle(&flags, needed);
+    }
+
     /// How what the command line names becomes images.
     pub fn expansion(&self) -> Expansion {
         Expansion {
@@ -142,6 +152,43 @@ pub fn valid<T>(made: Result<T>) -> T {
     made.unwrap_or_else(|error| usage(ErrorKind::ValueValidation, &format!("{error:#}")))
 }
 
+/// Checks that files can be written once the work for them is done, and says which will be replaced.
+///
+/// # Errors
+/// When one cannot.
+pub fn check_files<'a>(paths: impl IntoIterator<Item = Option<&'a Path>>) -> Result<()> {
+    for path in paths.into_iter().flatten() {
+        files::check_file(path)?;
+        if path.exists() {
+            out::note(format_args!(
+                "{} is there already: it will be replaced",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Ends the program where a flag is given that has no effect: one of `flags`, by its name and whether it is given.
+/// `needed`: what it has an effect with.
+pub fn refuse_idle(flags: &[(&str, bool)], needed: &str) {
+    if let Some((flag, _)) = flags.iter().find(|(_, is_given)| *is_given) {
+        usage(
+            ErrorKind::ArgumentConflict,
+            &format!("{flag} has no effect here: {needed}"),
+        );
+    }
+}
+
+/// Ends the program where a seed is given that images are dealt out by, and files say which part they are in.
+pub fn refuse_split_seed(shares: &Split, is_given: bool) {
+    let by_files = matches!(shares, Split::InFile | Split::Lists(_));
+    refuse_idle(
+        &[("--split-seed", is_given && by_files)],
+        "files say which part each image is in",
+    );
+}
+
 /// Keeps a table in a file.
 #[derive(Args)]
 pub struct MarkdownArg {
@@ -151,6 +198,14 @@ pub struct MarkdownArg {
 }
 
 impl MarkdownArg {
+    /// Checks that the file can be written, before there is a table.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check(&self) -> Result<()> {
+        check_files([self.markdown.as_deref()])
+    }
+
     /// Whether there is to be a file.
     pub fn is_given(&self) -> bool {
         self.markdown.is_some()

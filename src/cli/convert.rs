@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{ArgAction, Args};
 use clipcap::convert::{ConvertConfig, convert, read_training_set};
+use clipcap::files;
 
 use super::out;
 
@@ -28,7 +29,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "SRC")]
     gpt2: Option<PathBuf>,
     /// ClipCap or CapDec training checkpoint; a GPT-2 in it replaces the weights of --gpt2
-    #[arg(long, value_name = "FILE", requires_all = ["clip", "gpt2"])]
+    #[arg(long, value_name = "FILE", requires_all = ["clip", "gpt2"], conflicts_with = "training_set")]
     captioner: Option<PathBuf>,
     /// Divide the embedding by its norm before the mapper [default: true for a transformer mapper, false for the others]
     #[arg(long, value_name = "true|false", action = ArgAction::Set, requires = "captioner")]
@@ -43,6 +44,8 @@ pub struct ConvertArgs {
 
 pub fn run(args: ConvertArgs) -> Result<ExitCode> {
     if let Some(file) = args.training_set {
+        files::check_free(&args.output)?;
+        files::check_folder(&args.output)?;
         let written = read_training_set(&file)?.write(&args.output)?;
         out::line(format_args!(
             "wrote {}: {} captions of {} images, embeddings of {}",

@@ -8,7 +8,7 @@ use clipcap::captioner::{self, CaptionOptions};
 use clipcap::decode::{EarlyStopping, HfBeams, Sampling, Strategy};
 use clipcap::serve::Searches;
 
-use super::common::{usage, valid};
+use super::common::{refuse_idle, usage, valid};
 
 /// Beams where --beam-size does not say it.
 pub const BEAM_SIZE: usize = 5;
@@ -190,6 +190,23 @@ impl DecodeArgs {
                 usage(ErrorKind::ArgumentConflict, &message);
             }
         }
+    }
+
+    /// Ends the program when a flag of any search is given, where nothing is searched for.
+    pub fn refuse_search(&self, needed: &str) {
+        let flags = [
+            ("--decode", self.decode != DecodeArg::Greedy),
+            ("--num-captions", self.num_captions() != 1),
+            ("--rerank", self.rerank != Rerank::Score),
+            ("--consensus", self.consensus),
+            ("--max-length", self.max_length.is_some()),
+            ("--min-length", self.min_length != 0),
+            ("--length-penalty", self.length_penalty != 1.0),
+            ("--no-repeat-ngram", self.no_repeat_ngram != 0),
+            ("--repetition-penalty", self.repetition_penalty != 1.0),
+            ("--bad-words", !self.bad_words.is_empty()),
+        ];
+        refuse_idle(&flags, needed);
     }
 
     fn beam_size(&self) -> usize {

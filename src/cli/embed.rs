@@ -15,7 +15,7 @@ use clipcap::path_text;
 use clipcap::shards::{self, Settings, ShardFile, Task};
 use serde_json::json;
 
-use super::common::{DeviceArg, FoundArgs, usage};
+use super::common::{DeviceArg, FoundArgs, usage, valid};
 use super::model::PrecisionArg;
 use super::out;
 use super::shards::{ShardOutput, ShareArg};
@@ -69,6 +69,7 @@ enum Format {
 
 pub fn run(args: EmbedArgs) -> Result<ExitCode> {
     args.found.truncated.apply();
+    valid(shards::check_names(&args.images));
     if let Some(found) = shards::find(&args.images, args.found.recursive)? {
         return embed_shards(&args, found);
     }

@@ -29,7 +29,9 @@ pub(super) use part::{of_run, sample_or};
 
 use part::from_model;
 
-use super::common::{DeviceArg, MarkdownArg, TruncatedArg, usage, valid};
+use super::common::{
+    DeviceArg, MarkdownArg, TruncatedArg, check_files, refuse_idle, refuse_split_seed, usage, valid,
+};
 use super::decoding::BEAM_SIZE;
 use super::memory::MemoryArgs;
 use super::model::PrecisionArg;
@@ -38,6 +40,12 @@ use super::{complete, find};
 
 /// Resamples that fit in memory.
 const MOST_RESAMPLES: usize = 1_000_000;
+/// Confidence level of intervals, in percent.
+const CONFIDENCE: f64 = 95.0;
+/// The scores that --compare can order images by.
+const SCORES: [&str; 7] = [
+    "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr",
+];
 /// Images listed by --compare.
 const MOVED: usize = 10;
 /// What a part of a data set is captioned by: flags that say which part go with these.
@@ -59,7 +67,8 @@ const PART: &str = "captioners";
     with this program: give --meteor-data the folder pycocoevalcap/meteor of its Python package. SPICE is not here: it needs a\n\
     dependency parser with 400 MB of models.")]
 pub struct EvaluateArgs {
-    /// Captions to score: COCO results, JSON Lines or a table with image_id (or image) and caption, or infer's output
+    /// Captions to score: COCO results, JSON Lines or a table with image_id (or image) and caption, or infer's output, of
+    /// images or of a shard
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "compare"], requires = "references")]
     candidates: Option<PathBuf>,
     /// Reference captions: COCO annotations, Karpathy's splits, JSON Lines or a table
@@ -86,19 +95,19 @@ pub struct EvaluateArgs {
     /// they are the images themselves
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Part to caption: train, val, test or all
-    #[arg(long, value_name = "PART", default_value = "test", requires = PART)]
-    split: Part,
-    /// How the images were divided in training, as `train --split` says it: shares in percent, `file`, three lists, or
+    /// Part to caption: train, val, test or all [default: test]
+    #[arg(long, value_name = "PART", requires = PART)]
+    split: Option<Part>,
+    /// How the images were divided in training, as `train --shares` says it: shares in percent, `file`, three lists, or
     /// `auto` [default: the run's, else auto]
     #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", requires = PART)]
     shares: Option<Split>,
     /// Seed that the model was trained with, or its --split-seed [default: the run's, else 1]
     #[arg(long, value_name = "N", requires = PART)]
     split_seed: Option<u64>,
-    /// How tokens are chosen
-    #[arg(long, value_enum, default_value = "greedy", requires = "model")]
-    decode: DecodeArg,
+    /// How tokens are chosen [default: greedy]
+    #[arg(long, value_enum, requires = "model")]
+    decode: Option<DecodeArg>,
     /// Beams, with --decode beam [default: 5]
     #[arg(long, value_name = "N", requires = "model")]
     beam_size: Option<usize>,
@@ -122,15 +131,15 @@ pub struct EvaluateArgs {
     /// Bootstrap resamples for the intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000)]
     resamples: usize,
-    /// Confidence level of the intervals, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 95.0)]
-    confidence: f64,
+    /// Confidence level of the intervals, in percent [default: 95]
+    #[arg(long, value_name = "PERCENT")]
+    confidence: Option<f64>,
     /// Seed of the resamples, and of the captions that --baselines draws
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Score that --compare orders images by
-    #[arg(long, value_name = "SCORE", default_value = "CIDEr")]
-    by: String,
+    /// Score that --compare orders images by [default: CIDEr]
+    #[arg(long, value_name = "SCORE", requires = "compare")]
+    by: Option<String>,
     /// How scores are printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -179,7 +188,7 @@ struct Loaded {
 impl EvaluateArgs {
     /// How a model captions. Flags that contradict each other, and values that make no sense, end the program.
     fn strategy(&self) -> Strategy {
-        let strategy = match (self.decode, self.beam_size) {
+        let strategy = match (self.decode.unwrap_or(DecodeArg::Greedy), self.beam_size) {
             (DecodeArg::Greedy, None) => Strategy::Greedy,
             (DecodeArg::Greedy, Some(_)) => usage(
                 ErrorKind::ArgumentConflict,
@@ -194,13 +203,11 @@ impl EvaluateArgs {
     }
 
     fn options(&self) -> ScoreOptions {
-        if !(self.confidence > 0.0 && self.confidence < 100.0) {
+        let confidence = self.confidence.unwrap_or(CONFIDENCE);
+        if !(confidence > 0.0 && confidence < 100.0) {
             usage(
                 ErrorKind::ValueValidation,
-                &format!(
-                    "--confidence {} makes no sense: give a percentage such as 95",
-                    self.confidence
-                ),
+                &format!("--confidence {confidence} makes no sense: give a percentage such as 95"),
             );
         }
         if self.resamples > MOST_RESAMPLES {
@@ -217,9 +224,95 @@ impl EvaluateArgs {
             cider_frequencies: self.cider_df.clone(),
             bootstrap: Bootstrap {
                 resamples: self.resamples,
-                confidence: self.confidence / 100.0,
+                confidence: confidence / 100.0,
                 seed: self.seed,
             },
+        }
+    }
+}
+
+impl EvaluateArgs {
+    /// Ends the program where a flag is given that has no effect with the others.
+    fn refuse_idle(&self) {
+        let none = self.resamples == 0;
+        refuse_idle(
+            &[("--confidence", none && self.confidence.is_some())],
+            "without resamples there are no intervals",
+        );
+        // clap passes over what is required where that conflicts with what is given.
+        let of_model = [
+            ("--decode", self.decode.is_some()),
+            ("--beam-size", self.beam_size.is_some()),
+            ("--precision", self.precision.is_some()),
+        ];
+        let of_part = [
+            ("--data", self.data.is_some()),
+            ("--split", self.split.is_some()),
+            ("--shares", self.shares.is_some()),
+            ("--split-seed", self.split_seed.is_some()),
+            ("--output", self.output.is_some()),
+        ];
+        if self.model.is_none() {
+            refuse_idle(&of_model, "it goes with --model");
+        }
+        let by = ("--by", self.by.is_some() && self.compare.is_none());
+        refuse_idle(&[by], "it goes with --compare");
+        if self.model.is_some() || self.baselines {
+            refuse_idle(
+                &[("--references", self.references.is_some())],
+                "with --model and --baselines the references are those of --data",
+            );
+        } else {
+            refuse_idle(&of_part, "it goes with --model or --baselines");
+            let is_seen = self.report.is_some() || self.clip_score.is_some();
+            refuse_idle(
+                &[("--images", self.images.is_some() && !is_seen)],
+                "images are looked at for --report and --clip-score",
+            );
+        }
+        let clip_score = (
+            "--clip-score",
+            self.compare.is_some() && self.clip_score.is_some(),
+        );
+        refuse_idle(&[clip_score], "--compare compares the other scores");
+        let shares = self.shares.clone().unwrap_or_default();
+        refuse_split_seed(&shares, self.split_seed.is_some());
+    }
+
+    /// The part that is captioned.
+    fn split(&self) -> Part {
+        self.split.unwrap_or(Part::Test)
+    }
+
+    /// The score that a comparison orders images by. One that there is not ends the program.
+    fn by(&self) -> &str {
+        let by = self.by.as_deref().unwrap_or("CIDEr");
+        if by == "METEOR" && self.meteor_data.is_none() {
+            usage(
+                ErrorKind::ArgumentConflict,
+                "--by METEOR needs --meteor-data",
+            );
+        }
+        if !SCORES.contains(&by) {
+            let all = SCORES.join(", ");
+            usage(
+                ErrorKind::InvalidValue,
+                &format!("--by {by}: there is no such score: give one of {all}"),
+            );
+        }
+        by
+    }
+
+    /// Checks that what is written at the end can be written.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn check_outputs(&self) -> Result<()> {
+        self.markdown.check()?;
+        check_files([self.report.as_deref()])?;
+        match &self.output {
+            Some(folder) => files::check_folder(folder),
+            None => Ok(()),
         }
     }
 }
@@ -227,6 +320,8 @@ impl EvaluateArgs {
 pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     let options = args.options();
     args.strategy();
+    args.refuse_idle();
+    args.memory.check();
     if let Some(files) = &args.compare {
         return run_compare(&args, &options, &files[0], &files[1]);
     }
@@ -237,6 +332,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
         );
     }
     args.truncated.apply();
+    args.check_outputs()?;
     if args.baselines {
         return baselines::run(&args, &options);
     }
@@ -270,6 +366,7 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
                 &progress,
                 &|line| out::note(format_args!("{line}")),
             )?
+            .scores
         }
         None => Vec::new(),
     };
@@ -366,6 +463,8 @@ fn run_compare(
             "--compare needs --resamples of at least 1",
         );
     }
+    let by = args.by();
+    args.check_outputs()?;
     let references = read_references(references)?;
     let evaluate = |path: &Path| -> Result<Evaluation> {
         let images = joined(path, &references, args.allow_missing)?.images;
@@ -374,13 +473,7 @@ fn run_compare(
         options.bootstrap.resamples = 0;
         score(images, &options, Vec::new())
     };
-    let found = compare(
-        &evaluate(a)?,
-        &evaluate(b)?,
-        &options.bootstrap,
-        &args.by,
-        MOVED,
-    )?;
+    let found = compare(&evaluate(a)?, &evaluate(b)?, &options.bootstrap, by, MOVED)?;
     let markdown = || table::comparison(&found, Style::Markdown);
     args.markdown.write(markdown)?;
     match args.format {

@@ -16,7 +16,7 @@ use clipcap::hub::{self, Fetched, Hub, HubConfig, Named, SETS, Watch, archives};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::common::{usage, valid};
+use super::common::{refuse_idle, usage, valid};
 use super::{complete, find, out};
 
 /// Download named models from the Hugging Face Hub and convert them, or data sets with classes
@@ -61,6 +61,28 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
     let known = archives::known();
     let (data, names): (Vec<String>, Vec<String>) =
         (args.names.into_iter()).partition(|name| known.iter().any(|archive| archive.name == name));
+    let named = names
+        .iter()
+        .map(|name| valid(hub::parse(name).map_err(Into::into)))
+        .collect::<Vec<_>>();
+    if args.captioner.is_some() && args.output.is_none() && named.len() > 1 {
+        usage(
+            ErrorKind::ArgumentConflict,
+            "--captioner with several names needs --output: it is part of one model",
+        );
+    }
+    if named.is_empty() {
+        let of_models = [
+            ("--output", args.output.is_some()),
+            ("--user", args.user),
+            ("--captioner", args.captioner.is_some()),
+        ];
+        refuse_idle(&of_models, "it is for models, and data sets go to dataset/");
+    }
+    if let Some(output) = &args.output {
+        files::check_free(output)?;
+        files::check_folder(output)?;
+    }
     for archive in known
         .iter()
         .filter(|known| data.iter().any(|name| name == known.name))
@@ -74,18 +96,8 @@ pub fn run(args: FetchArgs) -> Result<ExitCode> {
         let folder = archives::fetch(archive, Path::new(datasets::FOLDER), &Screen::default())?;
         out::line(folder.display())?;
     }
-    if names.is_empty() {
+    if named.is_empty() {
         return Ok(ExitCode::SUCCESS);
-    }
-    let named = names
-        .iter()
-        .map(|name| valid(hub::parse(name).map_err(Into::into)))
-        .collect::<Vec<_>>();
-    if args.captioner.is_some() && args.output.is_none() && named.len() > 1 {
-        usage(
-            ErrorKind::ArgumentConflict,
-            "--captioner with several names needs --output: it is part of one model",
-        );
     }
     let mut config = HubConfig::from_env();
     config.offline |= args.offline;
@@ -110,6 +122,7 @@ pub fn fetch_model(name: &str, output: &Path) -> Result<()> {
 /// Downloads and converts.
 fn make(hub: &Hub, named: &[Named], captioner: Option<&str>, output: &Path) -> Result<()> {
     files::check_free(output)?;
+    files::check_folder(output)?;
     let fetched = hub::fetch(hub, named, captioner, &Screen::default())?;
     convert(fetched, output)
 }

@@ -16,7 +16,7 @@ use super::{fetch, out};
 #[derive(Args, Clone, Copy, Default)]
 pub struct FetchArg {
     /// Download a model that --model names and that is not here yet, into the user's folder, without asking
-    #[arg(long)]
+    #[arg(long, requires = "model")]
     fetch: bool,
 }
 

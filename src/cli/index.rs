@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
+use clap::error::ErrorKind;
 use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::captioner::{ImageEncoder, open_crops};
 use clipcap::data::source::Format;
@@ -18,7 +19,7 @@ use clipcap::path_text;
 use clipcap::retrieve::{Builder, Built, EXACT_BELOW, Entry, Kind};
 use clipcap::sample_model::NAME as SAMPLE;
 
-use super::common::{DeviceArg, FoundArgs};
+use super::common::{DeviceArg, FoundArgs, refuse_idle, refuse_split_seed, usage};
 use super::{complete, find, out};
 
 /// Entries embedded together.
@@ -57,12 +58,12 @@ pub struct IndexArgs {
     /// Part of the captions' images to take the captions of: train, val, test or all
     #[arg(long, value_name = "PART", default_value = "all")]
     split: Part,
-    /// How the images are divided, as `train --split` says it: shares in percent, `file`, three lists, or `auto`
-    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", default_value = "auto")]
-    shares: Split,
-    /// Seed that the images are divided by
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    split_seed: u64,
+    /// How the images are divided, as `train --shares` says it: shares in percent, `file`, three lists, or `auto` [default: auto]
+    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST")]
+    shares: Option<Split>,
+    /// Seed that the images are divided by [default: 1]
+    #[arg(long, value_name = "N")]
+    split_seed: Option<u64>,
     /// Entries from which a graph is built (HNSW), which finds nearly all that comparing with every entry does, sooner
     #[arg(long, value_name = "N", default_value_t = EXACT_BELOW)]
     exact_below: usize,
@@ -94,6 +95,49 @@ impl IndexArgs {
 }
 
 impl IndexArgs {
+    fn shares(&self) -> Split {
+        self.shares.clone().unwrap_or_default()
+    }
+
+    fn seed(&self) -> u64 {
+        self.split_seed.unwrap_or(1)
+    }
+
+    /// Ends the program where a flag is given that has no effect with what the inputs are.
+    fn refuse_idle(&self, kind: Kind) {
+        let division = [
+            ("--shares", self.shares.is_some()),
+            ("--split-seed", self.split_seed.is_some()),
+        ];
+        match kind {
+            Kind::Captions => {
+                self.found
+                    .refuse_idle("it is for finding images, and these are captions");
+                if self.split == Part::All {
+                    refuse_idle(&division, "all parts are taken: name one with --split");
+                }
+                refuse_split_seed(&self.shares(), self.split_seed.is_some());
+            }
+            Kind::Images => {
+                let split = ("--split", self.split != Part::All);
+                refuse_idle(
+                    &[split],
+                    "a part is one of captioned images, and these are images alone",
+                );
+                refuse_idle(
+                    &division,
+                    "parts are of captioned images, and these are images alone",
+                );
+                if self.inputs.is_empty() {
+                    usage(
+                        ErrorKind::MissingRequiredArgument,
+                        "--of images needs images: name some",
+                    );
+                }
+            }
+        }
+    }
+
     /// What is added, as the command line says it.
     fn adding(&self) -> String {
         let mut words: Vec<String> = (self.inputs.iter())
@@ -103,7 +147,7 @@ impl IndexArgs {
             words.push("the sample".into());
         }
         if self.split != Part::All {
-            let (split, shares, seed) = (self.split, &self.shares, self.split_seed);
+            let (split, shares, seed) = (self.split, self.shares(), self.seed());
             words.push(format!(
                 "--split {split} --shares {shares} --split-seed {seed}"
             ));
@@ -115,6 +159,7 @@ impl IndexArgs {
 pub fn run(args: IndexArgs) -> Result<ExitCode> {
     args.found.truncated.apply();
     let kind = args.kind();
+    args.refuse_idle(kind);
     let device = args.device.resolve()?;
     let folder = ModelFolder::open(&find::folder(&args.model)?)?;
     let mut identity = folder.encoder_identity()?;
@@ -151,6 +196,7 @@ pub fn run(args: IndexArgs) -> Result<ExitCode> {
 
 fn captions(args: &IndexArgs, encoder: &ImageEncoder, mut builder: Builder) -> Result<Built> {
     encoder.check_texts()?;
+    let shares = args.shares();
     let mut missing = Vec::new();
     let sample = Path::new(datasets::FOLDER).join("sample");
     let files = match &args.inputs[..] {
@@ -163,9 +209,9 @@ fn captions(args: &IndexArgs, encoder: &ImageEncoder, mut builder: Builder) -> R
     };
     for data in files {
         let report = |line: &str| out::note(line);
-        let found = split_lists::load(&data, &[], &args.shares, &report)?;
+        let found = split_lists::load(&data, &[], &shares, &report)?;
         let has_ids = found.format != Format::Captions;
-        for image in part_of(found.images, args.split, &args.shares, args.split_seed)? {
+        for image in part_of(found.images, args.split, &shares, args.seed())? {
             let id = has_ids.then(|| image.id.to_string());
             let entries = image.captions.into_iter().map(|entry| Entry {
                 entry,
@@ -173,6 +219,10 @@ fn captions(args: &IndexArgs, encoder: &ImageEncoder, mut builder: Builder) -> R
             });
             missing.extend(entries.filter(|entry| !builder.has(entry)));
         }
+    }
+    let cut = encoder.cut_texts(missing.iter().map(|entry| entry.entry.as_str()))?;
+    if let Some(line) = cut.told() {
+        out::note(line);
     }
     for (number, batch) in missing.chunks(BATCH).enumerate() {
         let texts: Vec<String> = batch.iter().map(|entry| entry.entry.clone()).collect();
@@ -192,9 +242,6 @@ fn images(
     encoder: &ImageEncoder,
     mut builder: Builder,
 ) -> Result<(Built, usize)> {
-    if args.split != Part::All {
-        bail!("a part is one of captioned images: give their captions, or leave out --split");
-    }
     let expansion = args.found.expansion();
     let others = OtherFiles::default();
     let stdin = io::BufReader::new(io::stdin());

@@ -1,11 +1,14 @@
 //! What a captioner looks up in a datastore, as flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use clap::Args;
 use clipcap::captioner::MemoryOptions;
+use clipcap::captioner::model_folder::ModelFolder;
 use clipcap::retrieve::TEMPERATURE;
 
+use super::common::{refuse_idle, valid};
 use super::complete;
 
 #[derive(Args)]
@@ -30,6 +33,33 @@ impl MemoryArgs {
     /// Whether anything is asked of a datastore.
     pub fn is_given(&self) -> bool {
         self.options() != MemoryOptions::default()
+    }
+
+    /// The same, once it is sure that the flags have an effect. Values that make no sense, and flags without effect, end the
+    /// program.
+    ///
+    /// # Errors
+    /// When the model's folder cannot be read.
+    pub fn options_for(&self, model: &Path) -> Result<MemoryOptions> {
+        if self.index.is_some() && self.retrieve.is_none() && !self.project_memory {
+            let folder = ModelFolder::open(model)?;
+            let retrieves = folder.captioner_config()?.retrieve.is_some();
+            refuse_idle(
+                &[("--index", !retrieves)],
+                "it goes with --retrieve or --project-memory, for this model was not trained to retrieve",
+            );
+        }
+        Ok(self.options())
+    }
+
+    /// Ends the program where values make no sense, or flags have no effect, whatever the model.
+    pub fn check(&self) {
+        valid(self.options().validate());
+        let retrieves = self.retrieve != Some(0) || self.project_memory;
+        refuse_idle(
+            &[("--index", self.index.is_some() && !retrieves)],
+            "--retrieve 0 retrieves nothing",
+        );
     }
 
     pub fn options(&self) -> MemoryOptions {

@@ -53,11 +53,12 @@ impl ModelArgs {
     /// The model's folder, the model, and what it is asked for.
     pub fn load(&self, decoding: &DecodeArgs) -> Result<(PathBuf, Captioner, Search)> {
         let options = decoding.options();
+        self.memory.check();
         let device = self.device.resolve()?;
         let model = self.choose()?;
         let mut builder = Captioner::builder()
             .device(&device)
-            .memory(self.memory.options());
+            .memory(self.memory.options_for(&model)?);
         if let Some(precision) = self.precision {
             builder = builder.precision(precision.into());
         }

@@ -20,8 +20,8 @@ use clipcap::trainer::run;
 use serde_json::json;
 
 use super::common::{
-    DeviceArg, MarkdownArg, STOPPED, TruncatedArg, UiArg, interruptible, report, run_name, usage,
-    valid,
+    DeviceArg, MarkdownArg, STOPPED, TruncatedArg, UiArg, check_files, interruptible, refuse_idle,
+    report, run_name, usage, valid,
 };
 use super::out;
 use super::pretrain::encoder::SettingArgs;
@@ -51,12 +51,12 @@ pub struct ProbeArgs {
     /// folder a class
     #[arg(long, value_name = "NAME|DIR", default_value = "scenes")]
     data: ClassSource,
-    /// Evaluation protocol
-    #[arg(long, value_enum, default_value = "linear")]
-    eval: EvalArg,
-    /// Neighbors that vote, with --eval knn
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    neighbors: usize,
+    /// Evaluation protocol [default: linear]; --table and --ablate have both
+    #[arg(long, value_enum)]
+    eval: Option<EvalArg>,
+    /// Neighbors that vote, with --eval knn [default: 200]
+    #[arg(long, value_name = "N")]
+    neighbors: Option<usize>,
     /// Train on each of STL-10's ten folds alone, and give the mean
     #[arg(long)]
     folds: bool,
@@ -66,9 +66,9 @@ pub struct ProbeArgs {
     /// Write an HTML page with the confusion matrix and a map of the embeddings
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// How the outcome is printed
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    /// How the outcome is printed [default: text]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     #[command(flatten)]
     markdown: MarkdownArg,
     /// Train every encoder, probe it both ways, and print a table with published numbers beside
@@ -136,30 +136,88 @@ impl ProbeArgs {
         config.held_out = self.held_out;
         config
     }
+
+    fn protocol(&self) -> Protocol {
+        self.eval.unwrap_or(EvalArg::Linear).into()
+    }
+
+    fn format(&self) -> Format {
+        self.format.unwrap_or(Format::Text)
+    }
+
+    /// Ends the program where a flag is given that has no effect with the others.
+    fn refuse_idle(&self) {
+        if self.neighbors == Some(0) {
+            usage(ErrorKind::InvalidValue, "--neighbors is 0: give at least 1");
+        }
+        // clap passes over what is required where that conflicts with what is given.
+        let values = ("--values", !self.values.is_empty() && self.ablate.is_none());
+        refuse_idle(&[values], "it goes with --ablate");
+        if self.table || self.ablate.is_some() {
+            let of_one = [
+                ("--eval", self.eval.is_some()),
+                ("--neighbors", self.neighbors.is_some()),
+                ("--folds", self.folds),
+                ("--report", self.report.is_some()),
+                ("--format", self.format.is_some()),
+            ];
+            refuse_idle(
+                &of_one,
+                "it is for one encoder, without --table and --ablate",
+            );
+            let is_made = !matches!(
+                EncoderChoice::from(&*self.encoder),
+                EncoderChoice::Folder(_)
+            );
+            refuse_idle(
+                &[("--encoder", self.table && is_made)],
+                "with --table it is a model, and principal components are a row anyway",
+            );
+            let ablated = match self.ablate {
+                Some(AblateArg::Temperature) => self.settings.given("--temperature"),
+                Some(AblateArg::BatchSize) => self.settings.given("--batch-size"),
+                Some(AblateArg::Losses) => self.settings.given("--loss"),
+                Some(AblateArg::Augmentations) | None => None,
+            };
+            if let Some(flag) = ablated {
+                refuse_idle(&[(flag, true)], "it is what --ablate changes");
+            }
+            return;
+        }
+        let of_many = [
+            ("--run", self.run.is_some()),
+            ("--markdown", self.markdown.is_given()),
+        ];
+        refuse_idle(&of_many, "it goes with --table or --ablate");
+        if let Some(name) = self.settings.of_training() {
+            refuse_idle(
+                &[(name, true)],
+                "it is a setting of training, and goes with --table or --ablate",
+            );
+        }
+        let is_knn = self.protocol() == Protocol::Knn;
+        refuse_idle(
+            &[("--neighbors", self.neighbors.is_some() && !is_knn)],
+            "it goes with --eval knn",
+        );
+        refuse_idle(
+            &[("--report", self.report.is_some() && self.folds)],
+            "it is of one outcome, without --folds",
+        );
+    }
 }
 
 pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     args.truncated.apply();
-    if args.neighbors == 0 {
-        usage(ErrorKind::InvalidValue, "--neighbors is 0: give at least 1");
-    }
+    args.refuse_idle();
+    args.markdown.check()?;
+    check_files([args.report.as_deref()])?;
     if args.table || args.ablate.is_some() {
         return many(&args);
     }
-    if args.markdown.is_given() {
-        usage(
-            ErrorKind::MissingRequiredArgument,
-            "--markdown keeps a table: it goes with --table or --ablate",
-        );
-    }
-    if let Some(name) = args.settings.of_training() {
-        usage(
-            ErrorKind::ArgumentConflict,
-            &format!("{name} is a setting of training: it goes with --table or --ablate"),
-        );
-    }
-    let device = args.device.resolve()?;
     let sizes = args.changed(EncoderRunConfig::simclr(args.data.clone()));
+    valid(sizes.validate());
+    let device = args.device.resolve()?;
     let set = sizes.load_set(Path::new(datasets::FOLDER), &|line| report()(line))?;
     let choice = match EncoderChoice::from(&*args.encoder) {
         EncoderChoice::Folder(model) => EncoderChoice::Folder(find::folder(&model)?),
@@ -168,14 +226,14 @@ pub fn run(args: ProbeArgs) -> Result<ExitCode> {
     let encoder = choice.load(sizes.image_size, &set, &device)?;
     let embedded = embed(&encoder, &set, &report())?;
     let mut config = ProbeConfig::default();
-    config.knn.neighbors = args.neighbors;
+    config.knn.neighbors = args.neighbors.unwrap_or(config.knn.neighbors);
     if args.folds {
-        let outcomes = evaluate_folds(&embedded, args.eval.into(), &config)?;
+        let outcomes = evaluate_folds(&embedded, args.protocol(), &config)?;
         out::line(shown_folds(&args, &outcomes))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = evaluate(&embedded, args.eval.into(), &config)?;
-    match args.format {
+    let outcome = evaluate(&embedded, args.protocol(), &config)?;
+    match args.format() {
         Format::Text => out::text(&shown(&args, &outcome))?,
         Format::Json => out::line(
             json!({"encoder": args.encoder, "data": args.data.to_string(), "outcome": outcome}),
@@ -237,12 +295,12 @@ fn shown_folds(args: &ProbeArgs, outcomes: &[Outcome]) -> String {
         .iter()
         .map(|outcome| (outcome.accuracy - mean).powi(2));
     let deviation = (squares.sum::<f64>() / (count - 1.0).max(1.0)).sqrt();
-    match args.format {
+    match args.format() {
         Format::Text => format!(
             "{} on {}, {}: {:.1}% ± {:.1}% over {count} folds",
             args.encoder,
             args.data,
-            Protocol::from(args.eval).name(),
+            args.protocol().name(),
             100.0 * mean,
             100.0 * deviation
         ),

@@ -103,6 +103,9 @@ fn embed(encoder: &ImageEncoder, query: &str) -> Result<Vec<f32>> {
             bail!("{query}: no file is called so, and it is no text to look for either");
         }
         encoder.check_texts()?;
+        if let Some(line) = encoder.cut_texts([query])?.told() {
+            out::note(line);
+        }
         encoder.embed_texts(&[query.to_string()])?
     };
     rows.into_iter().next().context("nothing was embedded")

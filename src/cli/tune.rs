@@ -42,6 +42,7 @@ pub fn run(args: TuneArgs) -> Result<ExitCode> {
         folds: args.folds,
     };
     let count = valid(config.settings()).len();
+    args.markdown.check()?;
     let size = format!("{count} settings x {} folds", config.folds);
     let tuned =
         (args.search).within("tune", "tune.json", &size, |context| tune(&config, context))?;

@@ -43,6 +43,7 @@ pub fn export(model: &Path, output: &Path) -> Result<Vec<PathBuf>> {
             "{} is there already: delete it, or name another file",
             output.display()
         );
+        files::check_file(output)?;
         write_captioner(&model, output)?;
         return Ok(vec![output.to_path_buf()]);
     }

@@ -127,7 +127,8 @@ fn check_request(config: &ConvertConfig) -> Result<()> {
         config.normalize_embedding.is_none() || config.captioner.is_some(),
         "--normalize-embedding belongs to a captioner: give --captioner too"
     );
-    files::check_free(&config.output)
+    files::check_free(&config.output)?;
+    files::check_folder(&config.output)
 }
 
 impl Parts {

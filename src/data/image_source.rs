@@ -42,6 +42,22 @@ impl ImageSource {
         }
     }
 
+    /// The image's file, or the shard that it is in.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Member { shard, .. } => shard,
+        }
+    }
+
+    /// Bytes of the encoded image; `None` when its file cannot be looked at.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Self::File(path) => fs::metadata(path).ok().map(|file| file.len()),
+            Self::Member { size, .. } => Some(*size),
+        }
+    }
+
     /// Adds to a hash what tells this image from another: its place, its file's size and time of change, and whether
     /// it is taken though it is truncated.
     pub fn fingerprint(&self, hash: &mut Sha256) {

@@ -14,5 +14,6 @@ pub mod shard_members;
 pub mod source;
 pub mod split;
 pub mod split_lists;
+pub mod tar_source;
 pub mod text;
 pub mod unreadable;

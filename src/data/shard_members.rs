@@ -5,10 +5,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 
 use super::shard_file;
+use super::tar_source::{MOST_NAME, Notes, TarSource};
 use crate::inputs::is_hidden;
 
 /// Endings of shards.
@@ -73,6 +75,22 @@ pub fn text_ending(ending: &str) -> Option<&'static str> {
     TEXTS.into_iter().find(|text| *text == last)
 }
 
+/// Largest image in a shard, in bytes: one is held in memory while others are read, and photographs are of some megabytes, those
+/// of the largest cameras without loss of some hundred.
+pub const MAX_IMAGE: u64 = 256 << 20;
+
+/// Why a member with a name of so many bytes is not read.
+pub fn long_name(length: u64) -> String {
+    format!("has a name of {length} bytes, of which at most {MOST_NAME} are read: shorten it")
+}
+
+/// Why a member of so many bytes is not read as an image.
+pub fn large_image(size: u64) -> String {
+    format!(
+        "{size} bytes are too many for an image in a shard (at most {MAX_IMAGE}): make it smaller, or take it out"
+    )
+}
+
 /// A member of a shard. Reading it gives its content.
 pub struct Member<'a> {
     pub path: PathBuf,
@@ -82,6 +100,9 @@ pub struct Member<'a> {
     pub offset: u64,
     /// Bytes of content, as the shard says.
     pub size: u64,
+    /// The length of its name, or of what stands beside it, where that is too long to be read; of the name there is the
+    /// beginning then.
+    pub long_name: Option<u64>,
     entry: tar::Entry<'a, Source>,
 }
 
@@ -96,13 +117,16 @@ impl Read for Member<'_> {
 /// # Errors
 /// When the shard is not a whole tar file, or `visit` fails. What was visited before was whole.
 pub fn walk(shard: &Path, mut visit: impl FnMut(Member<'_>) -> Result<()>) -> Result<()> {
+    let notes = Rc::new(Notes::default());
+    let file = shard_file::open(shard).context("cannot be opened")?;
     let source = Source {
-        inner: shard_file::open(shard).context("cannot be opened")?,
+        inner: TarSource::new(file, notes.clone()),
         has_ended: false,
     };
     let mut archive = tar::Archive::new(source);
     for entry in archive.entries().context("is not a tar file")? {
         let entry = entry.context("is not a whole tar file")?;
+        let long_name = notes.long_name.take();
         let kind = entry.header().entry_type();
         if kind.is_dir() || kind.is_pax_global_extensions() {
             continue;
@@ -120,8 +144,9 @@ pub fn walk(shard: &Path, mut visit: impl FnMut(Member<'_>) -> Result<()>) -> Re
         visit(Member {
             path,
             is_file: kind.is_file(),
-            offset: entry.raw_file_position(),
+            offset: entry.raw_file_position() + notes.dropped.get(),
             size: entry.size(),
+            long_name,
             entry,
         })?;
     }
@@ -149,7 +174,7 @@ fn finish(mut source: Source) -> Result<()> {
 
 /// A shard's bytes, and whether the last of them were asked for.
 struct Source {
-    inner: Box<dyn Read>,
+    inner: TarSource<Box<dyn Read>>,
     has_ended: bool,
 }
 

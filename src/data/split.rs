@@ -226,7 +226,7 @@ fn in_parts(images: &[CaptionedImage]) -> Result<Splits, String> {
     for (index, image) in images.iter().enumerate() {
         let part = image.part.ok_or_else(|| {
             format!(
-                "the data does not say which part image {} is in: give shares, as in --split 80/10/10",
+                "the data does not say which part image {} is in: give shares, as in 80/10/10",
                 image.file_name
             )
         })?;

@@ -17,8 +17,17 @@ use crate::captioner::model_folder::ModelFolder;
 use crate::data::embeddings;
 use crate::data::image_source::ImageSource;
 use crate::data::unreadable;
+use crate::tokenizer::CutTexts;
 use crate::vector::{dot, normalized};
 use caption_metrics::Scores;
+
+/// Both scores, and the captions that CLIP read the beginning of alone.
+pub struct ClipScores {
+    /// CLIPScore and RefCLIPScore.
+    pub scores: Vec<Scores>,
+    /// Of candidates and references.
+    pub cut: CutTexts,
+}
 
 const WEIGHT: f64 = 2.5;
 const PROMPT: &str = "A photo depicts ";
@@ -35,7 +44,7 @@ pub fn score(
     device: &Device,
     progress: &dyn Fn(usize),
     report: &dyn Fn(&str),
-) -> Result<Vec<Scores>> {
+) -> Result<ClipScores> {
     let folder = ModelFolder::open(model)?;
     folder.check_texts()?;
     let sources = (images.iter())
@@ -59,6 +68,15 @@ pub fn score(
     )?;
     let mut readable = seen.rows.iter().map(Option::is_some);
     images.retain(|_| readable.next().unwrap_or(false));
+    let said = images.iter().flat_map(|image| {
+        let sample = &image.sample;
+        std::iter::once(&sample.candidate).chain(&sample.references)
+    });
+    let said: Vec<String> = said.map(|text| format!("{PROMPT}{text}")).collect();
+    let cut = encoder.cut_texts(said.iter().map(String::as_str))?;
+    if let Some(line) = cut.told() {
+        report(&line);
+    }
     let read = |texts: &mut dyn Iterator<Item = &String>| -> Result<Vec<Vec<f32>>> {
         let texts: Vec<String> = texts.map(|text| format!("{PROMPT}{text}")).collect();
         Ok(encoder
@@ -87,10 +105,13 @@ pub fn score(
         clip.push(score);
         with_references.push(harmonic_mean(score, nearest));
     }
-    Ok(vec![
-        Scores::mean("CLIPScore", clip),
-        Scores::mean("RefCLIPScore", with_references),
-    ])
+    Ok(ClipScores {
+        scores: vec![
+            Scores::mean("CLIPScore", clip),
+            Scores::mean("RefCLIPScore", with_references),
+        ],
+        cut,
+    })
 }
 
 fn harmonic_mean(a: f64, b: f64) -> f64 {

@@ -21,6 +21,11 @@ pub(super) enum Key {
     Id(ImageId),
     /// A file's name or path, where there is no id.
     File(String),
+    /// A member of a shard, and the sample that it is of.
+    Member {
+        member: String,
+        sample: String,
+    },
 }
 
 impl std::fmt::Display for Key {
@@ -28,6 +33,7 @@ impl std::fmt::Display for Key {
         match self {
             Self::Id(ImageId::Number(id)) => id.fmt(f),
             Self::Id(ImageId::Text(name)) | Self::File(name) => shorten(name).fmt(f),
+            Self::Member { member, .. } => shorten(member).fmt(f),
         }
     }
 }
@@ -241,10 +247,16 @@ impl Items {
     }
 }
 
-/// The image of a row: its id where it has one, else its file.
+/// The image of a row: its id where it has one, else its file, in a shard or not.
 fn key(row: &Fields) -> Result<Key, String> {
     if let Some(id) = row.id(&["image_id", "cocoid"])? {
         return Ok(Key::Id(id));
+    }
+    let text = |name: &str| row.get(name).and_then(Cell::text).map(String::from);
+    if let (None, Some(member)) = (row.image()?, text("member")) {
+        // As `infer` writes captions of shards.
+        let sample = text("key").unwrap_or_default();
+        return Ok(Key::Member { member, sample });
     }
     // With a file's name an `id` is the annotation's.
     match (row.image()?, row.id(&["id"])?) {

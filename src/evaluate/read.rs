@@ -1,4 +1,4 @@
-//! Candidates and references from files: COCO's formats, JSON Lines, tables, and what `infer` prints.
+//! Candidates and references from files: COCO's formats, JSON Lines, tables, and what `infer` prints, of images and of shards.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ pub struct Joined {
 
 impl Candidates {
     /// Reads COCO's results format (a list of `image_id` and `caption`), JSON Lines or a table with the same names, or
-    /// what `infer` prints. The same entry twice is one.
+    /// what `infer` prints, or writes of a shard. The same entry twice is one.
     ///
     /// # Errors
     /// When the file cannot be read or holds no caption, an image has two, or too many entries have no id or caption.
@@ -212,6 +212,10 @@ fn find(key: &Key, references: &References, names: &FileNames) -> Result<Option<
             (None, ImageId::Number(_)) => Ok(None),
         },
         Key::File(name) => names.find(name, references),
+        Key::Member { member, sample } => match names.find(member, references)? {
+            None if !sample.is_empty() => names.find(sample, references),
+            found => Ok(found),
+        },
     }
 }
 

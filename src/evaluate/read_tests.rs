@@ -43,6 +43,10 @@ fn every_form_gives_the_same_captions() {
             "{\"image\": \"8\", \"rank\": 0, \"caption\": \"two\"}\n{\"image\": \"8\", \"rank\": 1, \"caption\": \"no\"}\n{\"id\": 7, \"caption\": \"one\"}",
         ),
         ("a.csv", "image_id,caption\n8,two\n7,one\n"),
+        (
+            "shard.jsonl",
+            "{\"key\": \"x\", \"member\": \"in/b.jpg\", \"rank\": 0, \"caption\": \"two\", \"score\": -1.0, \"error\": null}\n{\"key\": \"7\", \"member\": \"7.png\", \"rank\": 0, \"caption\": \"one\", \"score\": -1.0, \"error\": null}\n{\"key\": \"7\", \"member\": \"7.png\", \"rank\": 1, \"caption\": \"no\", \"score\": -2.0, \"error\": null}\n",
+        ),
     ];
     for (name, text) in forms {
         let joined = join(&place.candidates(name, text).unwrap(), &references, false)

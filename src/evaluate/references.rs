@@ -206,7 +206,7 @@ impl References {
         for item in std::mem::take(&mut items.items) {
             let id = match item.key {
                 Key::Id(id) => id,
-                Key::File(name) => ImageId::parse(&name),
+                Key::File(name) | Key::Member { member: name, .. } => ImageId::parse(&name),
             };
             self.image(id.clone(), item.file_name);
             for caption in item.captions {

@@ -7,7 +7,7 @@
 //! Where objects stand on plain ground any map of the objects does well. Whether maps differ as their tokens do is told by what a
 //! token loses with the cells covered that are most relevant to the caption's other content words.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use caption_metrics::bootstrap::{Bootstrap, Interval};
 use image::RgbImage;
 use rand::SeedableRng;
@@ -89,6 +89,23 @@ pub struct Losses {
     pub ratio: Option<f64>,
     /// Of the ratio, over images.
     pub interval: Option<Interval>,
+}
+
+impl CheckOptions {
+    /// # Errors
+    /// When a value makes no sense.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(
+            self.share > 0.0 && self.share < 1.0,
+            "{} percent of an image are to be covered: give more than 0 and less than 100",
+            100.0 * self.share
+        );
+        ensure!(
+            self.draws > 0,
+            "random cells are to be drawn 0 times: give at least 1"
+        );
+        Ok(())
+    }
 }
 
 impl Check {

@@ -48,6 +48,9 @@ const CELLS: usize = 8;
 /// Cells a side at most where nothing else is asked for: each costs a look at the image.
 const MOST_CELLS: usize = 16;
 
+/// Cells a side at most where they are asked for.
+const FINEST: usize = 64;
+
 /// By occlusion, a log-probability that is lost and is less than this is hardly an effect.
 pub const HARDLY: f32 = 0.01;
 
@@ -170,6 +173,18 @@ impl ExplainOptions {
     pub fn neighbors(self, neighbors: usize) -> Self {
         Self { neighbors, ..self }
     }
+
+    /// # Errors
+    /// When a value makes no sense for any model.
+    pub fn validate(&self) -> Result<()> {
+        if let Some(cells) = self.cells {
+            ensure!(
+                (1..=FINEST).contains(&cells),
+                "{cells} cells a side are asked for: ask for 1 to {FINEST}"
+            );
+        }
+        Ok(())
+    }
 }
 
 impl Explanation {
@@ -269,6 +284,17 @@ impl Captioner {
         })
     }
 
+    /// Whether this model's captions can be explained so.
+    ///
+    /// # Errors
+    /// When an option makes no sense for this model, embeddings are projected on a datastore, or a file of the model folder is
+    /// missing or damaged.
+    pub fn check_explained(&self, options: &ExplainOptions) -> Result<()> {
+        self.decoder.check_explained()?;
+        let pixels = self.encoder.preprocessing().image_size as usize;
+        options.resolve(self.modules()?, pixels).map(drop)
+    }
+
     fn texts(&self, tokens: &[u32]) -> Result<Vec<String>> {
         let text = |&token: &u32| Ok(self.decoder.tokenizer.token_text(token)?);
         tokens.iter().map(text).collect()
@@ -353,7 +379,7 @@ impl ExplainOptions {
             (None | Some(Method::Occlusion), _) => {
                 let usual = patches.unwrap_or(CELLS).min(MOST_CELLS).min(pixels);
                 let side = self.cells.unwrap_or(usual);
-                let most = pixels.min(64);
+                let most = pixels.min(FINEST);
                 ensure!(
                     (1..=most).contains(&side),
                     "{side} cells a side are asked for: ask for 1 to {most}"

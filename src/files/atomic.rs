@@ -34,11 +34,7 @@ impl AtomicFile {
             let file = options.write(true).create(true).truncate(true);
             (file.open(&temporary)?, TempPath::try_from_path(temporary)?)
         } else {
-            tempfile::Builder::new()
-                .prefix(&format!(".{name}."))
-                .suffix(".partial")
-                .tempfile_in(super::parent(path))?
-                .into_parts()
+            super::partial::file(path)?.into_parts()
         };
         Ok(Self {
             path: path.to_path_buf(),

@@ -173,13 +173,13 @@ impl Drop for LockBeside {
 }
 
 #[cfg(unix)]
-fn open_folder(path: &Path) -> io::Result<Option<File>> {
+pub(super) fn open_folder(path: &Path) -> io::Result<Option<File>> {
     File::open(path).map(Some)
 }
 
 /// Folders cannot be opened here.
 #[cfg(not(unix))]
-fn open_folder(_: &Path) -> io::Result<Option<File>> {
+pub(super) fn open_folder(_: &Path) -> io::Result<Option<File>> {
     Ok(None)
 }
 

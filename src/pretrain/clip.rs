@@ -75,6 +75,18 @@ pub enum Pairs {
     Files(Arc<Vec<(ImageSource, Vec<String>)>>),
 }
 
+impl Pairs {
+    /// The captions of files; those of scenes are short.
+    pub fn captions(&self) -> impl Iterator<Item = &str> {
+        let files = match self {
+            Self::Scenes { .. } => None,
+            Self::Files(files) => Some(files),
+        };
+        let captions = files.into_iter().flat_map(|files| files.iter());
+        captions.flat_map(|(_, captions)| captions.iter().map(String::as_str))
+    }
+}
+
 /// [`Pairs`] as CLIP reads them.
 pub struct PairDataset {
     pub pairs: Pairs,

@@ -7,6 +7,7 @@ pub mod contrastive;
 mod data;
 pub mod encoder;
 pub mod gpt2;
+pub mod output;
 pub mod run;
 pub mod sample;
 mod sizes;

@@ -7,6 +7,7 @@ use burn::data::dataset::InMemDataset;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::Interrupter;
+use serde::Serialize;
 use serde_json::json;
 
 use super::clip::{self, ClipLearner, PairBatcher, PairDataset, Pairs};
@@ -14,6 +15,7 @@ pub use super::config::PretrainConfig;
 use super::contrastive::CLIP_MAX_FACTOR;
 pub use super::data::PretrainData;
 use super::gpt2::{Document, DocumentBatcher, Gpt2Learner};
+use super::output::{Existing, check_part};
 pub use super::sizes::{ClipSizes, Gpt2Sizes};
 use crate::captioner::model_folder::{self, EncoderConfig, ModelConfig, Part, tokenizer_file};
 use crate::data::loader::Order;
@@ -38,9 +40,20 @@ pub struct PretrainContext<'a> {
     pub interrupter: Interrupter,
     /// Whether to go on with what the folder holds.
     pub resume: bool,
+    /// Whether a part that is in the model folder already may be replaced.
+    pub overwrite: bool,
 }
 
 impl PretrainContext<'_> {
+    /// Checks that the model folder can take a part, before it is trained.
+    ///
+    /// # Errors
+    /// As [`check_part`]'s.
+    pub(super) fn check_output(&self, part: Part, config: &impl Serialize) -> Result<()> {
+        let may = Existing::new(self.overwrite, self.resume);
+        check_part(self.output, part, config, may)
+    }
+
     /// The epoch whose checkpoint the run goes on from.
     pub(super) fn resumed_epoch(&self) -> Option<usize> {
         match self.resume {
@@ -62,6 +75,7 @@ pub struct Pretrained {
 /// Trains CLIP and puts it into the model folder.
 pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
     config.validate()?;
+    context.check_output(Part::Clip, config)?;
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let from = config.begin_from()?;
@@ -94,6 +108,10 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
         PretrainData::Files { .. } => config.batch_size,
     };
     let (train, valid) = config.data.pairs(&|line| (context.report)(line))?;
+    let cut = tokenizer.cut_texts(train.captions(), context_length)?;
+    if let Some(line) = cut.told() {
+        (context.report)(&line);
+    }
     let loader = |pairs: Pairs, order| {
         let augmentation = match order {
             Order::Shuffled => config.augmentation.clone(),
@@ -165,6 +183,7 @@ pub fn pretrain_clip(config: &PretrainConfig, context: &PretrainContext) -> Resu
 /// Trains GPT-2 and puts it into the model folder.
 pub fn pretrain_gpt2(config: &PretrainConfig, context: &PretrainContext) -> Result<Pretrained> {
     config.validate()?;
+    context.check_output(Part::Gpt2, config)?;
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let (captions, valid) = config.data.captions(&|line| (context.report)(line))?;

@@ -16,10 +16,11 @@ use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::train::Interrupter;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::output::{Existing, check_model};
 use super::run::{PretrainConfig, PretrainContext, Pretrained, pretrain_clip, pretrain_gpt2};
-use crate::captioner::model_folder::{ModelFolder, Part, update_source};
+use crate::captioner::model_folder::{ModelFolder, Part, read_source, update_source};
 use crate::device::Devices;
 use crate::files;
 use crate::train::caption::{TrainContext, train};
@@ -49,6 +50,8 @@ pub struct SampleContext<'a> {
     pub ui: Ui,
     pub report: LogFn,
     pub interrupter: Interrupter,
+    /// Whether a model that is in the output already may be replaced.
+    pub overwrite: bool,
 }
 
 /// What a part took and came to.
@@ -99,6 +102,9 @@ pub fn pretrain_sample(
     context: &SampleContext,
 ) -> Result<Option<SampleDone>> {
     run::begin(&context.folder.join("sample.json"), config)?;
+    let goes_on = context.folder.join("clip/config.json").is_file();
+    let may = Existing::new(context.overwrite, goes_on);
+    check_model(context.output, &config.clip, may)?;
     let model = context.folder.join("model");
     let pretrained = |done: Pretrained| (!done.interrupted).then_some((done.parameters, None));
     let clip = part("clip", context, |place| {
@@ -133,12 +139,13 @@ fn part(
     let folder = context.folder.join(name);
     let (finished, attempts) = (folder.join("done.json"), folder.join("spent.json"));
     if finished.is_file() {
-        return files::read_json(&finished).map(Some);
+        let fix = || format!("delete {}, and the part is trained again", folder.display());
+        return files::read_own_json(&finished, fix).map(Some);
     }
     (context.report)(&format!("{name}: {}", folder.display()));
     files::create_dir(&folder)?;
     let before: Spent = match attempts.is_file() {
-        true => files::read_json(&attempts)?,
+        true => files::read_own_json(&attempts, || "delete it, for it only counts seconds".into())?,
         false => Spent::default(),
     };
     let started = Instant::now();
@@ -150,6 +157,7 @@ fn part(
         report: context.report.clone(),
         interrupter: context.interrupter.clone(),
         resume: folder.join("config.json").is_file(),
+        overwrite: false,
     })
     .with_context(|| name.to_string())?;
     let seconds = before.seconds + started.elapsed().as_secs_f64();
@@ -205,7 +213,7 @@ impl SampleDone {
     /// Copies the model of the mapper's run, with what each part took and came to in its `source.json`.
     fn write(&self, model: &Path, output: &Path) -> Result<()> {
         let folder = ModelFolder::open(model)?;
-        let sources: Map<String, Value> = files::read_json(&model.join("source.json"))?;
+        let sources = read_source(model)?;
         files::replace_folder(output, |output| {
             for part in [Part::Clip, Part::Gpt2, Part::Mapper] {
                 folder.copy_part(part, output)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::table::{Measured, TableContext, row_of};
 use crate::files;
 use crate::pretrain::augment::Augmentation;
-use crate::pretrain::encoder::{EncoderRunConfig, Method};
+use crate::pretrain::encoder::{EncoderRunConfig, Method, check_data};
 use crate::pretrain::view_loss::ViewLoss;
 
 /// Batch sizes beside each other.
@@ -181,6 +181,7 @@ pub fn run(
 ) -> Result<Vec<Point>> {
     let variants = ablation.variants(base, values)?;
     let set = base.load_set(context.dataset, &|line| (context.report)(line))?;
+    check_data(context.folder, base, &set)?;
     let mut points = Vec::new();
     for (setting, value, config) in variants {
         let name = format!("{ablation} {setting}");

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::{EncoderChoice, ProbeConfig, Protocol, embed, evaluate};
 use crate::datasets::classes::{ClassSet, ClassSource};
 use crate::files;
-use crate::pretrain::encoder::{EncoderRun, EncoderRunConfig, Method, pretrain_encoder};
+use crate::pretrain::encoder::{
+    EncoderRun, EncoderRunConfig, Method, check_data, pretrain_encoder,
+};
 use crate::pretrain::run::PretrainContext;
 use crate::trainer::dashboard::{LogFn, Ui};
 
@@ -107,6 +109,7 @@ pub fn run(
     let resnet18 = change(EncoderRunConfig::resnet18(source.clone()));
     let side = simclr.image_size;
     let set = simclr.load_set(context.dataset, &|line| (context.report)(line))?;
+    check_data(context.folder, &simclr, &set)?;
     let mut rows = Vec::new();
     for (name, config) in [
         ("SimCLR", simclr),
@@ -149,7 +152,7 @@ pub(super) fn row_of(
 ) -> Result<Option<Row>> {
     let kept = context.folder.join(slug(name)).join("config.json");
     if kept.is_file() {
-        let kept_config: EncoderRunConfig = files::read_json(&kept)?;
+        let kept_config: EncoderRunConfig = files::read_own_json(&kept, || again(&kept))?;
         ensure!(
             kept_config == *config,
             "{} has other settings: give those again, or another --run",
@@ -167,7 +170,7 @@ fn made(
 ) -> Result<Option<Row>> {
     let path = context.folder.join(slug(name)).join("row.json");
     if path.is_file() {
-        return files::read_json(&path).map(Some);
+        return files::read_own_json(&path, || again(&path)).map(Some);
     }
     if context.interrupter.should_stop() {
         return Ok(None);
@@ -179,6 +182,12 @@ fn made(
         files::write_json(&path, row)?;
     }
     Ok(row)
+}
+
+/// What to do about a file of a row that cannot be read.
+fn again(file: &Path) -> String {
+    let folder = file.parent().unwrap_or(file);
+    format!("delete {}, and the row is made again", folder.display())
 }
 
 /// The name of a row's folder.
@@ -205,6 +214,7 @@ fn trained_row(
             report: context.report.clone(),
             interrupter: context.interrupter.clone(),
             resume: true,
+            overwrite: false,
         },
         dataset: context.dataset,
     };

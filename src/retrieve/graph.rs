@@ -73,7 +73,7 @@ impl Graph {
     /// Reads and checks the graph of a folder.
     pub fn open(folder: &Path, known: &Known) -> Result<Self> {
         let path = folder.join(FILE);
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = fs::read(&path).map_err(|error| damaged(&path, error))?;
         if crc32c::crc32c(&bytes) != known.crc32c {
             return Err(damaged(&path, "its checksum is another"));
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
+use super::{Kind, damaged};
 use crate::files;
 
 /// Its name.
@@ -80,7 +80,10 @@ impl Manifest {
                 folder.display()
             );
         }
-        let manifest: Self = files::read_json(&path)?;
+        let manifest: Self = files::read_json(&path).map_err(|error| {
+            let error = format!("{:#}", error.root_cause());
+            damaged(&path, error)
+        })?;
         ensure!(
             manifest.format == FORMAT,
             "{} is of format {}, and this program reads {FORMAT}: build it again with `clipcap index`",

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::files;
 use graph::Graph;
@@ -203,6 +204,21 @@ impl Datastore {
 /// Whether a folder has a datastore that nobody is still building.
 pub fn is_finished(folder: &Path) -> bool {
     Manifest::open(folder).is_ok_and(|manifest| !manifest.unfinished && manifest.len() > 0)
+}
+
+/// What tells a datastore's contents from others', in hexadecimal: a hash of its kind, its encoder and the checksums of its
+/// finished segments.
+///
+/// # Errors
+/// When the folder is no datastore.
+pub fn fingerprint(folder: &Path) -> Result<String> {
+    let manifest = Manifest::open(folder)?;
+    let contents = (
+        manifest.kind,
+        &manifest.encoder.fingerprint,
+        &manifest.segments,
+    );
+    Ok(files::hex(&Sha256::digest(serde_json::to_vec(&contents)?)))
 }
 
 /// What to do about a file of a datastore that is not as it was written.

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cpu_kernels::memory::MappedFloats;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,7 @@ impl Segment {
     pub fn open(folder: &Path, manifest: &Manifest, number: usize) -> Result<Self> {
         let [embeddings, entries] = names(number).map(|name| folder.join(name));
         let known = manifest.segments[number];
-        let text =
-            fs::read(&entries).with_context(|| format!("cannot read {}", entries.display()))?;
+        let text = fs::read(&entries).map_err(|error| damaged(&entries, error))?;
         if crc32c::crc32c(&text) != known.crc32c {
             return Err(damaged(&entries, "its checksum is another"));
         }
@@ -67,18 +66,18 @@ impl Segment {
             let what = format!("{} entries instead of {}", lines.len(), known.entries);
             return Err(damaged(&entries, what));
         }
-        let unreadable = || format!("cannot read {}", embeddings.display());
-        let file = File::open(&embeddings).with_context(unreadable)?;
+        let unreadable = |error| damaged(&embeddings, error);
+        let file = File::open(&embeddings).map_err(unreadable)?;
         let width = manifest.encoder.width;
         let expected = (4 * width * lines.len()) as u64;
-        let found = file.metadata().with_context(unreadable)?.len();
+        let found = file.metadata().map_err(unreadable)?.len();
         if found != expected {
             return Err(damaged(
                 &embeddings,
                 format!("{found} bytes instead of {expected}"),
             ));
         }
-        let rows = MappedFloats::open(&file).with_context(unreadable)?;
+        let rows = MappedFloats::open(&file).map_err(unreadable)?;
         let wrong = (rows.par_chunks_exact(width).zip(&lines))
             .position_first(|(row, line)| checksum(row) != line.crc32c);
         if let Some(row) = wrong {

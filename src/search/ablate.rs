@@ -20,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::space::{Setting, full_name};
+use super::tune::again;
 use crate::datasets::scenes::SceneScores;
 use crate::files;
 use crate::train::caption::{TrainContext, train};
 use crate::train::config::TrainConfig;
+use crate::train::dataset::check_unchanged;
 use crate::trainer::dashboard::Ui;
 use crate::trainer::run;
 
@@ -159,6 +161,7 @@ pub fn ablate(ablation: &Ablation, context: &TrainContext) -> Result<Vec<Compare
         .map(|(place, variant)| trainings(ablation, place + 1, variant, context.folder))
         .collect::<Result<_>>()?;
     run::begin(&context.folder.join("ablation.json"), ablation)?;
+    check_unchanged(&ablation.base, context)?;
     let total = trainings.iter().map(Vec::len).sum::<usize>();
     let mut done = 0;
     let mut compared = Vec::new();
@@ -195,7 +198,7 @@ fn outcome(training: &Training, context: &TrainContext) -> Result<Outcome> {
     } = training;
     let path = folder.join("result.json");
     if path.is_file() {
-        return files::read_json(&path);
+        return files::read_own_json(&path, || again(folder));
     }
     files::create_dir(folder)?;
     let started = Instant::now();

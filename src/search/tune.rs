@@ -26,6 +26,7 @@ use crate::data::split::Splits;
 use crate::files;
 use crate::train::caption::{Prepared, TrainContext, fit_parts};
 use crate::train::config::TrainConfig;
+use crate::train::dataset::check_unchanged;
 use crate::trainer::dashboard::Ui;
 use crate::trainer::fit::checkpoint_folder;
 use crate::trainer::run;
@@ -85,6 +86,7 @@ impl TuneConfig {
         }
         let settings = match self.random {
             None => space::grid(&self.space)?,
+            Some(0) => bail!("0 random settings are to be tried: give at least 1"),
             Some(count) => {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.base.seed);
                 space::random(&self.space, count, &mut rng)
@@ -104,6 +106,7 @@ impl TuneConfig {
 pub fn tune(config: &TuneConfig, context: &TrainContext) -> Result<Tuned> {
     let settings = config.settings()?;
     run::begin(&context.folder.join("tune.json"), config)?;
+    check_unchanged(&config.base, context)?;
     let mut losses = vec![vec![None; config.folds]; settings.len()];
     let missing = |losses: &[Vec<Option<f64>>]| {
         losses
@@ -180,7 +183,7 @@ fn trial(
 ) -> Result<Option<TrialResult>> {
     let path = folder.join("result.json");
     if path.is_file() {
-        return files::read_json(&path).map(Some);
+        return files::read_own_json(&path, || again(folder)).map(Some);
     }
     files::create_dir(folder)?;
     let lock_path = folder.join("lock");
@@ -194,7 +197,7 @@ fn trial(
         }
     }
     if path.is_file() {
-        return files::read_json(&path).map(Some);
+        return files::read_own_json(&path, || again(folder)).map(Some);
     }
     let config_here = setting.apply(&config.base)?;
     let context_here = TrainContext {
@@ -224,6 +227,11 @@ fn trial(
     fs::remove_dir_all(checkpoint_folder(folder)).context("clearing checkpoints")?;
     files::write_json(&path, &result)?;
     Ok(Some(result))
+}
+
+/// What to do about the result of a training that cannot be read.
+pub(super) fn again(folder: &Path) -> String {
+    format!("delete {}, and it is trained again", folder.display())
 }
 
 /// All images but the test part, those of one fold held out. The split's order is random and by id already.

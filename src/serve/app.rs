@@ -95,7 +95,8 @@ impl App {
     }
 }
 
-/// For the page: of each search how many captions it gives by itself and at most, and as `own` the service's.
+/// For the page: of each search how many captions it gives by itself and at most, as `own` the service's, and whether captions
+/// are explained.
 fn searches(captions: &dyn Captions) -> Value {
     let limit = captions.most_captions();
     let choices = |decode| Choices {
@@ -123,6 +124,7 @@ fn searches(captions: &dyn Captions) -> Value {
     });
     json!({
         "own": own,
+        "explains": captions.explains().is_ok(),
         "greedy": search(Decode::Greedy),
         "beam": search(Decode::Beam),
         "sample": search(Decode::Sample),

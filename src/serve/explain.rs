@@ -23,6 +23,12 @@ pub(super) async fn explain(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
+    if let Err(reason) = app.captions.explains() {
+        return Err(Failure::new(
+            StatusCode::NOT_IMPLEMENTED,
+            reason.to_string(),
+        ));
+    }
     let (rank, choices) = read_query(request.uri().query().unwrap_or_default())?;
     let form = Form::of(request.headers())?;
     let received = read_body(&app, &form, request).await?;

@@ -47,5 +47,6 @@ pub use captions::Captions;
 pub use config::{Deadlines, LogFn, ServiceConfig};
 pub use log::Entry;
 pub use model::{Model, Searches};
+pub use router::check_origins;
 pub use server::{Listening, Service, Stop};
 pub use settings::{Choices, Decode, Limits};

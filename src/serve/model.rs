@@ -217,6 +217,10 @@ impl Captions for Model {
         self.captioner.caption_crops(crops, search)
     }
 
+    fn explains(&self) -> Result<()> {
+        self.captioner.decoder.check_explained()
+    }
+
     fn explain(
         &self,
         crop: &RgbImage,

@@ -10,7 +10,7 @@ let running = 0;
 let session = [];
 const make = (tag, name, text) => Object.assign(document.createElement(tag), { className: name, textContent: text });
 
-// Of each search how many captions it gives by itself and at most, and of which the service's own is.
+// Of each search how many captions it gives by itself and at most, which the service's own is, and whether it explains.
 const searches = JSON.parse(byId("searches").textContent);
 function refresh() {
   const search = searches[decode.value || searches.own];
@@ -117,10 +117,10 @@ function show(job, entry) {
   image.alt = texts[0];
   const list = make("ol", "said", "");
   list.append(...entry.captions.map((found, rank) => {
-    const line = make("li", "", ""), said = make(file ? "button" : "p", "", texts[rank]);
+    const line = make("li", "", ""), said = make(file && searches.explains ? "button" : "p", "", texts[rank]);
     line.append(said, make("span", "", found.score.toFixed(3)));
     line.lastChild.title = "score: mean log-probability of its tokens, unless the service says otherwise";
-    if (file) {
+    if (file && searches.explains) {
       said.title = "Where did it come from?";
       said.setAttribute("aria-expanded", "false");
       said.onclick = () => explain(job, said, rank);
@@ -172,6 +172,7 @@ function keep() {
 
 // Captions without their files, from before the page was loaded again, are not explained by a click.
 function hint() {
+  if (!searches.explains) return;
   byId("hint").textContent = cards.querySelector(".said button") ? "A click on a caption shows where it came from." : "To see where a caption came from, choose its image again.";
 }
 

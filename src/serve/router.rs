@@ -182,6 +182,14 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
 }
 
+/// Whether origins that pages may ask from are origins, or `*`.
+///
+/// # Errors
+/// When one is none.
+pub fn check_origins(origins: &[String]) -> Result<()> {
+    cors(origins).map(drop)
+}
+
 /// Which pages of other origins may read answers; none unless some are named.
 fn cors(origins: &[String]) -> Result<Option<CorsLayer>> {
     if origins.is_empty() {

@@ -67,6 +67,20 @@ pub struct Job {
     pub stats: PathBuf,
 }
 
+/// Whether ranges in names of shards, as in `{000..999}.tar`, make sense.
+///
+/// # Errors
+/// When one goes backward, or stands for too many names.
+pub fn check_names(named: &[PathBuf]) -> Result<()> {
+    let shards = named
+        .iter()
+        .filter(|name| is_shard(name) || is_parquet(name));
+    for name in shards.filter(|name| !name.is_dir()) {
+        braces::expand(name)?;
+    }
+    Ok(())
+}
+
 /// The shards that names stand for, in their order, none twice: shards, numbered names such as `{000..999}.tar`, quoted
 /// patterns, and folders that hold shards and no images. `None` when the names stand for no shards.
 ///

@@ -20,7 +20,7 @@ mod settings;
 mod stats;
 mod task;
 
-pub use find::{Job, ShardFile, Share, find, jobs};
+pub use find::{Job, ShardFile, Share, check_names, find, jobs};
 pub use records::{Columns, Format};
 pub use run::{Outcome, Runner};
 pub use settings::Settings;

@@ -1,14 +1,14 @@
 //! The samples of a shard, one after the other.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use crate::data::shard_members::{self, Member, split_name, text_ending};
+use crate::data::shard_members::{self, MAX_IMAGE, Member, split_name, text_ending};
+use crate::images::OpenError;
 use crate::images::format::{SNIFF_BYTES, has_image_ending, sniff};
-use crate::images::{MAX_BYTES, OpenError};
 use crate::inputs::{Content, Input};
 use crate::path_text;
 
@@ -93,6 +93,21 @@ impl Reader<'_> {
         let name = name.trim_start_matches("./");
         let (key, ending) = split_name(name);
         self.begin(key)?;
+        if let Some(length) = member.long_name {
+            let refused = refused(
+                self.shard,
+                name,
+                "long_name",
+                shard_members::long_name(length),
+            );
+            let sample = Sample {
+                key: key.to_string(),
+                member: name.to_string(),
+                image: Err(refused),
+            };
+            self.begin(key)?.refused.push(sample);
+            return Ok(());
+        }
         if !member.is_file {
             if !has_image_ending(Path::new(name)) {
                 self.others.members += 1;
@@ -115,7 +130,8 @@ impl Reader<'_> {
             return Ok(());
         }
         let dots = ending.split('.').count();
-        let place = shard_members::place(self.shard, Path::new(name));
+        let shard = self.shard;
+        let place = shard_members::place(shard, Path::new(name));
         let current = self.begin(key)?;
         let before = current.image.as_ref();
         if before.is_some_and(|(others, _)| *others < dots) {
@@ -127,7 +143,7 @@ impl Reader<'_> {
             member: name.to_string(),
             image: match is_second {
                 true => Err(second(&place)),
-                false => content(&place, member, bytes)?.map(|bytes| Input {
+                false => content(shard, name, member, bytes)?.map(|bytes| Input {
                     path: place,
                     root: None,
                     content: Content::Bytes(Arc::new(bytes)),
@@ -171,6 +187,13 @@ impl Reader<'_> {
     }
 }
 
+/// A member that is not read, and why.
+fn refused(shard: &Path, name: &str, kind: &'static str, reason: String) -> Refused {
+    let place = shard_members::place(shard, Path::new(name));
+    let reason = format!("{}: {reason}", path_text::one_line(&place));
+    Refused { kind, reason }
+}
+
 fn link(place: &Path) -> Refused {
     Refused {
         kind: "link",
@@ -202,13 +225,14 @@ fn is_image(name: &str, member: &mut Member<'_>, bytes: &mut Vec<u8>) -> Result<
 
 /// The whole content of a member, the first bytes of which are read. One that is too large for an image is not read.
 fn content(
-    place: &Path,
+    shard: &Path,
+    name: &str,
     mut member: Member<'_>,
     mut bytes: Vec<u8>,
 ) -> Result<Result<Vec<u8>, Refused>> {
-    if member.size > MAX_BYTES {
-        let error = OpenError::LongFile(PathBuf::from(place), member.size);
-        return Ok(Err(error.into()));
+    if member.size > MAX_IMAGE {
+        let reason = shard_members::large_image(member.size);
+        return Ok(Err(refused(shard, name, "too_large", reason)));
     }
     member.read_to_end(&mut bytes)?;
     if (bytes.len() as u64) < member.size {

@@ -64,7 +64,9 @@ impl Settings {
     pub fn claim(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
         if path.exists() {
-            let there: Map<String, Value> = files::read_json(&path)?;
+            let there: Map<String, Value> = files::read_own_json(&path, || {
+                "delete it if the records beside it are of the same settings, or name another folder".into()
+            })?;
             let names = self.0.keys().chain(there.keys());
             let differs = |name: &&String| self.0.get(*name) != there.get(*name);
             if let Some(name) = names.into_iter().find(differs) {

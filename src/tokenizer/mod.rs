@@ -3,6 +3,7 @@
 //! Both are byte-level BPE. GPT-2's keeps the text as it is and marks the space before a word; CLIP's lower-cases,
 //! collapses white space and marks the end of a word.
 
+mod cut;
 mod learn;
 mod pipeline;
 
@@ -14,6 +15,8 @@ use serde_json::Value;
 use crate::files;
 use crate::guard::guarded;
 use crate::path_text;
+
+pub use cut::CutTexts;
 
 /// GPT-2's end of text, which also ends CLIP's sentences.
 pub const END_OF_TEXT: &str = "<|endoftext|>";

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::Dataset as _;
 use burn::train::Interrupter;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::cider::CiderMetric;
 use super::config::TrainConfig;
@@ -160,7 +160,8 @@ pub fn train(config: &TrainConfig, context: &TrainContext) -> Result<Trained> {
     let _lock = run::lock(context.folder)?;
     files::write_json(&context.folder.join("config.json"), config)?;
     let encoder = ModelFolder::open(config.encoder_folder())?;
-    resume::check_inputs(context.folder, &encoder, &ModelFolder::open(&config.model)?)?;
+    let gpt2 = ModelFolder::open(&config.model)?;
+    resume::check_inputs(context.folder, config, &encoder, &gpt2)?;
     RunStatus::Begun.write(context.folder)?;
     let prepared = Prepared::new(config, context)?;
     let splits = &prepared.dataset.splits;
@@ -405,19 +406,12 @@ fn save_model(
 
 /// Takes over where the parts came from.
 fn copy_sources(encoder: &ModelFolder, gpt2: &ModelFolder, target: &Path) -> Result<()> {
-    let read = |folder: &ModelFolder| -> Result<Value> {
-        let path = folder.path.join("source.json");
-        match path.is_file() {
-            true => files::read_json(&path),
-            false => Ok(json!({})),
-        }
-    };
-    let mut sources = read(gpt2)?;
-    if encoder.image_part() == Part::Encoder
-        && let Some(sources) = sources.as_object_mut()
-    {
+    let mut sources = model_folder::read_source(&gpt2.path)?;
+    if encoder.image_part() == Part::Encoder {
         sources.remove("clip");
-        sources.insert("encoder".to_string(), read(encoder)?["encoder"].clone());
+        let own = model_folder::read_source(&encoder.path)?;
+        let own = own.get("encoder").cloned().unwrap_or_default();
+        sources.insert("encoder".to_string(), own);
     }
     files::write_json(&target.join("source.json"), &sources)
 }

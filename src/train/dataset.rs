@@ -10,6 +10,7 @@ use super::caption::TrainContext;
 use super::config::{LearnFrom, TrainConfig, TrainData};
 use super::embedder::Embedder;
 use super::part::{LearnedFrom, TokenizedCaptions};
+use super::resume;
 use crate::captioner::model_folder::ModelFolder;
 use crate::data::embedding_file::Embedding;
 use crate::data::gap::{self, Gap};
@@ -17,6 +18,7 @@ use crate::data::source::{self, CaptionedImage};
 use crate::data::split::Splits;
 use crate::data::split_lists;
 use crate::datasets::scenes::{self, SceneSet};
+use crate::files::Lock;
 use crate::trainer::dashboard::LogFn;
 
 /// Captioned images with their embeddings, in three parts.
@@ -76,6 +78,7 @@ pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) 
     let report = &context.report;
     let (data, folders) = locate(&config.data, context.dataset)?;
     let found = split_lists::load(&data, &folders, &config.split, &|line| report(line))?;
+    resume::check_data(context.folder, &data, &found.images, &config.split)?;
     let embedder = Embedder::new(folder, context.dataset, context.devices.main(), report)?;
     let mut dataset = match config.learn_from {
         LearnFrom::Images => learn_from_images(config, &embedder, found.images, &data)?,
@@ -83,9 +86,24 @@ pub fn load(config: &TrainConfig, context: &TrainContext, folder: &ModelFolder) 
     };
     dataset.dropped += found.left_out.count;
     if dataset.splits.train.is_empty() {
-        bail!("there is no image to train on: give more data, or a larger first share in --split");
+        bail!("there is no image to train on: give more data, or a larger first share");
     }
     Ok(dataset)
+}
+
+/// Checks that a run of several trainings, in the context's folder, still finds what it was begun with. Several processes may
+/// do so at once.
+///
+/// # Errors
+/// When networks, datastore, captions or images are others, or cannot be read.
+pub fn check_unchanged(config: &TrainConfig, context: &TrainContext) -> Result<()> {
+    let encoder = ModelFolder::open(config.encoder_folder())?;
+    let gpt2 = ModelFolder::open(&config.model)?;
+    let (data, folders) = locate(&config.data, context.dataset)?;
+    let found = split_lists::load(&data, &folders, &config.split, &|_| ())?;
+    let _lock = Lock::wait(context.folder, &|line| (context.report)(line))?;
+    resume::check_inputs(context.folder, config, &encoder, &gpt2)?;
+    resume::check_data(context.folder, &data, &found.images, &config.split)
 }
 
 /// The embeddings of images, and of the captions of each.

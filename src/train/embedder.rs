@@ -78,6 +78,10 @@ impl<'a> Embedder<'a> {
             .iter()
             .flat_map(|image| image.captions.clone())
             .collect();
+        let cut = self.encoder.cut_texts(texts.iter().map(String::as_str))?;
+        if let Some(line) = cut.told() {
+            (self.report)(&line);
+        }
         let progress = self.progress(texts.len(), "captions");
         let rows =
             embeddings::cached_texts(&self.cache, self.folder, &self.encoder, &texts, &progress)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -34,7 +34,10 @@ impl RunStatus {
     /// # Errors
     /// When what is noted cannot be read; the message names the file.
     pub fn read(run: &Path) -> Result<Option<Self>> {
-        let file: Option<StatusFile> = files::read_json_if_there(&run.join(FILE))?;
+        let file: Option<StatusFile> =
+            files::read_json_if_there(&run.join(FILE)).map_err(|error| {
+                anyhow!("{error:#}: delete it, for it only tells how the run ended")
+            })?;
         Ok(file.map(|file| file.status))
     }
 

@@ -1,15 +1,18 @@
 //! Which epochs' checkpoints are kept, when a run ends early, and where a resumed one goes on.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anyhow::{Result, anyhow};
 use burn::train::EarlyStoppingStrategy;
 use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
 use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
 
+use burn_pack::Reader;
 use serde::{Deserialize, Serialize};
 
 use super::log::History;
@@ -43,6 +46,46 @@ pub fn latest(checkpoints: &Path) -> Option<usize> {
         let has = |part| checkpoints.join(format!("{part}-{epoch}.bpk")).is_file();
         PARTS.iter().all(has)
     })
+}
+
+/// Removes what burn left of a file that it was writing when the process was killed. Whoever calls it has the run's lock, so that
+/// no other process writes there.
+pub fn remove_scratch(checkpoints: &Path) {
+    let entries = fs::read_dir(checkpoints).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let is_scratch =
+            (name.to_str()).is_some_and(|name| name.contains(".bpk.") && name.ends_with(".tmp"));
+        if is_scratch {
+            // What cannot be removed does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Checks that an epoch's checkpoint can be read.
+///
+/// # Errors
+/// When a file of it is damaged; the message names it and what to do.
+pub fn check(checkpoints: &Path, epoch: usize) -> Result<()> {
+    for part in PARTS {
+        let path = checkpoints.join(format!("{part}-{epoch}.bpk"));
+        if let Err(error) = Reader::from_file_exact(&path).and_then(Reader::into_tensors) {
+            return Err(damaged(&path, &error));
+        }
+    }
+    Ok(())
+}
+
+/// What to do about a file of a checkpoint that is not as it was written.
+pub fn damaged(path: &Path, error: &impl Display) -> anyhow::Error {
+    let error = error.to_string();
+    let error: Vec<&str> = error.split_whitespace().collect();
+    anyhow!(
+        "{} is damaged ({}): delete it, and the run goes on from the epoch before, or start a new run",
+        path.display(),
+        error.join(" ")
+    )
 }
 
 /// Epochs of which there is a model.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, bail};
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
@@ -18,7 +18,7 @@ use burn::train::{
     TrainOutput, TrainStep,
 };
 
-use super::checkpoints::{BestBy, LastTwoAndBest, Stopping};
+use super::checkpoints::{self, BestBy, LastTwoAndBest, Stopping};
 use super::dashboard::{LogFn, Ui};
 use super::log::JsonLinesLogger;
 use super::precision::with_checkpointing;
@@ -137,6 +137,7 @@ where
     let history = logger.history();
     let checkpoints = checkpoint_folder(config.folder);
     files::create_dir(&checkpoints)?;
+    checkpoints::remove_scratch(&checkpoints);
     let stopping = Stopping {
         patience: config.early_stopping,
         history: history.clone(),
@@ -167,6 +168,7 @@ where
         training = training.grads_accumulation(config.accumulation);
     }
     if let Some(epoch) = config.resume {
+        checkpoints::check(&checkpoints, epoch)?;
         training = training.checkpoint(epoch);
     }
     let schedule = config.schedule.init(config.steps());
@@ -214,12 +216,10 @@ where
 
 fn restore<M: LearnerModel>(model: M, checkpoints: &Path, epoch: usize) -> Result<M> {
     let path = model_file(checkpoints, epoch);
-    let record = ModuleRecord::load(&path)
-        .map_err(|error| anyhow!("{error}"))
-        .with_context(|| format!("reading the checkpoint {}", path.display()))?;
+    let record = ModuleRecord::load(&path).map_err(|error| checkpoints::damaged(&path, &error))?;
     model
         .try_load_record(record)
-        .map_err(|error| anyhow!("{}: {error}", path.display()))
+        .map_err(|error| checkpoints::damaged(&path, &error))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod checkpoints;
 pub mod curves;
 pub mod dashboard;
 pub mod fit;
+pub mod inputs;
 pub mod lars;
 pub mod log;
 pub mod metrics;

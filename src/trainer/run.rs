@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! config.json               everything that was set
-//! inputs.json               which networks it began with
+//! inputs.json               hashes of the networks and the data that it began with; data.json of encoders
 //! status.json               whether it finished, was interrupted or diverged
 //! summary.json              its best epoch, and the seconds it took
 //! metrics.jsonl             one line a step and one an epoch
@@ -185,7 +185,8 @@ pub fn begin<T: Serialize + DeserializeOwned + PartialEq>(path: &Path, config: &
     if !path.is_file() {
         return files::write_json(path, config);
     }
-    if files::read_json::<T>(path)? != *config {
+    let fix = || "put back a copy, or choose another name for the run".to_string();
+    if files::read_own_json::<T>(path, fix)? != *config {
         bail!(
             "{} says that this run was begun with other settings: choose another --run, or delete it",
             path.display()

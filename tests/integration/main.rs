@@ -4,6 +4,7 @@
 
 mod anywhere;
 mod baselines;
+mod before_work;
 mod checkpoints;
 mod cli;
 mod clip_score;

@@ -94,7 +94,7 @@ fn a_given_vocabulary_is_taken_as_it_is() {
 
     let missing = pretrain(
         &place,
-        "gpt2 --output model/mine --vocabulary nowhere --epochs 1",
+        "gpt2 --output model/other --vocabulary nowhere --epochs 1",
     );
     fails_with(&missing, &["nowhere", "tokenizer.json"]);
 }
@@ -115,7 +115,7 @@ fn sizes_that_make_no_network_are_refused_before_anything_is_written() {
             "weight of the captions' loss is -1",
         ),
         ("gpt2 --output model/mine --width 0", "width is 0"),
-        ("gpt2 --output model/mine --split 0/50/50", "--split"),
+        ("gpt2 --output model/mine --shares 0/50/50", "--shares"),
     ] {
         let output = pretrain(&place, args);
         let said = stderr(&output);

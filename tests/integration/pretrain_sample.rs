@@ -44,6 +44,7 @@ fn run(
         ui: Ui::Quiet,
         report: Arc::new(|_| ()),
         interrupter,
+        overwrite: false,
     };
     pretrain_sample(config, &context)
 }

@@ -139,6 +139,12 @@ fn a_run_goes_on_and_ends_as_one_that_was_not_stopped() {
         "pretrain autoencoder --resume artifacts/stopped --output model/x",
         "is a run of `pretrain simclr`",
     );
+    write_cifar10(&place.path("data"), 32);
+    fails(
+        &place,
+        "pretrain simclr --resume artifacts/stopped --output model/resumed",
+        "artifacts/stopped was begun with other images than data has now",
+    );
 }
 
 #[test]
@@ -160,6 +166,9 @@ fn an_encoder_learned_from_images_alone_feeds_the_mapper() {
         &place,
         "pretrain pca --data more/cifar --output model/pca --image-size 8",
     );
+    let again = "pretrain pca --data more/cifar --output model/pca --image-size 8";
+    fails(&place, again, "model/pca holds an image encoder already");
+    succeeds(&place, &format!("{again} --overwrite"));
     let trained = place.train("own", &["--encoder", "model/pca", "--epochs", "1"]);
     assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
     let best = place.path("artifacts/own/best");
@@ -247,7 +256,7 @@ fn what_cannot_be_trained_on_or_probed_is_named() {
     assert_eq!(output.status.code(), Some(2));
     let error = stderr(&output);
     assert!(
-        error.contains("--epochs is a setting of training"),
+        error.contains("--epochs has no effect here: it is a setting of training"),
         "{error}"
     );
     let mut bytes = fs::read(place.path("data/test_batch.bin")).unwrap();

@@ -50,7 +50,7 @@ fn a_run_keeps_samples_a_report_and_event_files() {
     place.write_data();
     let output = place.train(
         "a",
-        &["--epochs", "3", "--tensorboard", "--split", "50/25/25"],
+        &["--epochs", "3", "--tensorboard", "--shares", "50/25/25"],
     );
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let run = place.path("artifacts/a");
@@ -176,7 +176,7 @@ fn runs_are_listed_and_two_of_them_compared() {
     );
     assert!(stderr(&none).contains("artifacts has no run"));
     let train = |run: &str, more: &[&str]| {
-        let output = place.train(run, &[&["--split", "50/25/25", "--epochs"], more].concat());
+        let output = place.train(run, &[&["--shares", "50/25/25", "--epochs"], more].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     };
     train("short", &["1"]);
@@ -329,7 +329,7 @@ fn a_run_is_evaluated_on_what_it_was_not_trained_on_and_keeps_its_own_scores() {
     place.write_data();
     let output = place.train(
         "nine",
-        &["--split", "50/25/25", "--epochs", "1", "--seed", "9"],
+        &["--shares", "50/25/25", "--epochs", "1", "--seed", "9"],
     );
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let predictions = place.path("artifacts/nine/predictions-test.json");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Output;
 
@@ -392,6 +392,100 @@ fn every_image_of_a_hostile_shard_has_a_record() {
 }
 
 #[test]
+fn a_member_of_any_length_or_name_costs_its_record_and_little_memory() {
+    let place = Place::new();
+    let path = place.path("s.tar");
+    let size = 300_u64 << 20;
+    let mut header = tar::Header::new_ustar();
+    header.set_path("large.png").unwrap();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, bytes).unwrap();
+    };
+    add(&("n".repeat(1_000_000) + ".png"), &png(1));
+    for n in 0..30 {
+        add(&format!("{n:02}.png"), &png(n));
+        add(&format!("{n:02}.txt"), b"A red circle.");
+    }
+    let rest = builder.into_inner().unwrap();
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.seek(SeekFrom::Current(size as i64)).unwrap();
+    file.write_all(&rest).unwrap();
+    drop(file);
+    succeeds(&infer(&place, &["s.tar"]));
+    let found = records(&place.path("out/s.jsonl"));
+    assert_eq!(found.len(), 32, "{found:?}");
+    let error = found[0]["error"].as_str().unwrap();
+    assert!(
+        error.contains("s.tar/large.png: 314572800 bytes are too many"),
+        "{error}"
+    );
+    let error = found[1]["error"].as_str().unwrap();
+    assert!(error.contains("has a name of 1000005 bytes"), "{error}");
+    assert!(found[1]["member"].as_str().unwrap().len() < 200);
+    assert!(
+        found[2..]
+            .iter()
+            .all(|record| record["caption"].is_string())
+    );
+    assert_eq!(found[31]["member"], "29.png");
+    let errors = serde_json::json!({"long_name": 1, "too_large": 1});
+    assert_eq!(stats(&place, "s")["errors"], errors);
+    // To be trained on, they are left out, and the others are where they are.
+    let data = clipcap::data::source::load(&path, &[]).unwrap();
+    assert_eq!(data.images.len(), 30);
+    let told: Vec<String> = data.left_out.lines().collect();
+    assert!(
+        told[0].contains("member large.png: 314572800 bytes"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("has a name of 1000005 bytes"), "{told:?}");
+    for image in &data.images {
+        image.source.as_ref().unwrap().open().unwrap();
+    }
+}
+
+#[test]
+fn captions_of_a_shard_are_scored_as_they_were_written() {
+    let place = Place::new();
+    place.write_data();
+    let names: Vec<String> = (0..12).map(|n| format!("{n:06}.png")).collect();
+    let members: Vec<(&str, Vec<u8>)> = (names.iter())
+        .map(|name| {
+            let bytes = fs::read(place.path("data/images").join(name)).unwrap();
+            (name.as_str(), bytes)
+        })
+        .collect();
+    write(&place.path("s.tar"), &tar(&members));
+    succeeds(&infer(
+        &place,
+        &["--decode", "beam", "--num-captions", "2", "s.tar"],
+    ));
+    // As the same images are that lie in a folder.
+    let args = "--decode beam --num-captions 2 --format jsonl --output said.jsonl data/images";
+    let args: Vec<&str> = args.split(' ').collect();
+    succeeds(&place.run(&[&INFER[..], &args].concat()));
+    let score = |candidates: &str| -> Value {
+        let line = format!(
+            "evaluate --candidates {candidates} --references data/captions.json --resamples 0 --format json"
+        );
+        let output = place.line(&line).output().unwrap();
+        succeeds(&output);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let found = score("out/s.jsonl");
+    assert_eq!(found["images"], 12);
+    assert_eq!(found, score("said.jsonl"));
+}
+
+#[test]
 fn compressed_shards_are_made_into_the_same_and_embedded_like_files() {
     let place = Place::new();
     let bytes = images(0, 5);
@@ -604,7 +698,7 @@ fn wrong_usage_is_told_before_a_model_is_loaded() {
         &["shards/0.tar", "other/0.tar"],
         "would both be written to out/0.jsonl",
     );
-    fails(&["shards/{3..0}.tar"], "goes backward");
+    usage(&["shards/{3..0}.tar", "--output", "out"], "goes backward");
     fails(&["shards/*-.tar"], "nor matches it as a pattern");
     assert!(!place.path("out").exists());
 }

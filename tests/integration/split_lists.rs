@@ -122,7 +122,7 @@ fn a_run_trains_and_is_evaluated_by_lists() {
     write_flickr(&place);
     let train = |run: &str, lists: &str| {
         let args = format!(
-            "train --model model/tiny --data flickr/Flickr8k.token.txt --images data/images --split {lists} --prefix-length 4 --clip-length 3 --layers 1 --batch-size 4 --epochs 1 --device cpu --ui plain --run {run}"
+            "train --model model/tiny --data flickr/Flickr8k.token.txt --images data/images --shares {lists} --prefix-length 4 --clip-length 3 --layers 1 --batch-size 4 --epochs 1 --device cpu --ui plain --run {run}"
         );
         place.line(&args).output().unwrap()
     };

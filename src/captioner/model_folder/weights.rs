@@ -9,21 +9,24 @@ use burn::tensor::{DType, Tensor};
 use burn_pack::Reader;
 
 use super::Part;
+use super::remedy::remedy;
 
 /// Fills a module from one file of a folder: nothing missing, nothing left over, every shape equal.
 pub fn load_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<M> {
     let path = folder.join(part.file_name());
     if !path.is_file() {
         bail!(
-            "{} is missing: the model folder is incomplete",
-            path.display()
+            "{} is missing, so the model folder is incomplete: {}",
+            path.display(),
+            remedy(folder, Some(part))
         );
     }
     let unreadable = |error: &dyn std::fmt::Display| {
         anyhow::anyhow!(
-            "{} cannot be read: {}",
+            "{} cannot be read ({}): {}",
             path.display(),
-            one_line(&error.to_string())
+            one_line(&error.to_string()),
+            remedy(folder, Some(part))
         )
     };
     let tensors = (Reader::from_file_exact(&path).and_then(Reader::into_tensors))
@@ -31,18 +34,20 @@ pub fn load_part<M: Module>(module: M, folder: &Path, part: Part) -> Result<M> {
     // burn would stop the program at them.
     if let Some(tensor) = tensors.iter().find(|tensor| !is_weight(tensor.dtype)) {
         bail!(
-            "{} cannot be read: `{}` is of type {:?}, and weights are floats",
+            "{} cannot be read (`{}` is of type {:?}, and weights are floats): {}",
             path.display(),
             tensor.name,
-            tensor.dtype
+            tensor.dtype,
+            remedy(folder, Some(part))
         );
     }
     let record = ModuleRecord::load(&path).map_err(|error| unreadable(&error))?;
     let module = module.try_load_record(record).map_err(|error| {
         anyhow::anyhow!(
-            "{} does not fit config.json beside it: {}",
+            "{} does not fit config.json beside it ({}): {}",
             path.display(),
-            one_line(&error.to_string())
+            one_line(&error.to_string()),
+            remedy(folder, Some(part))
         )
     })?;
     Ok(module.map(&mut ToDeviceType))

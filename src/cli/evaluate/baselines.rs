@@ -23,7 +23,7 @@ pub fn run(args: &EvaluateArgs, options: &ScoreOptions) -> Result<ExitCode> {
     let config = BaselineConfig {
         data: &data,
         image_folders: std::slice::from_ref(&images),
-        part: args.split,
+        part: args.split(),
         split: &split,
         split_seed,
         seed: args.seed,
@@ -62,7 +62,7 @@ pub fn run(args: &EvaluateArgs, options: &ScoreOptions) -> Result<ExitCode> {
         Format::Markdown => out::text(&markdown())?,
         Format::Json => print_json(&json!({
             "data": data,
-            "part": args.split.to_string(),
+            "part": args.split().to_string(),
             "train_images": found.train_images,
             "rows": rows,
         }))?,
@@ -84,7 +84,7 @@ fn keep(args: &EvaluateArgs, said: &BaselineCaptions) -> Result<()> {
         .collect();
     let path = folder.join(format!(
         "predictions-{}-{}.json",
-        args.split,
+        args.split(),
         slug(said.baseline)
     ));
     write_results(&path, &results)?;

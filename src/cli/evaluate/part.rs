@@ -104,14 +104,14 @@ pub(super) fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         model,
         data: &annotations,
         image_folders: std::slice::from_ref(&image_folder),
-        part: args.split,
+        part: args.split(),
         split: shares,
         seed,
         strategy: args.strategy(),
         dataset,
         device: &args.device.resolve()?,
         precision: args.precision.map(Into::into),
-        memory: args.memory.options(),
+        memory: args.memory.options_for(model)?,
     };
     let part = caption(&split, &output, &|line| out::note(format_args!("{line}")))?;
     out::note(format_args!("captions: {}", part.path.display()));
@@ -122,10 +122,10 @@ pub(super) fn from_model(args: &EvaluateArgs, model: &Path) -> Result<Loaded> {
         subtitle: format!(
             "{} on the {} part of {}",
             model.display(),
-            args.split,
+            args.split(),
             annotations.display()
         ),
         image_folder: Some(image_folder),
-        metrics: Some(output.join(format!("metrics-{}.json", args.split))),
+        metrics: Some(output.join(format!("metrics-{}.json", args.split()))),
     })
 }

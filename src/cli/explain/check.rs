@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use caption_metrics::bootstrap::{Bootstrap, choose};
+use caption_metrics::bootstrap::choose;
 use clipcap::captioner::{Caption, Captioner, Search};
 use clipcap::data::unreadable;
 use clipcap::evaluate::model::part_images;
@@ -22,21 +22,7 @@ pub fn run(
     captioner: &Captioner,
     search: &Search,
 ) -> Result<ExitCode> {
-    ensure!(
-        args.check.covered > 0.0 && args.check.covered < 100.0,
-        "{} percent of an image are to be covered: give more than 0 and less than 100",
-        args.check.covered
-    );
-    ensure!(
-        args.check.draws > 0,
-        "random cells are to be drawn 0 times: give at least 1"
-    );
-    let options = CheckOptions {
-        share: args.check.covered / 100.0,
-        draws: args.check.draws,
-        bootstrap: Bootstrap::default(),
-        ..CheckOptions::default()
-    };
+    let options = args.check.options();
     let methods = match args.method {
         Some(method) => vec![method.into()],
         None if captioner.modules()?.clip.is_some() => vec![Method::Attention, Method::Occlusion],
@@ -75,12 +61,16 @@ fn check_images(
     let shares = args.check.shares.clone().unwrap_or(shares);
     let seed = args.check.split_seed.unwrap_or(seed);
     let report = |line: &str| out::note(line);
-    let images = part_images(&data, &folders, args.check.split, &shares, seed, &report)?;
-    let chosen = choose(images.len(), args.check.count, CheckOptions::default().seed);
+    let images = part_images(&data, &folders, args.check.split(), &shares, seed, &report)?;
+    let chosen = choose(
+        images.len(),
+        args.check.count(),
+        CheckOptions::default().seed,
+    );
     ensure!(
         !chosen.is_empty(),
         "the {} part of {} has no image to check on",
-        args.check.split,
+        args.check.split(),
         data.display()
     );
     let bar = match out::shows_bars() {

@@ -9,9 +9,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use clap::error::ErrorKind;
 use clipcap::captioner::{Caption, Captioner, Search, open_crops};
 use clipcap::data::split::Split;
 use clipcap::evaluate::model::Part;
+use clipcap::explain::check::CheckOptions;
 use clipcap::explain::report::{Explained, Report};
 use clipcap::explain::{ExplainOptions, Explanation, Method};
 use clipcap::files;
@@ -21,12 +23,15 @@ use image::RgbImage;
 use serde_json::json;
 
 use self::overlays::Overlays;
-use super::common::FoundArgs;
+use super::common::{FoundArgs, check_files, refuse_idle, refuse_split_seed, usage, valid};
 use super::decoding::DecodeArgs;
 use super::infer::find_images;
 use super::model::{ModelArgs, name};
 use super::out;
 use super::values::values;
+
+/// Images that explanations are checked on where nothing else is said.
+const CHECKED: usize = 200;
 
 /// Show which parts of an image, which prefix vectors and which words each token of a caption came from
 #[derive(Args)]
@@ -59,10 +64,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "TEXT", conflicts_with = "check")]
     caption: Option<String>,
     /// Likeliest tokens listed in the place of each
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, conflicts_with = "check")]
     alternatives: usize,
     /// Nearest tokens listed for each prefix vector
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, conflicts_with = "check")]
     neighbors: usize,
     /// How explanations are written
     #[arg(long, value_enum, default_value = "text")]
@@ -88,35 +93,51 @@ struct CheckArgs {
     /// Measure how much tokens depend on what is relevant to them, by attention and by occlusion unless --method names one
     #[arg(long)]
     check: bool,
-    /// Images to check on, drawn from the part
-    #[arg(long, value_name = "N", default_value_t = 200, requires = "check")]
-    count: usize,
+    /// Images to check on, drawn from the part [default: 200]
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
     /// Data set of the images, in any format that `train --data` reads [default: the generated sample]
-    #[arg(long, value_name = "PATH", requires = "check")]
+    #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Folder that the images named in --data are in; may be given several times
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
-    /// Part of it: train, val, test or all
-    #[arg(long, value_name = "PART", default_value = "test", requires = "check")]
-    split: Part,
-    /// How the images were divided in training, as `train --split` says it [default: the run's, else auto]
-    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", requires = "check")]
+    /// Part of it: train, val, test or all [default: test]
+    #[arg(long, value_name = "PART")]
+    split: Option<Part>,
+    /// How the images were divided in training, as `train --shares` says it [default: the run's, else auto]
+    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST")]
     shares: Option<Split>,
     /// Seed that the model was trained with, or its --split-seed [default: the run's, else 1]
-    #[arg(long, value_name = "N", requires = "check")]
+    #[arg(long, value_name = "N")]
     split_seed: Option<u64>,
-    /// Share of the image that is covered, in percent
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        default_value_t = 20.0,
-        requires = "check"
-    )]
-    covered: f64,
-    /// Random choices of as much of each image
-    #[arg(long, value_name = "N", default_value_t = 10, requires = "check")]
-    draws: usize,
+    /// Share of the image that is covered, in percent [default: 20]
+    #[arg(long, value_name = "PERCENT")]
+    covered: Option<f64>,
+    /// Random choices of as much of each image [default: 10]
+    #[arg(long, value_name = "N")]
+    draws: Option<usize>,
+}
+
+impl CheckArgs {
+    /// Images that are looked at, at most.
+    fn count(&self) -> usize {
+        self.count.unwrap_or(CHECKED)
+    }
+
+    /// The part that they are of.
+    fn split(&self) -> Part {
+        self.split.unwrap_or(Part::Test)
+    }
+
+    fn options(&self) -> CheckOptions {
+        let mut options = CheckOptions::default();
+        if let Some(percent) = self.covered {
+            options.share = percent / 100.0;
+        }
+        options.draws = self.draws.unwrap_or(options.draws);
+        options
+    }
 }
 
 values! {
@@ -139,6 +160,54 @@ enum Format {
 }
 
 impl ExplainArgs {
+    /// Ends the program where a value makes no sense, or a flag has no effect with the others.
+    fn refuse(&self) {
+        self.decoding.refuse_other_searches();
+        if self.caption.is_some() {
+            self.decoding
+                .refuse_search("--caption is explained, and none is searched for");
+        }
+        let attention = matches!(self.method, Some(MethodArg::Attention));
+        refuse_idle(
+            &[("--cells", self.cells.is_some() && attention)],
+            "attention is between CLIP's patches: it goes with --method occlusion",
+        );
+        valid(self.options().validate());
+        // clap passes over what is required where that conflicts with what is given.
+        let of_check = [
+            ("--count", self.check.count.is_some()),
+            ("--data", self.check.data.is_some()),
+            ("--split", self.check.split.is_some()),
+            ("--shares", self.check.shares.is_some()),
+            ("--split-seed", self.check.split_seed.is_some()),
+            ("--covered", self.check.covered.is_some()),
+            ("--draws", self.check.draws.is_some()),
+        ];
+        if !self.check.check {
+            refuse_idle(&of_check, "it goes with --check");
+        } else {
+            self.found.refuse_idle("--check takes the images of --data");
+            valid(self.check.options().validate());
+            if self.check.count == Some(0) {
+                usage(ErrorKind::InvalidValue, "--count is 0: give at least 1");
+            }
+            let shares = self.check.shares.clone().unwrap_or_default();
+            refuse_split_seed(&shares, self.check.split_seed.is_some());
+        }
+    }
+
+    /// Checks that what is written at the end can be written.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn check_outputs(&self) -> Result<()> {
+        check_files([self.output.as_deref(), self.report.as_deref()])?;
+        match &self.overlays {
+            Some(folder) => files::check_folder(folder),
+            None => Ok(()),
+        }
+    }
+
     fn options(&self) -> ExplainOptions {
         let mut options = ExplainOptions::default()
             .alternatives(self.alternatives)
@@ -154,8 +223,11 @@ impl ExplainArgs {
 }
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
+    args.refuse();
+    args.check_outputs()?;
     args.found.truncated.apply();
     let (model, captioner, search) = args.model.load(&args.decoding)?;
+    captioner.check_explained(&args.options())?;
     if args.check.check {
         return check::run(&args, &model, &captioner, &search);
     }

@@ -20,7 +20,7 @@ use indicatif::ProgressBar;
 
 use self::loading::{Item, Loader};
 use self::output::{Output, OutputArgs};
-use crate::cli::common::FoundArgs;
+use crate::cli::common::{FoundArgs, valid};
 use crate::cli::decoding::DecodeArgs;
 use crate::cli::model::ModelArgs;
 use crate::cli::shards::ShareArg;
@@ -61,6 +61,7 @@ pub struct InferArgs {
 pub fn run(args: InferArgs) -> Result<ExitCode> {
     args.decoding.refuse_other_searches();
     args.found.truncated.apply();
+    valid(shards::check_names(&args.images));
     if let Some(found) = shards::find(&args.images, args.found.recursive)? {
         return caption_shards(&args, found);
     }
@@ -82,6 +83,7 @@ pub fn run(args: InferArgs) -> Result<ExitCode> {
 
 /// Captions shards, each into a file of its own.
 fn caption_shards(args: &InferArgs, found: Vec<ShardFile>) -> Result<ExitCode> {
+    args.output.check_of_shards();
     let output = args.output.of_shards();
     let Some(jobs) = output.jobs(found, args.share)? else {
         return Ok(ExitCode::SUCCESS);

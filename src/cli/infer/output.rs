@@ -15,7 +15,7 @@ use clipcap::results::{self, CocoResults, CocoWanted, Layout, Place, ResultsFile
 use indicatif::ProgressBar;
 
 use super::loading::Failure;
-use crate::cli::common::usage;
+use crate::cli::common::{refuse_idle, usage};
 use crate::cli::out;
 use crate::cli::shards::ShardOutput;
 
@@ -78,6 +78,17 @@ enum Format {
 }
 
 impl OutputArgs {
+    /// Ends the program when flags contradict each other, or have no effect with shards.
+    pub fn check_of_shards(&self) {
+        refuse_idle(
+            &[("--ids", self.ids.is_some())],
+            "it is for --format coco, and shards are captioned as jsonl",
+        );
+        if let Err(error) = self.text() {
+            usage(ErrorKind::ArgumentConflict, &error.to_string());
+        }
+    }
+
     /// Ends the program when flags contradict each other.
     pub fn check(&self) {
         let format = self.format();

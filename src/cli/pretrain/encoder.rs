@@ -16,7 +16,10 @@ use clipcap::pretrain::view_loss::ViewLoss;
 use clipcap::trainer::lars::LarsConfig;
 use clipcap::trainer::run;
 
-use crate::cli::common::{DeviceArg, TruncatedArg, UiArg, interruptible, report, run_name, valid};
+use super::ModelOutputArgs;
+use crate::cli::common::{
+    DeviceArg, TruncatedArg, UiArg, interruptible, refuse_idle, report, run_name, valid,
+};
 use crate::cli::complete;
 use crate::cli::train::run_folder;
 use crate::cli::values::values;
@@ -40,9 +43,8 @@ const CHANGES: [&str; 13] = [
 
 #[derive(Args)]
 pub struct EncoderArgs {
-    /// Model folder that gets the encoder
-    #[arg(long, value_name = "DIR")]
-    output: PathBuf,
+    #[command(flatten)]
+    output: ModelOutputArgs,
     /// Images: scenes, scenes-shapes, scenes-colors, cifar10, stl10, or a folder of one of these or with a folder a class
     #[arg(long, value_name = "NAME|DIR", default_value = "scenes")]
     data: ClassSource,
@@ -136,7 +138,46 @@ enum LossArg {
 impl SettingArgs {
     /// The first flag given that matters for training alone.
     pub fn of_training(&self) -> Option<&'static str> {
-        let flags = [
+        self.flags()
+            .into_iter()
+            .find(|&(_, given)| given)
+            .map(|(name, _)| name)
+    }
+
+    /// The flag, where it is given.
+    pub fn given(&self, flag: &'static str) -> Option<&'static str> {
+        self.flags().contains(&(flag, true)).then_some(flag)
+    }
+
+    /// Ends the program where a flag is given that a method does not heed.
+    fn refuse_idle(&self, method: &Method) {
+        const OF_VIEWS: [&str; 2] = ["--loss", "--temperature"];
+        let (unheeded, needed): (&dyn Fn(&str) -> bool, _) = match method {
+            Method::Simclr { .. } => (&|_| false, ""),
+            Method::Resnet18 { .. } => (&|flag| OF_VIEWS.contains(&flag), "it is SimCLR's"),
+            Method::Autoencoder { .. } => (
+                &|flag| OF_VIEWS.contains(&flag) || flag == "--stem",
+                "an autoencoder has none",
+            ),
+            Method::Pca { .. } => (
+                &|flag| flag != "--seed",
+                "principal components are found without training",
+            ),
+        };
+        let given: Vec<_> = (self.flags().into_iter())
+            .filter(|(flag, _)| unheeded(flag))
+            .collect();
+        refuse_idle(&given, needed);
+        let is_triplet = matches!(self.loss, Some(LossArg::Triplet));
+        refuse_idle(
+            &[("--temperature", is_triplet && self.temperature.is_some())],
+            "triplets have none",
+        );
+    }
+
+    /// The flags of training alone, and whether they are given.
+    fn flags(&self) -> [(&'static str, bool); 10] {
+        [
             ("--epochs", self.epochs.is_some()),
             ("--batch-size", self.batch_size.is_some()),
             ("--learning-rate", self.learning_rate.is_some()),
@@ -147,9 +188,7 @@ impl SettingArgs {
             ("--loss", self.loss.is_some()),
             ("--temperature", self.temperature.is_some()),
             ("--seed", self.seed.is_some()),
-        ];
-        let given = flags.into_iter().find(|&(_, given)| given);
-        given.map(|(name, _)| name)
+        ]
     }
 
     /// Changes what was given.
@@ -202,6 +241,7 @@ impl EncoderArgs {
     ) -> Result<(PathBuf, EncoderRunConfig)> {
         let mut config = base(self.data.clone());
         let Some(named) = &self.resume else {
+            self.settings.refuse_idle(&config.method);
             self.settings.apply(&mut config);
             valid(config.validate());
             let kind = format!("pretrain-{}", config.name());
@@ -217,7 +257,8 @@ impl EncoderArgs {
                 run::ARTIFACTS
             );
         }
-        let kept: EncoderRunConfig = files::read_json(&path)?;
+        let kept: EncoderRunConfig =
+            files::read_own_json(&path, || "put back a copy, or start a new run".into())?;
         if kept.name() != config.name() {
             bail!(
                 "{} is a run of `pretrain {}`, not of `pretrain {}`",
@@ -236,12 +277,13 @@ pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Res
     let (folder, config) = args.begin(base)?;
     let context = PretrainContext {
         folder: &folder,
-        output: &args.output,
+        output: &args.output.path,
         device: &device,
         ui: args.ui.into(),
         report: report(),
         interrupter: interruptible()?,
         resume: args.resume.is_some(),
+        overwrite: args.output.overwrite,
     };
     let run = EncoderRun {
         context,
@@ -251,5 +293,5 @@ pub fn run(args: &EncoderArgs, base: fn(ClassSource) -> EncoderRunConfig) -> Res
         Some(_) => pretrain_encoder(&config, &run)?,
         None => run::within(&folder, || pretrain_encoder(&config, &run))?,
     };
-    super::finish(&done, &args.output, &folder)
+    super::finish(&done, &args.output.path, &folder)
 }

@@ -18,7 +18,9 @@ use clipcap::trainer::run;
 use encoder::EncoderArgs;
 use sample::SampleArgs;
 
-use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report, valid};
+use super::common::{
+    RunArgs, STOPPED, TruncatedArg, interruptible, refuse_split_seed, report, valid,
+};
 use super::{complete, find, out};
 
 /// Train CLIP, GPT-2 or another image encoder from scratch
@@ -57,12 +59,22 @@ enum Target {
     Pca(EncoderArgs),
 }
 
+/// The model folder that gets what is trained.
+#[derive(Args)]
+struct ModelOutputArgs {
+    /// Model folder that gets the trained part; one that has such a part is refused
+    #[arg(long = "output", value_name = "DIR")]
+    path: PathBuf,
+    /// Replace the part that --output has already
+    #[arg(long)]
+    overwrite: bool,
+}
+
 /// What CLIP's and GPT-2's training share.
 #[derive(Args)]
 struct TargetArgs {
-    /// Model folder that gets the trained part
-    #[arg(long, value_name = "DIR")]
-    output: PathBuf,
+    #[command(flatten)]
+    output: ModelOutputArgs,
     /// Begin with the weights and vocabulary of this model: a folder, or a name that `clipcap models` lists
     #[arg(long, value_name = "DIR|NAME", add = complete::models())]
     from: Option<PathBuf>,
@@ -73,13 +85,19 @@ struct TargetArgs {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Folder that the images named in --data are in; may be given several times
-    #[arg(long, value_name = "DIR", requires = "data")]
+    #[arg(long, value_name = "DIR", requires = "data", conflicts_with = "scenes")]
     images: Vec<PathBuf>,
-    /// How --data is dealt into parts, as in `train`: what is for testing is not looked at
-    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", requires = "data")]
+    /// How the images of --data are divided, as `train --shares` says it: what is for testing is not looked at
+    #[arg(
+        long = "shares",
+        alias = "split",
+        value_name = "A/B/C|file|TRAIN,VAL,TEST",
+        requires = "data",
+        conflicts_with = "scenes"
+    )]
     split: Option<Split>,
     /// Random seed that images are dealt into parts by, where shares do it; `train` takes its --seed [default: 1]
-    #[arg(long, value_name = "N", requires = "data")]
+    #[arg(long, value_name = "N", requires = "data", conflicts_with = "scenes")]
     split_seed: Option<u64>,
     /// Folder with the vocabulary to write in: tokenizer.json, or vocab.json with merges.txt [default: one is learned]
     #[arg(long, value_name = "DIR", conflicts_with = "from")]
@@ -172,6 +190,14 @@ impl TargetArgs {
     }
 }
 
+impl TargetArgs {
+    /// Ends the program where a flag is given that has no effect.
+    fn refuse_idle(&self) {
+        let shares = self.split.clone().unwrap_or_default();
+        refuse_split_seed(&shares, self.split_seed.is_some());
+    }
+}
+
 impl ClipArgs {
     fn config(&self) -> PretrainConfig {
         let mut config = self.target.apply(PretrainConfig::clip());
@@ -212,24 +238,26 @@ pub fn run(args: PretrainArgs) -> Result<ExitCode> {
         Target::Pca(args) => return encoder::run(&args, EncoderRunConfig::pca),
     };
     args.truncated.apply();
+    args.refuse_idle();
     valid(config.validate());
     config.from = args.from.as_deref().map(find::folder).transpose()?;
     let device = args.run.device.resolve()?;
     let folder = run::create(Path::new(run::ARTIFACTS), kind, args.run.name.as_deref())?;
     let context = PretrainContext {
         folder: &folder,
-        output: &args.output,
+        output: &args.output.path,
         device: &device,
         ui: args.run.ui.into(),
         report: report(),
         interrupter: interruptible()?,
         resume: false,
+        overwrite: args.output.overwrite,
     };
     let done = run::within(&folder, || match kind {
         "pretrain-clip" => pretrain_clip(&config, &context),
         _ => pretrain_gpt2(&config, &context),
     })?;
-    finish(&done, &args.output, &folder)
+    finish(&done, &args.output.path, &folder)
 }
 
 /// Says what was made and where.

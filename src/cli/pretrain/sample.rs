@@ -15,9 +15,12 @@ use crate::cli::{complete, out};
 /// What is written, and where.
 #[derive(Args)]
 pub struct SampleArgs {
-    /// Model folder that is written, or replaced
+    /// Model folder that is written; one that is there is refused
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
+    /// Replace the model that is in --output already
+    #[arg(long)]
+    overwrite: bool,
     /// Name of the folder in artifacts/; one that is there already is resumed [default: sample with the first free number]
     #[arg(long, value_name = "NAME", value_parser = run_name, add = complete::run_names())]
     run: Option<String>,
@@ -40,6 +43,7 @@ pub fn run(args: &SampleArgs) -> Result<ExitCode> {
         ui: args.ui.into(),
         report: report(),
         interrupter: interruptible()?,
+        overwrite: args.overwrite,
     };
     let pretrain = || pretrain_sample(&SampleConfig::default(), &context);
     let done = match args.run {

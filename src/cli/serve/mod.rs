@@ -14,10 +14,10 @@ use clap::error::ErrorKind;
 use clipcap::captioner::Search;
 use clipcap::decode::Strategy;
 use clipcap::guard;
-use clipcap::serve::{Deadlines, Limits, Listening, Model, Service, ServiceConfig};
+use clipcap::serve::{Deadlines, Limits, Listening, Model, Service, ServiceConfig, check_origins};
 
 use self::log::{LogFormat, Logger};
-use super::common::{TruncatedArg, interruptible, usage};
+use super::common::{TruncatedArg, interruptible, usage, valid};
 use super::decoding::DecodeArgs;
 use super::model::{ModelArgs, name};
 
@@ -187,13 +187,14 @@ impl ServeArgs {
         }
     }
 
-    fn config(&self, model: &Path, logger: &Logger) -> Result<ServiceConfig> {
+    /// The tokens that are asked for; none where there is no file of them.
+    fn tokens(&self) -> Result<Vec<String>> {
+        (self.token_file.as_deref()).map_or(Ok(Vec::new()), read_tokens)
+    }
+
+    fn config(&self, model: &Path, tokens: Vec<String>, logger: &Logger) -> ServiceConfig {
         let max_request = self.max_request();
-        let tokens = match &self.token_file {
-            Some(file) => read_tokens(file)?,
-            None => Vec::new(),
-        };
-        Ok(ServiceConfig {
+        ServiceConfig {
             batch_size: self.model.batch_size.get(),
             max_image_bytes: self.max_size * MEGABYTE,
             max_body_bytes: max_request * MEGABYTE,
@@ -210,7 +211,7 @@ impl ServeArgs {
             tokens,
             log: logger.log_fn(),
             ..ServiceConfig::new(name(model))
-        })
+        }
     }
 }
 
@@ -243,11 +244,13 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
     // Wrong usage is told before a model is looked for.
     args.max_request();
     args.max_connections();
+    valid(check_origins(&args.allow_origin));
+    let tokens = args.tokens()?;
     let searches = args.decoding.searches();
     let (model, captioner, search) = args.model.load(&args.decoding)?;
     let limits = args.limits.resolve(&search);
     let logger = Logger::start(args.log)?;
-    let config = args.config(&model, &logger)?;
+    let config = args.config(&model, tokens, &logger);
     let model = Model::new(captioner, search, searches, limits);
     let listening = Service::new(model, config)?.bind(&args.host, args.port)?;
     stop_on_signals(&listening)?;

@@ -19,7 +19,9 @@ use clipcap::trainer::run;
 
 use settings::SettingArgs;
 
-use super::common::{RunArgs, STOPPED, TruncatedArg, interruptible, report, valid};
+use super::common::{
+    RunArgs, STOPPED, TruncatedArg, interruptible, refuse_split_seed, report, valid,
+};
 use super::values::values;
 use super::{complete, find, out};
 
@@ -127,11 +129,15 @@ pub struct BaseArgs {
     /// Folder that the images named in --data are in; may be given several times [default: the one that --data is in]
     #[arg(long, value_name = "DIR", requires = "data")]
     images: Vec<PathBuf>,
-    /// Shares of the images to train on, validate on and test on, in percent, or `file` for the parts that the data
+    /// How the images are divided: shares to train on, validate on and test on, in percent, or `file` for the parts that the data
     /// names, or three files that list the images of each, as Flickr8k's official split does:
     /// Flickr_8k.trainImages.txt,Flickr_8k.devImages.txt,Flickr_8k.testImages.txt [default: the data's own parts if it has
     /// them, else 80/10/10]
-    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST")]
+    #[arg(
+        long = "shares",
+        alias = "split",
+        value_name = "A/B/C|file|TRAIN,VAL,TEST"
+    )]
     split: Option<Split>,
     #[command(flatten)]
     settings: SettingArgs,
@@ -194,6 +200,7 @@ impl BaseArgs {
             config.encoder = Some(find::folder(encoder)?);
         }
         self.settings.apply(&mut config);
+        refuse_split_seed(&config.split, self.settings.has_split_seed());
         valid(config.validate());
         Ok(config)
     }
@@ -352,7 +359,7 @@ mod tests {
                 let possible = argument.get_possible_values();
                 let value = match (possible.first(), long) {
                     (Some(value), _) => value.get_name().to_string(),
-                    (None, "split") => "80/10/10".into(),
+                    (None, "shares") => "80/10/10".into(),
                     (None, "device" | "devices") => "cpu".into(),
                     (None, _) => "1".into(),
                 };

@@ -224,6 +224,11 @@ fn needs(flag: &str, other: &str) -> ! {
 }
 
 impl SettingArgs {
+    /// Whether a seed for dealing images out is given.
+    pub fn has_split_seed(&self) -> bool {
+        self.split_seed.is_some()
+    }
+
     /// Changes what was given. Flags that contradict each other end the program.
     pub fn apply(&self, config: &mut TrainConfig) {
         self.apply_mapper(config);
@@ -303,6 +308,15 @@ impl SettingArgs {
         {
             set(clip_length, &self.clip_length);
             set(layers, &self.layers);
+        } else {
+            for (flag, given) in [
+                ("--clip-length", self.clip_length),
+                ("--layers", self.layers),
+            ] {
+                if given.is_some() {
+                    needs(flag, "--mapper transformer");
+                }
+            }
         }
         set(&mut config.prefix_length, &self.prefix_length);
         if self.no_normalize {
@@ -315,6 +329,21 @@ impl SettingArgs {
     fn apply_noise(&self, config: &mut TrainConfig) {
         if let Some(noise) = self.noise {
             config.noise.mode = noise.into();
+        }
+        let mode = config.noise.mode;
+        let has_rate = matches!(
+            mode,
+            NoiseMode::Coordinates | NoiseMode::Samples | NoiseMode::Relative
+        );
+        if self.noise_rate.is_some() && !has_rate {
+            needs("--noise-rate", "--noise coordinates, samples or relative");
+        }
+        let has_variance = !matches!(mode, NoiseMode::None | NoiseMode::Relative);
+        if self.noise_variance.is_some() && !has_variance {
+            needs(
+                "--noise-variance",
+                "--noise coordinates, samples, gaussian or ball",
+            );
         }
         set(&mut config.noise.rate, &self.noise_rate);
         set(&mut config.noise.variance, &self.noise_variance);

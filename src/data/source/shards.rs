@@ -11,12 +11,15 @@ use anyhow::{Context, Result};
 use super::collector::Collector;
 use crate::data::coco::ImageId;
 use crate::data::image_source::ImageSource;
-use crate::data::shard_members::{self, Member, is_shard, split_name, text_ending};
+use crate::data::shard_members::{
+    self, MAX_IMAGE, Member, is_shard, large_image, long_name, split_name, text_ending,
+};
 use crate::data::text::cell::{CAPTION, Entry};
 use crate::data::text::json::read_document;
 use crate::data::text::{clean, decode, reader};
 use crate::images::format::{SNIFF_BYTES, has_image_ending, sniff};
 use crate::inputs::is_hidden;
+use crate::path_text::one_line;
 
 /// Largest caption file that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
@@ -74,7 +77,13 @@ impl<'a> Shard<'a> {
     }
 
     fn read(&mut self, collector: &mut Collector) -> Result<()> {
+        let shard = format!("shard {}", self.path.display());
         shard_members::walk(self.path, |mut member| {
+            if let Some(length) = member.long_name {
+                let place = format!("{shard}: member {}", one_line(&member.path));
+                collector.leave_out(&place, &long_name(length));
+                return Ok(());
+            }
             if !member.is_file {
                 // A link, which has no content of its own.
                 collector.pass_over(&shard_members::place(self.path, &member.path));
@@ -97,6 +106,11 @@ impl<'a> Shard<'a> {
         let (offset, size) = (member.offset, member.size);
         if text.is_none() && !is_image(name, member)? {
             collector.pass_over(&shard_members::place(self.path, Path::new(name)));
+            return Ok(());
+        }
+        if text.is_none() && size > MAX_IMAGE {
+            let place = format!("shard {}: member {name}", self.path.display());
+            collector.leave_out(&place, &large_image(size));
             return Ok(());
         }
         // A sample begins with any of its members.

@@ -52,7 +52,9 @@ pub const PART: [&str; 3] = ["split", "part", "subset"];
 /// Names of an image on the web, which is no file.
 pub const URL: [&str; 3] = ["url", "image_url", "img_url"];
 /// Other fields that are looked at.
-const OTHER: [&str; 7] = ["id", "imgid", "main", "shape", "color", "error", "rank"];
+const OTHER: [&str; 9] = [
+    "id", "imgid", "main", "shape", "color", "error", "rank", "key", "member",
+];
 
 /// A value, as far as readers look at it.
 #[derive(Clone, Debug, PartialEq)]

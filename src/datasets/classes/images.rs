@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use crate::datasets::scenes;
 use crate::images;
@@ -106,6 +107,33 @@ impl Images {
     /// Some of them, by index.
     pub fn choose(&self, which: Vec<usize>) -> Self {
         Self::Chosen(Box::new(self.clone()), Arc::new(which))
+    }
+
+    /// Adds to a hash what tells these images from others: their pixels where they are in memory, else their files' names and
+    /// sizes in bytes.
+    pub(super) fn fingerprint(&self, hash: &mut Sha256) {
+        let size = |path: &Path| path.metadata().map_or(u64::MAX, |file| file.len());
+        let number = |hash: &mut Sha256, number: u64| hash.update(number.to_le_bytes());
+        number(hash, self.len() as u64);
+        match self {
+            Self::Memory { pixels, .. } => hash.update(&pixels[..]),
+            Self::Columns { path, .. } => number(hash, size(path)),
+            Self::Files(files) => {
+                for file in &files[..] {
+                    let name = file.file_name().unwrap_or_default();
+                    hash.update(name.as_encoded_bytes());
+                    number(hash, size(file));
+                }
+            }
+            Self::Scenes { seed, first, .. } => {
+                number(hash, *seed);
+                number(hash, *first);
+            }
+            Self::Chosen(all, which) => {
+                all.fingerprint(hash);
+                which.iter().for_each(|&index| number(hash, index as u64));
+            }
+        }
     }
 
     /// Opens a file of images in three planes, each by columns.

@@ -13,8 +13,10 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::data::unreadable;
+use crate::files;
 use crate::inputs::FileKinds;
 
 pub use images::Images;
@@ -222,6 +224,22 @@ impl ClassSet {
             folds: Vec::new(),
             ..self
         })
+    }
+
+    /// What tells the images and their classes from others, in hexadecimal.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.classes.join("\n"));
+        for part in [&self.train, &self.test] {
+            part.images.fingerprint(&mut hash);
+            for &label in &part.labels {
+                hash.update((label as u64).to_le_bytes());
+            }
+        }
+        if let Some(unlabeled) = &self.unlabeled {
+            unlabeled.fingerprint(&mut hash);
+        }
+        files::hex(&hash.finalize())
     }
 
     /// What is pretrained on: the unlabeled images where there are some, else the training part without its labels.

@@ -11,4 +11,4 @@ pub use batches::{ClassBatch, ImageBatch, ImageDataset, ViewBatch, ViewBatcher};
 pub use config::{EncoderRunConfig, Method, Optimizing, Preset};
 pub use learners::{AutoencoderLearner, ClassifierLearner, ProjectionHead, SimclrLearner};
 pub use pca::fit_pca;
-pub use run::{EncoderRun, pretrain_encoder};
+pub use run::{EncoderRun, check_data, pretrain_encoder};

@@ -24,6 +24,7 @@ use crate::pretrain::augment::Augmentation;
 use crate::pretrain::run::{PretrainContext, Pretrained};
 use crate::trainer::checkpoints::BestBy;
 use crate::trainer::fit::{FitConfig, Fitted, StepOutput, fit};
+use crate::trainer::inputs::{self, Input};
 use crate::trainer::run;
 
 /// One in this many images is for validation.
@@ -49,10 +50,12 @@ struct Done<M> {
 /// When the settings make no sense, the data cannot be read or are too few, or the run fails.
 pub fn pretrain_encoder(config: &EncoderRunConfig, run: &EncoderRun) -> Result<Pretrained> {
     config.validate()?;
+    run.context.check_output(Part::Encoder, config)?;
     let _lock = run::lock(run.context.folder)?;
     let path = run.context.folder.join("config.json");
     files::write_json(&path, config)?;
     let set = config.load_set(run.dataset, &|line| (run.context.report)(line))?;
+    check_data(run.context.folder, config, &set)?;
     run.context.device.seed(config.seed);
     match &config.method {
         Method::Simclr { .. } => save(config, run, simclr(config, run, &set)?),
@@ -62,6 +65,22 @@ pub fn pretrain_encoder(config: &EncoderRunConfig, run: &EncoderRun) -> Result<P
         Method::Resnet18 { .. } => save(config, run, classifier(config, run, &set)?),
         Method::Pca { dim } => save(config, run, pca(config, &set, *dim)?),
     }
+}
+
+/// Notes in a run's folder what images it learns from or, when it goes on, checks that they are the same.
+///
+/// # Errors
+/// When they are others; the message names the data set and the fix.
+pub fn check_data(folder: &Path, config: &EncoderRunConfig, set: &ClassSet) -> Result<()> {
+    let input = Input {
+        name: "images".into(),
+        hash: set.fingerprint(),
+        changed: format!(
+            "other images than {} has now: put back what was there, or start a new run",
+            config.data
+        ),
+    };
+    inputs::check(folder, inputs::ENCODER, &[input])
 }
 
 fn simclr(

@@ -54,7 +54,11 @@ impl Place {
 
     /// A small training run on [`Self::write_data`]'s scenes.
     pub fn train_command(&self, run: &str, more: &[&str]) -> Command {
-        let sizes = "--prefix-length 4 --clip-length 3 --layers 1 --batch-size 4";
+        // Other mappers have no layers to be named.
+        let sizes = match more.contains(&"clipcap-mlp") {
+            true => "--prefix-length 4 --batch-size 4",
+            false => "--prefix-length 4 --clip-length 3 --layers 1 --batch-size 4",
+        };
         let args = format!(
             "train --model model/tiny --data data/captions.json --images data/images {sizes} --learning-rate 1e-3 --device cpu --ui plain --run {run}"
         );

@@ -1,11 +1,14 @@
 //! With the sample model: captions are the library's, and settings stay within their limits.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
-use clipcap::captioner::{Captioner, Rerank, Search};
+use clipcap::captioner::model_folder::ModelFolder;
+use clipcap::captioner::{Captioner, MemoryOptions, Rerank, Search};
 use clipcap::datasets::scenes;
 use clipcap::decode::{DecodeConfig, Sampling, Strategy};
+use clipcap::retrieve::{Builder, Entry, Kind};
 use clipcap::serve::{Limits, Model, Searches};
 use image::RgbImage;
 use serde_json::Value;
@@ -64,6 +67,50 @@ fn assert_same(found: &Value, expected: &Value) {
             assert!((found - expected).abs() < 1e-6, "{key}: {found}");
         }
     }
+}
+
+/// A projection on captions has no image's parts to explain.
+#[test]
+fn a_service_that_projects_says_why_it_explains_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let store = place.path().join("store");
+    let folder = ModelFolder::open(Path::new("model/sample")).unwrap();
+    let texts: Vec<String> = ["A red circle.", "A blue star."].map(String::from).into();
+    let rows = captioner().encoder.embed_texts(&texts).unwrap();
+    let identity = folder.encoder_identity().unwrap();
+    let mut builder =
+        Builder::open(&store, Kind::Captions, identity, false, "two", &|_| ()).unwrap();
+    let entries = texts.iter().map(|text| Entry {
+        entry: text.clone(),
+        image: None,
+    });
+    builder.add(entries.zip(rows)).unwrap();
+    builder.finish(10, &|_| ()).unwrap();
+    let options = MemoryOptions {
+        index: Some(store),
+        retrieve: None,
+        project: Some(0.1),
+    };
+    let captioner = Captioner::builder().device(&Device::flex()).memory(options);
+    let captioner = captioner.load("model/sample").unwrap();
+    let own = search(&captioner, Strategy::Greedy, 1);
+    let model = Model::new(captioner, own, Searches::default(), Limits::default());
+    let running = start(model, config());
+    assert_eq!(post(running.address, &encoded(&scene(1))).status, 200);
+    let answer = ask(
+        running.address,
+        "POST",
+        "/explain",
+        &[],
+        &encoded(&scene(1)),
+    );
+    answer.fails(501, &["explain without the projection"]);
+    let page = get(running.address, "/").body;
+    assert!(
+        page.contains("\"explains\":false"),
+        "the page offers no explanation"
+    );
+    assert!(get(address(), "/").body.contains("\"explains\":true"));
 }
 
 #[test]

@@ -231,5 +231,5 @@ fn an_explanation_is_of_one_image_and_of_a_caption_that_is_there() {
     // A service without explanations says so.
     let plain = start(Fake::default(), config());
     let answer = ask(plain.address, "POST", "/explain", &[], &png(20));
-    answer.fails(500, &["explains nothing"]);
+    answer.fails(501, &["explains nothing"]);
 }

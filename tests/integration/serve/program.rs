@@ -137,7 +137,7 @@ fn what_cannot_be_served_is_told_in_a_line() {
         ),
         (
             ["--allow-origin", "example.org"],
-            1,
+            2,
             ["`example.org`", "https://"],
         ),
         (["--host", "256.1.1.1"], 1, ["256.1.1.1", "--host"]),
