@@ -78,7 +78,8 @@ impl Settings<'_, '_> {
     }
 
     fn beams(&self, beam_size: usize, num_captions: usize) -> PyResult<Strategy> {
-        if num_captions > beam_size {
+        // Without any beam the search itself says what is wrong.
+        if num_captions > beam_size && beam_size > 0 {
             return Err(refused(&format!(
                 "num_captions is {num_captions} and beams {beam_size}: give at least as many beams"
             )));

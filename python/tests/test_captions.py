@@ -15,9 +15,9 @@ def test_captions_are_the_programs(captioner, told, scenes):
     assert captioner.caption(scenes) == [line["caption"] for line in told]
     for line, [caption] in zip(told, captioner.captions(scenes), strict=True):
         assert str(caption) == caption.text == line["caption"]
-        assert caption.tokens == line["tokens"]
-        assert caption.log_prob == pytest.approx(line["log_prob"], abs=1e-5)
-        assert caption.score == pytest.approx(line["score"], abs=1e-5)
+        assert caption.tokens == tuple(line["tokens"])
+        assert caption.log_prob == pytest.approx(line["log_prob"], abs=1e-4)
+        assert caption.score == pytest.approx(line["score"], abs=1e-4)
         assert caption.similarity is None and caption.consensus is None
 
 
@@ -54,8 +54,8 @@ def test_every_search_finds_what_the_program_finds(captioner, program, scenes, s
     found = captioner.captions(scenes, **search)
     assert [c.text for one in found for c in one] == [line["caption"] for line in lines]
     for caption, line in zip((c for one in found for c in one), lines, strict=True):
-        assert caption.score == pytest.approx(line["score"], abs=1e-5)
-        assert caption.similarity == pytest.approx(line.get("similarity"), abs=1e-5)
+        assert caption.score == pytest.approx(line["score"], abs=1e-4)
+        assert caption.similarity == pytest.approx(line.get("similarity"), abs=1e-4)
         assert caption.consensus == pytest.approx(line.get("consensus"), abs=1e-5)
     if "num_captions" in search:
         assert captioner.caption(scenes, **search) == [[c.text for c in one] for one in found]

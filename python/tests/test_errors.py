@@ -145,7 +145,7 @@ def test_an_unknown_option_is_pythons_error(captioner):
         ({"model": FIXTURES}, "config.json"),
         ({"model": 5}, "model is 5: give a folder's path"),
         ({"device": "gpu"}, "device `gpu` is unknown"),
-        ({"device": "rocm"}, "device `rocm` is not in this build"),
+        ({"device": "rocm"}, "device `rocm:0` is not in this build"),
         ({"device": 0}, "device is 0: give its name"),
         ({"precision": "f8"}, 'precision is "f8": give one of f32, f16, bf16, int8'),
         ({"precision": 16}, "precision is 16: give its name"),

@@ -64,7 +64,7 @@ class Caption:
     text: str
     score: float
     log_prob: float
-    tokens: list[int]
+    tokens: tuple[int, ...]
     similarity: float | None = None
     consensus: float | None = None
 
@@ -74,7 +74,7 @@ class Device:
 
     name: str
     description: str
-    precisions: list[str]
+    precisions: tuple[str, ...]
     is_auto: bool
 
 class Captioner:

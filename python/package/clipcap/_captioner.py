@@ -24,20 +24,22 @@ SEARCH = frozenset(
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption and how likely the model found it; as a string it is its text."""
+    """A caption and how likely the model found it; as a string it is its text.
+
+    text: the caption.
+    score: the mean log-probability of its tokens, or what the length penalty makes of it; captions come in this order.
+    log_prob: the sum of the log-probabilities of the tokens after the prompt.
+    tokens: GPT-2's token ids, those of the prompt and the stop token included.
+    similarity: the cosine of CLIP's embeddings of image and caption, with rerank="clip".
+    consensus: the mean CIDEr-D to the other captions that were found, with rerank="consensus".
+    """
 
     text: str
-    """The caption."""
     score: float
-    """Mean log-probability of its tokens, or what the length penalty makes of it. Captions come in this order."""
     log_prob: float
-    """Sum of the log-probabilities of the tokens after the prompt."""
-    tokens: list
-    """GPT-2's token ids, those of the prompt and the stop token included."""
+    tokens: tuple
     similarity: "float | None" = None
-    """Cosine of CLIP's embeddings of image and caption, with rerank="clip"."""
     consensus: "float | None" = None
-    """Mean CIDEr-D to the other captions that were found, with rerank="consensus"."""
 
     def __str__(self):
         return self.text
@@ -45,16 +47,18 @@ class Caption:
 
 @dataclass(frozen=True)
 class Device:
-    """A device that can be named on this machine."""
+    """A device that can be named on this machine.
+
+    name: as Captioner takes it, such as cpu or cuda:0.
+    description: what it calls itself; of the CPU the instruction set that is used.
+    precisions: what it computes in: f32, f16, bf16, int8.
+    is_auto: whether it is what "auto" stands for.
+    """
 
     name: str
-    """As Captioner takes it: cpu, cuda:0."""
     description: str
-    """What it calls itself; of the CPU the instruction set that is used."""
-    precisions: list
-    """What it computes in: f32, f16, bf16, int8."""
+    precisions: tuple
     is_auto: bool
-    """Whether it is what "auto" stands for."""
 
 
 class Captioner:
@@ -155,7 +159,7 @@ class Captioner:
         Sampling, where any of these is given:
         temperature: divides the logits; below 1 likely tokens become likelier.
         top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: which tokens may be drawn, as in transformers.
-        seed: the same seed, images and batch size draw the same captions.
+        seed: the same seed draws the same captions of an image, whatever others are beside it.
         best_of: captions that are drawn, of which the best are given.
 
         Any search:
@@ -310,7 +314,7 @@ def _strings(found):
 
 def _whole(found):
     return [
-        Caption(text, score, log_prob, tokens, similarity, consensus)
+        Caption(text, score, log_prob, tuple(tokens), similarity, consensus)
         for text, tokens, log_prob, score, similarity, consensus in found
     ]
 
@@ -348,7 +352,8 @@ def _quiet(device="auto"):
 def devices():
     """The devices that can be named on this machine, the CPU first. All of them are opened for that."""
     with _quiet():
-        return [Device(*device) for device in _native.devices()]
+        found = _native.devices()
+    return [Device(name, description, tuple(precisions), auto) for name, description, precisions, auto in found]
 
 
 def allow_truncated(allow=True):
