@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 import threading
+import time
 
 import clipcap
 import numpy as np
@@ -130,9 +131,27 @@ def test_scores_are_cosines_of_embeddings(exact, told, scenes):
     assert exact.score(scenes[0], reranked.text) == pytest.approx(reranked.similarity, abs=1e-5)
 
 
-def test_threads_share_a_captioner_and_the_lock_is_free_meanwhile(captioner, scenes):
+def test_others_go_on_while_a_batch_is_captioned(captioner, scenes):
+    begun, ended, steps = threading.Event(), threading.Event(), 0
+
+    def work():
+        begun.set()
+        captioner.caption(scenes * 40, batch_size=1000)
+        ended.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait()
+    while not ended.is_set():
+        steps += 1
+        time.sleep(0.0001)
+    thread.join()
+    assert steps > 20, "Python's lock is held meanwhile"
+
+
+def test_threads_share_a_captioner(captioner, scenes):
     wanted = captioner.caption(scenes)
-    found, free = {}, threading.Event()
+    found = {}
 
     def work(number):
         found[number] = [captioner.caption(scenes) for _ in range(3)]
@@ -140,7 +159,6 @@ def test_threads_share_a_captioner_and_the_lock_is_free_meanwhile(captioner, sce
     threads = [threading.Thread(target=work, args=[number]) for number in range(4)]
     for thread in threads:
         thread.start()
-    free.set()  # this thread goes on while the others compute
     for thread in threads:
         thread.join()
     assert found == {number: [wanted] * 3 for number in range(4)}

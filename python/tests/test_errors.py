@@ -168,8 +168,25 @@ def test_a_damaged_model_is_named(captioner, tmp_path):
 
 
 def test_texts_are_strings(captioner):
-    with pytest.raises(clipcap.Error, match=r"texts\[1\] is 5: give a string"):
-        captioner.embed_texts(["a", 5])
+    for texts, words in [
+        (["a", 5], r"texts\[1\] is 5: give a string"),
+        (5, "texts is 5: give a string, or several"),
+        ("\ud800", "not Unicode"),
+    ]:
+        with pytest.raises(clipcap.Error, match=words):
+            captioner.embed_texts(texts)
+    with pytest.raises(clipcap.Error, match="prompt is"):
+        captioner.caption(GOOD, prompt="\ud800")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_unicode_are_opened_and_told(captioner, tmp_path):
+    name = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
+    with open(name, "wb") as file:
+        file.write((FIXTURES / "one.png").read_bytes())
+    assert captioner.caption(os.fsdecode(name)) == captioner.caption(FIXTURES / "one.png")
+    with pytest.raises(clipcap.Error, match="no such file"):
+        captioner.caption(os.fsdecode(name + b"2"))
 
 
 def test_errors_are_value_errors():

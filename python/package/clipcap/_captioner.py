@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from . import _native
-from ._images import listed, shown, source
+from ._images import checked, listed, shown, source
 from ._native import Error
 
 BATCH_SIZE = 16
@@ -254,8 +254,8 @@ class Captioner:
         """
         import numpy
 
-        images, several = listed(images)
-        images = self.embed(list(images), batch_size=batch_size)
+        several = listed(images)[1]
+        images = self.embed(images, batch_size=batch_size)
         sentences = self.embed_texts(texts)
         for rows in (images, sentences):
             norms = numpy.linalg.norm(rows, axis=1, keepdims=True)
@@ -321,11 +321,11 @@ def _whole(found):
 
 def _texts(texts):
     """Several sentences of one or several."""
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise Error(f"texts[{place}] is {shown(text)}: give a string")
-    return texts
+    try:
+        texts = [texts] if isinstance(texts, str) else list(texts)
+    except TypeError:
+        raise Error(f"texts is {shown(texts)}: give a string, or several") from None
+    return [checked(text, f"texts[{place}]") for place, text in enumerate(texts)]
 
 
 _LOCK = threading.Lock()

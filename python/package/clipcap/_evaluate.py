@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 
 from . import _native
-from ._images import shown
+from ._images import checked, shown
 from ._native import Error
 
 
@@ -92,10 +92,8 @@ def _sample(name, candidate, references):
         raise Error(f"image {name!r} has {len(candidates)} candidates: give one")
     if not references:
         raise Error(f"image {name!r} has no reference: give at least one")
-    for caption in (*candidates, *references):
-        if not isinstance(caption, str):
-            raise Error(f"image {name!r}: {shown(caption)} is not a caption: give a string")
-    return candidates[0], references
+    what = f"a caption of image {name!r}"
+    return checked(candidates[0], what), [checked(caption, what) for caption in references]
 
 
 def _captions(captions):

@@ -51,12 +51,23 @@ def source(image, name):
             raise Error(f"{path}: addresses are not opened: download the image, and give its bytes")
         if "\0" in path:
             raise Error(f"{name}: the path {path!r} has a null character: give the path of a file")
-        return path, path
+        return name, path
     if is_pillow(image):
         return name, from_pillow(image, name)
     if is_array(image):
         return name, from_array(array(image, name), name)
     raise Error(f"{name}: {shown(image)} is not an image: give {KINDS}")
+
+
+def checked(text, name):
+    """A string that has an encoding; lone halves of surrogate pairs have none."""
+    if not isinstance(text, str):
+        raise Error(f"{name} is {shown(text)}: give a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Error(f"{name} is {shown(text)}, which is not Unicode: leave out its lone surrogates") from None
+    return text
 
 
 def shown(value):
