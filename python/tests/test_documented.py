@@ -64,7 +64,7 @@ def test_the_guides_examples_run(captioner, scenes, tmp_path, monkeypatch):
         said = io.StringIO()
         with redirect_stdout(said):
             exec(compile(block, str(PAGE), "exec"), names)  # noqa: S102
-        shown = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
+        shown = re.findall(r"^ *print\(.*\)  # (.*)$", block, re.MULTILINE)
         if shown:
             assert said.getvalue().splitlines() == shown, block
 
