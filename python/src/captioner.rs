@@ -27,13 +27,6 @@ const PRECISIONS: [Precision; 4] = [
 /// A caption: its text, tokens, log-probability, score, similarity and consensus.
 type Told = (String, Vec<u32>, f32, f32, Option<f32>, Option<f32>);
 
-/// What an image got: captions, or the message of why there are none.
-#[derive(IntoPyObject)]
-enum Outcome {
-    Captions(Vec<Told>),
-    Failed(String),
-}
-
 /// A model that is loaded.
 #[pyclass(frozen, module = "clipcap._native")]
 pub struct Captioner {
@@ -45,6 +38,15 @@ pub struct Captioner {
 /// What is asked of a model, in its tokens.
 #[pyclass(frozen, module = "clipcap._native")]
 pub struct Search(captioner::Search);
+
+/// What CLIP looks at of images that could be read.
+#[pyclass(frozen, module = "clipcap._native")]
+pub struct Crops {
+    crops: Vec<RgbImage>,
+    /// Of each image, whether it could be read or not, why not.
+    #[pyo3(get)]
+    failed: Vec<Option<String>>,
+}
 
 #[pymethods]
 impl Captioner {
@@ -115,41 +117,37 @@ impl Captioner {
         search.map(Search).map_err(|failed| error(&failed))
     }
 
-    /// Captions images together. One that cannot be read is an error, or has its message where `strict` is false.
-    fn caption(
-        &self,
-        py: Python<'_>,
-        images: Vec<Named>,
-        search: &Search,
-        strict: bool,
-    ) -> PyResult<Vec<Outcome>> {
-        let (crops, failed) = self.crops(py, &images, strict)?;
-        let captions = compute(py, || self.model.caption_crops(&crops, &search.0))?;
-        let mut captions = captions.into_iter();
-        let outcome = |failed: Option<String>| match failed {
-            Some(message) => Outcome::Failed(message),
-            None => Outcome::Captions(
-                captions
-                    .next()
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(told)
-                    .collect(),
-            ),
-        };
-        Ok(failed.into_iter().map(outcome).collect())
+    /// Opens images. One that cannot be read is an error, or has its message where `strict` is false.
+    fn open(&self, py: Python<'_>, images: Vec<Named>, strict: bool) -> PyResult<Crops> {
+        let preprocessing = self.model.encoder.preprocessing();
+        let opened = compute(py, || Ok(open_crops(&images, preprocessing)))?;
+        let (mut crops, mut failed) = (Vec::new(), Vec::new());
+        for image in opened {
+            match image {
+                Ok(crop) => {
+                    crops.push(crop);
+                    failed.push(None);
+                }
+                Err(message) if strict => return Err(refused(&message)),
+                Err(message) => failed.push(Some(message)),
+            }
+        }
+        Ok(Crops { crops, failed })
     }
 
-    /// Embeds images: the values of those that could be read, as float32, and of each image why it could not.
-    fn embed<'py>(
-        &self,
-        py: Python<'py>,
-        images: Vec<Named>,
-        strict: bool,
-    ) -> PyResult<(Bound<'py, PyByteArray>, Vec<Option<String>>)> {
-        let (crops, failed) = self.crops(py, &images, strict)?;
-        let embeddings = compute(py, || self.model.encoder.embed(&crops))?;
-        Ok((floats(py, &embeddings), failed))
+    /// Captions images together: of each that could be read its captions, best first.
+    fn caption(&self, py: Python<'_>, images: &Crops, search: &Search) -> PyResult<Vec<Vec<Told>>> {
+        let captions = compute(py, || self.model.caption_crops(&images.crops, &search.0))?;
+        let captions = captions.into_iter();
+        Ok(captions
+            .map(|all| all.into_iter().map(told).collect())
+            .collect())
+    }
+
+    /// Embeds images: the values of those that could be read, as float32.
+    fn embed<'py>(&self, py: Python<'py>, images: &Crops) -> PyResult<Bound<'py, PyByteArray>> {
+        let embeddings = compute(py, || self.model.encoder.embed(&images.crops))?;
+        Ok(floats(py, &embeddings))
     }
 
     /// Embeds sentences: their values as float32.
@@ -160,36 +158,6 @@ impl Captioner {
     ) -> PyResult<Bound<'py, PyByteArray>> {
         let embeddings = compute(py, || self.model.encoder.embed_texts(&texts))?;
         Ok(floats(py, &embeddings))
-    }
-}
-
-impl Captioner {
-    /// What CLIP looks at of the images that can be read, and of each image why it cannot.
-    fn crops(
-        &self,
-        py: Python<'_>,
-        images: &[Named],
-        strict: bool,
-    ) -> PyResult<(Vec<RgbImage>, Vec<Option<String>>)> {
-        let opened = compute(py, || {
-            Ok(open_crops(images, self.model.encoder.preprocessing()))
-        })?;
-        let (mut crops, mut failed) = (
-            Vec::with_capacity(opened.len()),
-            Vec::with_capacity(opened.len()),
-        );
-        for image in opened {
-            match image {
-                Ok(crop) => crops.push(crop),
-                Err(message) if strict => return Err(refused(&message)),
-                Err(message) => {
-                    failed.push(Some(message));
-                    continue;
-                }
-            }
-            failed.push(None);
-        }
-        Ok((crops, failed))
     }
 }
 

@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::captioner::{Captioner, Search};
+    use super::captioner::{Captioner, Crops, Search};
     #[pymodule_export]
     use super::devices::devices;
     #[pymodule_export]

@@ -102,7 +102,15 @@ def test_an_image_that_pillow_has_turned_is_not_turned_again(captioner):
 
 
 def test_batches_change_nothing_and_none_is_nothing(captioner, scenes):
-    assert captioner.caption(scenes, batch_size=2) == captioner.caption(scenes)
+    assert captioner.caption(scenes, batch_size=2) == captioner.caption(scenes, batch_size=1) == captioner.caption(scenes)
+    mixed = [scenes[0], None, scenes[1], b"no image", *scenes[2:], None, None]
+    wanted = captioner.caption(mixed, errors="none")
+    assert [caption is None for caption in wanted] == [False, True, False, True, False, False, False, True, True]
+    for size in (1, 2, 3):
+        assert captioner.caption(mixed, errors="none", batch_size=size) == wanted
+        assert np.isnan(captioner.embed(mixed, errors="none", batch_size=size)).all(axis=1).tolist() == [c is None for c in wanted]
+    with pytest.raises(clipcap.Error, match=r"images\[4\]"):
+        captioner.caption([*scenes[:4], b"no image", *scenes], batch_size=2)
     assert captioner.caption([]) == captioner.captions([]) == []
     assert captioner.embed([]).shape == (0, captioner.embedding_dim)
     assert captioner.embed_texts([]).shape == (0, captioner.embedding_dim)

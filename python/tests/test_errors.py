@@ -120,7 +120,7 @@ def test_truncated_images_are_taken_when_they_are_allowed(captioner, truncated):
         ({"stop": ["a red circle"]}, "the stop text `a red circle` is"),
         ({"prompt": 5}, "prompt is 5: give a string"),
         ({"rerank": "best"}, "rerank is 'best': give \"score\""),
-        ({"batch_size": 0}, "batch_size is to be a whole number of at least 1"),
+        ({"batch_size": 0}, "batch_size is 0: give a whole number of at least 1"),
         ({"errors": "ignore"}, "errors is 'ignore': give \"raise\" or \"none\""),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value),

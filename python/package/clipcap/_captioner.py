@@ -228,12 +228,10 @@ class Captioner:
         width = self.embedding_dim
         rows = []
 
-        def embed(images, strict):
-            values, failed = self._native.embed(images, strict)
-            read = iter(numpy.frombuffer(values, dtype=numpy.float32).reshape(-1, width))
-            return [next(read) if message is None else None for message in failed]
+        def embed(crops):
+            return numpy.frombuffer(self._native.embed(crops), dtype=numpy.float32).reshape(-1, width)
 
-        for row in _each(images, batch_size, errors, embed)[0]:
+        for row in self._each(images, batch_size, errors, embed)[0]:
             rows.append(numpy.full(width, numpy.nan, dtype=numpy.float32) if row is None else row)
         return numpy.stack(rows) if rows else numpy.zeros((0, width), dtype=numpy.float32)
 
@@ -268,40 +266,69 @@ class Captioner:
     def _captions(self, images, search, batch_size, errors, form):
         asked = self._native.search(search)
 
-        def caption(images, strict):
-            outcomes = self._native.caption(images, asked, strict)
-            return [None if isinstance(outcome, str) else form(outcome) for outcome in outcomes]
+        def caption(crops):
+            return map(form, self._native.caption(crops, asked))
 
-        outcomes, several = _each(images, batch_size, errors, caption)
+        outcomes, several = self._each(images, batch_size, errors, caption)
         return outcomes if several else outcomes[0]
 
+    def _each(self, images, batch_size, errors, work):
+        """What `work` makes of each image, batch after batch, and whether they are several; None for one that cannot be
+        read where errors are "none". A batch is opened while the one before it is worked on."""
+        images, several = listed(images)
+        batches = _batches(images, several, _at_least_one(batch_size), errors)
+        outcomes = []
 
-def _each(images, batch_size, errors, work):
-    """What `work` makes of each image, batch after batch, and whether they are several; None for one that cannot be read
-    where errors are "none"."""
+        def gather(missing, crops):
+            made, failed = iter(work(crops)), iter(crops.failed)
+            outcomes.extend(None if gone or next(failed) is not None else next(made) for gone in missing)
+
+        strict = errors == "raise"
+        first = next(batches, None)
+        second = None if first is None else next(batches, None)
+        if second is None:
+            if first is not None:
+                gather(first[0], self._native.open(first[1], strict))
+            return outcomes, several
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as opener:
+            opened = first[0], opener.submit(self._native.open, first[1], strict)
+            for missing, sources in itertools.chain([second], batches):
+                crops = opened[1].result()
+                waiting = opener.submit(self._native.open, sources, strict)
+                gather(opened[0], crops)
+                opened = missing, waiting
+            gather(opened[0], opened[1].result())
+        return outcomes, several
+
+
+def _batches(images, several, batch_size, errors):
+    """Batches for the native half, each with whether the images in it are missing because they are none."""
     if errors not in ("raise", "none"):
         raise Error(f'errors is {shown(errors)}: give "raise" or "none"')
-    try:
-        batch_size = max(0, operator.index(batch_size))
-    except TypeError:
-        batch_size = 0
-    if batch_size == 0:
-        raise Error("batch_size is to be a whole number of at least 1: give 16, say")
-    images, several = listed(images)
     names = (f"images[{place}]" for place in itertools.count()) if several else itertools.repeat("image")
-    outcomes = []
     while batch := list(itertools.islice(images, batch_size)):
-        sources, missing = [], set()
-        for place, image in enumerate(batch):
+        missing, sources = [], []
+        for image in batch:
             try:
                 sources.append(source(image, next(names)))
+                missing.append(False)
             except Error:
                 if errors == "raise":
                     raise
-                missing.add(place)
-        made = iter(work(sources, errors == "raise"))
-        outcomes += [None if place in missing else next(made) for place in range(len(batch))]
-    return outcomes, several
+                missing.append(True)
+        yield missing, sources
+
+
+def _at_least_one(batch_size):
+    try:
+        size = operator.index(batch_size)
+    except TypeError:
+        size = 0
+    if size < 1:
+        raise Error(f"batch_size is {shown(batch_size)}: give a whole number of at least 1")
+    return size
 
 
 def _best(found):
