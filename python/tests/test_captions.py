@@ -101,7 +101,9 @@ def test_an_image_that_pillow_has_turned_is_not_turned_again(captioner):
     assert by_pillow == pytest.approx(by_path, abs=0.02)
 
 
-def test_batches_change_nothing_and_none_is_nothing(captioner, scenes):
+@pytest.mark.parametrize("ahead", [False, True])
+def test_batches_change_nothing_and_none_is_nothing(captioner, scenes, monkeypatch, ahead):
+    monkeypatch.setattr(captioner, "_ahead", ahead)  # as on a GPU
     assert captioner.caption(scenes, batch_size=2) == captioner.caption(scenes, batch_size=1) == captioner.caption(scenes)
     mixed = [scenes[0], None, scenes[1], b"no image", *scenes[2:], None, None]
     wanted = captioner.caption(mixed, errors="none")

@@ -85,6 +85,7 @@ class Captioner:
         folder = None if model is None else os.fsdecode(model)
         with _quiet(device):
             self._native = _native.Captioner(folder, device, precision)
+        self._ahead = self.device != "cpu"
 
     @property
     def model(self):
@@ -274,33 +275,32 @@ class Captioner:
 
     def _each(self, images, batch_size, errors, work):
         """What `work` makes of each image, batch after batch, and whether they are several; None for one that cannot be
-        read where errors are "none". A batch is opened while the one before it is worked on."""
+        read where errors are "none"."""
         images, several = listed(images)
         batches = _batches(images, several, _at_least_one(batch_size), errors)
         outcomes = []
-
-        def gather(missing, crops):
+        for missing, crops in self._opened(batches, errors == "raise"):
             made, failed = iter(work(crops)), iter(crops.failed)
-            outcomes.extend(None if gone or next(failed) is not None else next(made) for gone in missing)
+            outcomes += [None if gone or next(failed) is not None else next(made) for gone in missing]
+        return outcomes, several
 
-        strict = errors == "raise"
-        first = next(batches, None)
-        second = None if first is None else next(batches, None)
-        if second is None:
-            if first is not None:
-                gather(first[0], self._native.open(first[1], strict))
-            return outcomes, several
+    def _opened(self, batches, strict):
+        """Batches with what was opened of them; on a GPU while the one before is worked on. The CPU has no time to spare."""
+        if not self._ahead:
+            for missing, sources in batches:
+                yield missing, self._native.open(sources, strict)
+            return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(1) as opener:
-            opened = first[0], opener.submit(self._native.open, first[1], strict)
-            for missing, sources in itertools.chain([second], batches):
-                crops = opened[1].result()
-                waiting = opener.submit(self._native.open, sources, strict)
-                gather(opened[0], crops)
-                opened = missing, waiting
-            gather(opened[0], opened[1].result())
-        return outcomes, several
+            opening = None
+            for missing, sources in batches:
+                following = missing, opener.submit(self._native.open, sources, strict)
+                if opening is not None:
+                    yield opening[0], opening[1].result()
+                opening = following
+            if opening is not None:
+                yield opening[0], opening[1].result()
 
 
 def _batches(images, several, batch_size, errors):
