@@ -13,6 +13,10 @@ check:
 test *words:
     cargo test --release {{ words }}
 
+# The Python module's tests, with pytest's arguments
+python *arguments:
+    python/test.sh {{ arguments }}
+
 # All that a change must pass
 ci:
     .ci/run

@@ -1,4 +1,4 @@
-"""Captions or embeds WebDataset shards on Ray: `python -m clipcap_ray SHARDS --output DIR --model NAME`.
+"""Captions or embeds WebDataset shards on Ray: `python clipcap_ray.py SHARDS --output DIR --model NAME`.
 
 A task is one run of the program, `clipcap infer SHARDS --output DIR --shard I/N`, which does what is left of its share:
 a shard's file is there once it is whole, and shards whose file is there are passed over. So a task that is run again,

@@ -1,4 +1,4 @@
-"""What is quick: a stand-in for the program, and a local Ray. `prove.py` beside it takes the program itself."""
+"""Ray, where it is installed, as far as that is quick: a stand-in for the program, and a local Ray. `prove.py` beside it takes the program itself."""
 
 import json
 import os
@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
+pytest.importorskip("ray")
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
-import clipcap_ray
+import clipcap_ray  # noqa: E402
 
 # Lists and makes shards as the program does, by the letters in their names: `bad` fails, `dies` is killed once.
 STAND_IN = """#!{python}
