@@ -36,6 +36,9 @@ __all__ = [
     "evaluate_each",
 ]
 
+# As help() and messages are to call them.
 for _public in (Caption, Captioner, Device, allow_truncated, devices, evaluate, evaluate_each):
-    _public.__module__ = "clipcap"
-del _public
+    for _named in (_public, *vars(_public).values()):
+        if hasattr(_named, "__code__") or _named is _public:
+            _named.__module__ = "clipcap"
+del _public, _named
