@@ -135,7 +135,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Score that --compare orders images by [default: CIDEr]
-    #[arg(long, value_name = "SCORE", requires = "compare")]
+    #[arg(long, value_name = "SCORE")]
     by: Option<String>,
     /// How scores are printed
     #[arg(long, value_enum, default_value = "text")]
@@ -330,6 +330,9 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     }
     args.truncated.apply();
     args.check_outputs()?;
+    if let Some(model) = &args.model {
+        args.memory.options_for(&find::folder(model)?)?;
+    }
     if args.baselines {
         return baselines::run(&args, &options);
     }
