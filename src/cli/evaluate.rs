@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use caption_metrics::bootstrap::Bootstrap;
+use clap::Args;
 use clap::error::ErrorKind;
-use clap::{ArgGroup, Args};
 use clipcap::captioner::CaptionOptions;
 use clipcap::data::coco::ImageId;
 use clipcap::data::split::Split;
@@ -48,12 +48,9 @@ const SCORES: [&str; 7] = [
 ];
 /// Images listed by --compare.
 const MOVED: usize = 10;
-/// What a part of a data set is captioned by: flags that say which part go with these.
-const PART: &str = "captioners";
 
 /// Score captions against reference captions: a results file, or a model on a part of a data set
 #[derive(Args)]
-#[command(group = ArgGroup::new(PART).args(["model", "baselines"]).multiple(true))]
 #[command(after_help = "Examples:\n  \
     clipcap evaluate --candidates results.json --references captions_val2017.json\n  \
     clipcap evaluate --candidates captions.jsonl --references captions_val2017.json   (what `infer` wrote)\n  \
@@ -89,35 +86,35 @@ pub struct EvaluateArgs {
     #[arg(long, conflicts_with_all = ["candidates", "compare", "report", "clip_score"])]
     baselines: bool,
     /// Data set to caption and score, in any format that `train --data` reads [default: the generated sample]
-    #[arg(long, value_name = "PATH", requires = PART)]
+    #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Folder of the images: to caption them, to show them in the report, for CLIPScore; of folders and WebDataset shards
     /// they are the images themselves
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Part to caption: train, val, test or all [default: test]
-    #[arg(long, value_name = "PART", requires = PART)]
+    #[arg(long, value_name = "PART")]
     split: Option<Part>,
     /// How the images were divided in training, as `train --shares` says it: shares in percent, `file`, three lists, or
     /// `auto` [default: the run's, else auto]
-    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST", requires = PART)]
+    #[arg(long, value_name = "A/B/C|file|TRAIN,VAL,TEST")]
     shares: Option<Split>,
     /// Seed that the model was trained with, or its --split-seed [default: the run's, else 1]
-    #[arg(long, value_name = "N", requires = PART)]
+    #[arg(long, value_name = "N")]
     split_seed: Option<u64>,
     /// How tokens are chosen [default: greedy]
-    #[arg(long, value_enum, requires = "model")]
+    #[arg(long, value_enum)]
     decode: Option<DecodeArg>,
     /// Beams, with --decode beam [default: 5]
-    #[arg(long, value_name = "N", requires = "model")]
+    #[arg(long, value_name = "N")]
     beam_size: Option<usize>,
     /// Type of weights and matrix products of CLIP and GPT-2 [default: CLIP as in training, f32; GPT-2 f16, where the device
     /// has it]
-    #[arg(long, value_enum, requires = "model", conflicts_with_all = ["candidates", "compare"])]
+    #[arg(long, value_enum)]
     precision: Option<PrecisionArg>,
     /// Folder for predictions-<part>.json and metrics-<part>.json [default: the model's run, else here]; with
     /// --baselines for their predictions-<part>-<baseline>.json too
-    #[arg(long, value_name = "DIR", requires = PART)]
+    #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Folder with METEOR 1.5's jar and paraphrase table
     #[arg(long, value_name = "DIR")]
@@ -138,7 +135,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Score that --compare orders images by [default: CIDEr]
-    #[arg(long, value_name = "SCORE", requires = "compare")]
+    #[arg(long, value_name = "SCORE")]
     by: Option<String>,
     /// How scores are printed
     #[arg(long, value_enum, default_value = "text")]
@@ -239,7 +236,7 @@ impl EvaluateArgs {
             &[("--confidence", none && self.confidence.is_some())],
             "without resamples there are no intervals",
         );
-        // clap passes over what is required where that conflicts with what is given.
+        // Not by clap, which passes over what is required where that conflicts with what is given.
         let of_model = [
             ("--decode", self.decode.is_some()),
             ("--beam-size", self.beam_size.is_some()),
@@ -333,6 +330,9 @@ pub fn run(args: EvaluateArgs) -> Result<ExitCode> {
     }
     args.truncated.apply();
     args.check_outputs()?;
+    if let Some(model) = &args.model {
+        args.memory.options_for(&find::folder(model)?)?;
+    }
     if args.baselines {
         return baselines::run(&args, &options);
     }
