@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::nn::Linear;
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use image::RgbImage;
@@ -13,7 +13,7 @@ use crate::captioner::model_folder::{self, ModelFolder};
 use crate::device::Precision;
 use crate::device::is_cpu;
 use crate::engine;
-use crate::models::clip::{Clip, ClipText, Preprocessing};
+use crate::models::clip::{Clip, ClipText, ClipTextConfig, Preprocessing};
 use crate::models::encoder::Encoder;
 use crate::nn;
 use crate::tokenizer::{CutTexts, Tokenizer, TokenizerKind};
@@ -211,6 +211,7 @@ impl ImageEncoder {
                 .iter()
                 .map(|text| tokenizer.encode_clip(text, longest))
                 .collect::<Result<Vec<_>, _>>()?;
+            self.check_known(&rows_of_ids)?;
             embeddings.extend(self.embed_tokens(&rows_of_ids)?);
         }
         Ok(embeddings)
@@ -226,10 +227,30 @@ impl ImageEncoder {
     }
 
     /// Longest sentence in tokens, start and end included.
-    fn longest_text(&self) -> Result<usize> {
+    fn text_config(&self) -> Result<&ClipTextConfig> {
         let text = self.folder()?.encoder_config()?.sizes.text.as_ref();
-        let text = text.context("CLIP has no text tower")?;
-        Ok(text.max_position_embeddings)
+        text.context("CLIP has no text tower")
+    }
+
+    fn longest_text(&self) -> Result<usize> {
+        Ok(self.text_config()?.max_position_embeddings)
+    }
+
+    /// # Errors
+    /// When CLIP has no embedding for a token, as with another model's tokenizer.
+    fn check_known(&self, rows_of_ids: &[Vec<u32>]) -> Result<()> {
+        let count = self.text_config()?.vocab_size;
+        let unknown = rows_of_ids
+            .iter()
+            .flatten()
+            .find(|&&id| id as usize >= count);
+        ensure!(
+            unknown.is_none(),
+            "{}: CLIP's tokenizer gives token {}, and CLIP knows {count}: copy the tokenizer.json there that belongs to it",
+            self.folder()?.path.display(),
+            unknown.unwrap_or(&0)
+        );
+        Ok(())
     }
 
     /// `rows_of_ids`: token ids, each row ending with the end of text.

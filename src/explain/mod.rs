@@ -24,32 +24,26 @@ pub mod attention;
 pub mod check;
 mod forward;
 mod occlusion;
+mod options;
 pub mod overlay;
 mod prefix;
 pub mod report;
 mod trace;
 mod words;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use burn::tensor::{Tensor, TensorData};
 use image::RgbImage;
 use serde::Serialize;
 
 use self::attention::{Reading, TokenSources};
-use crate::captioner::{Caption, CaptionOptions, Captioner, Modules, Search, read};
+use crate::captioner::{Caption, Captioner, Modules, Search, read};
 use crate::vector;
 
 pub use check::{Faithfulness, Losses};
 pub use occlusion::Grid;
+pub use options::ExplainOptions;
 pub use prefix::{Neighbor, PrefixVector};
-
-/// Cells a side where the encoder has no patches.
-const CELLS: usize = 8;
-/// Cells a side at most where nothing else is asked for: each costs a look at the image.
-const MOST_CELLS: usize = 16;
-
-/// Cells a side at most where they are asked for.
-const FINEST: usize = 64;
 
 /// By occlusion, a log-probability that is lost and is less than this is hardly an effect.
 pub const HARDLY: f32 = 0.01;
@@ -62,16 +56,6 @@ pub enum Method {
     Attention,
     /// The log-probability that is lost when a part is covered, of any encoder.
     Occlusion,
-}
-
-/// What is explained, and how. The default is the greedy caption, by attention where the encoder has any.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExplainOptions {
-    captions: CaptionOptions,
-    method: Option<Method>,
-    cells: Option<usize>,
-    alternatives: usize,
-    neighbors: usize,
 }
 
 /// A caption and where its tokens came from.
@@ -120,71 +104,6 @@ pub struct Alternative {
     pub id: u32,
     pub text: String,
     pub log_prob: f32,
-}
-
-impl Default for ExplainOptions {
-    fn default() -> Self {
-        Self {
-            captions: CaptionOptions::default(),
-            method: None,
-            cells: None,
-            alternatives: 5,
-            neighbors: 5,
-        }
-    }
-}
-
-impl ExplainOptions {
-    /// How the caption is found; of several the best is explained.
-    #[must_use]
-    pub fn captions(self, captions: CaptionOptions) -> Self {
-        Self { captions, ..self }
-    }
-
-    /// How the relevance of the image's parts is found.
-    #[must_use]
-    pub fn method(self, method: Method) -> Self {
-        Self {
-            method: Some(method),
-            ..self
-        }
-    }
-
-    /// Cells a side that occlusion covers, instead of the encoder's patches or at most 16.
-    #[must_use]
-    pub fn cells(self, cells: usize) -> Self {
-        Self {
-            cells: Some(cells),
-            ..self
-        }
-    }
-
-    /// Alternatives given for each token.
-    #[must_use]
-    pub fn alternatives(self, alternatives: usize) -> Self {
-        Self {
-            alternatives,
-            ..self
-        }
-    }
-
-    /// Nearest tokens given for each prefix vector.
-    #[must_use]
-    pub fn neighbors(self, neighbors: usize) -> Self {
-        Self { neighbors, ..self }
-    }
-
-    /// # Errors
-    /// When a value makes no sense for any model.
-    pub fn validate(&self) -> Result<()> {
-        if let Some(cells) = self.cells {
-            ensure!(
-                (1..=FINEST).contains(&cells),
-                "{cells} cells a side are asked for: ask for 1 to {FINEST}"
-            );
-        }
-        Ok(())
-    }
 }
 
 impl Explanation {
@@ -351,42 +270,6 @@ impl Captioner {
                 })
             })
             .collect()
-    }
-}
-
-impl ExplainOptions {
-    /// The method for an encoder that looks at squares of `pixels` a side, and its grid.
-    fn resolve(&self, modules: &Modules, pixels: usize) -> Result<(Method, Grid)> {
-        let clip = modules
-            .clip
-            .as_ref()
-            .and_then(|clip| clip.vision_model.as_ref());
-        let patches = clip.map(|vit| {
-            let [positions, _] = vit.embeddings.position_embedding.weight.dims();
-            (positions - 1).isqrt()
-        });
-        match (self.method, patches) {
-            (None | Some(Method::Attention), Some(side)) => {
-                ensure!(
-                    self.cells.is_none_or(|cells| cells == side),
-                    "attention is between CLIP's patches, of which there are {side} a side: other cells are occlusion's"
-                );
-                Ok((Method::Attention, Grid { side }))
-            }
-            (Some(Method::Attention), None) => bail!(
-                "the model's image encoder is no vision transformer, and has no attention to explain: use occlusion"
-            ),
-            (None | Some(Method::Occlusion), _) => {
-                let usual = patches.unwrap_or(CELLS).min(MOST_CELLS).min(pixels);
-                let side = self.cells.unwrap_or(usual);
-                let most = pixels.min(FINEST);
-                ensure!(
-                    (1..=most).contains(&side),
-                    "{side} cells a side are asked for: ask for 1 to {most}"
-                );
-                Ok((Method::Occlusion, Grid { side }))
-            }
-        }
     }
 }
 

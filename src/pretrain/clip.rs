@@ -1,4 +1,4 @@
-//! CLIP from scratch on captioned images.
+//! CLIP from scratch on captioned images: data set, batches and learner, which are what one of its training steps is made of.
 
 use std::sync::Arc;
 

@@ -123,6 +123,31 @@ fn sentences_of_any_lengths_are_embedded_as_by_the_module() {
 }
 
 #[test]
+fn a_tokenizer_of_another_model_is_an_error_and_not_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir("model/sample").unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let path = folder.path().join("clip-tokenizer.json");
+    let mut tokenizer: serde_json::Value = clipcap::files::read_json(&path).unwrap();
+    tokenizer["model"]["vocab"]["red</w>"] = 60_000.into();
+    clipcap::files::write_json(&path, &tokenizer).unwrap();
+    let folder = ModelFolder::open(folder.path()).unwrap();
+    let encoder = captioner::ImageEncoder::load(&folder, &Device::flex()).unwrap();
+    assert!(encoder.embed_texts(&["a blue cross".to_string()]).is_ok());
+    let error = encoder
+        .embed_texts(&["a red cross".to_string()])
+        .unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("token 60000"), "{error}");
+    assert!(
+        error.contains(&folder.path.display().to_string()),
+        "{error}"
+    );
+}
+
+#[test]
 fn prefixes_are_made_as_by_the_module() {
     let kinds = [
         MapperKind::Mlp,

@@ -200,7 +200,18 @@ mod tests {
                     compute: Compute::Bfloat16,
                     ..of
                 };
-                assert!((rounded.compute(false, false).mean - loss.mean).abs() < 1e-2);
+                let rounded = rounded.compute(true, true);
+                assert!((rounded.mean - loss.mean).abs() < 1e-2);
+                for (exact, rounded) in [
+                    (&loss.grad_hidden, &rounded.grad_hidden),
+                    (&loss.grad_head, &rounded.grad_head),
+                ] {
+                    let (exact, rounded) = (exact.as_ref().unwrap(), rounded.as_ref().unwrap());
+                    assert!(n == 1 || exact != rounded, "{n} {c} {v}: not rounded");
+                    for (exact, rounded) in exact.iter().zip(rounded) {
+                        assert!((exact - rounded).abs() < 1e-2, "{exact} {rounded}");
+                    }
+                }
                 let wide = parts
                     .each_ref()
                     .map(|x| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
